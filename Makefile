@@ -1,0 +1,52 @@
+# Every target installs what it needs (apt, npm); see "make help".
+SHELL := /bin/bash
+NODE := node_modules/.bin/node
+ARCH ?= $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
+
+.DEFAULT_GOAL := help
+
+help: ## Show this help.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+node_modules: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch node_modules
+
+.PHONY: help build check format kernel guest executable test run bench setup clean
+
+setup:
+	@test/setup.sh
+
+build: node_modules ## Build dist/elastic-local; ARCH=arm64 cross-builds.
+	@ARCH=$(ARCH) $(NODE) build.mjs
+
+check: node_modules ## The quick gate: format, lint, types, unit tests.
+	@npx biome check .
+	@npx tsc
+	@$(NODE) test/run.ts unit
+
+format: node_modules ## Format the sources and mend what the linter can.
+	@npx biome check --write .
+
+kernel: setup node_modules ## Test pools and mounts on this machine's kernel (root).
+	@$(NODE) test/run.ts kernel
+
+executable: setup build ## Test the built executable (root).
+	@$(NODE) test/run.ts executable
+
+guest: setup node_modules ## Test on real LVM, in a user-mode Linux guest (root).
+	@$(NODE) test/run.ts guest
+
+test: setup build ## All tests; ends with "N passed, N failed".
+	@npx biome check .
+	@npx tsc
+	@$(NODE) test/run.ts unit kernel executable guest
+
+run: setup build ## Play the main job on this machine (root); ONCE=1 cleans up and exits.
+	@$(NODE) test/demo.ts $(if $(ONCE),--once)
+
+bench: setup build ## Measure, as ratios (root); see docs/benchmarks.md.
+	@$(NODE) bench/run.ts
+
+clean: ## Remove what was built.
+	rm -rf dist node_modules

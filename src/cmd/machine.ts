@@ -1,0 +1,76 @@
+import { mkdir, realpath } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeLvmConfig } from '../lvm/config.ts'
+import { LvmPool } from '../lvm/pool.ts'
+import { LvmShell } from '../lvm/shell.ts'
+import { DirectoryPool } from '../mount/directory.ts'
+import { buildFilesystems } from '../mount/filesystems.ts'
+import { LoopPool } from '../mount/loop.ts'
+import { buildMounts } from '../mount/mounts.ts'
+import { buildJournal, ownFolder } from '../mount/records.ts'
+import { hostCommand, type Runner, run, runOnHost } from '../run.ts'
+import { Engine } from '../volume/engine.ts'
+import type { DriverKind, Pool } from '../volume/pool.ts'
+
+/** What an engine for this machine's real disks is put together from. */
+export interface MachineSettings {
+  driverKind: DriverKind
+  volumesDir: string
+  lvmVolumeGroup: string
+  lvmUseThinVolumes: boolean
+  lvmThinPool: string
+  lvmThinOvercommitRatio: number
+  lvmThinDataWatermark: number
+  lvmThinMetadataWatermark: number
+  loopPreallocate: boolean
+  /** Whether to run the host's tools, from a container. */
+  hostTools: boolean
+}
+
+type Log = { info(message: string): void; warn(message: string): void }
+
+const now = () => new Date()
+
+/** The engine for this machine, not started. Makes `volumesDir` if it is missing. */
+export async function openMachine(settings: MachineSettings, log: Log): Promise<Engine> {
+  await mkdir(settings.volumesDir, { recursive: true, mode: 0o755 })
+  const volumesDir = await realpath(settings.volumesDir)
+  const runner = settings.hostTools ? runOnHost : run
+  const mounts = buildMounts({
+    run: runner,
+    mountInfo: settings.hostTools ? '/proc/1/mountinfo' : '/proc/self/mountinfo',
+  })
+  const buildPool: Record<DriverKind, () => Pool | Promise<Pool>> = {
+    LVM: () => buildLvmPool(settings, volumesDir, runner, log),
+    LOOP: () => new LoopPool({ run: runner, volumesDir, preallocate: settings.loopPreallocate, now }),
+    BINDMOUNT: () => new DirectoryPool({ mounts, volumesDir, now }),
+  }
+  const pool = await buildPool[settings.driverKind]()
+  return new Engine({
+    pool,
+    mounts,
+    filesystems: buildFilesystems({ run: runner }),
+    journal: buildJournal(volumesDir),
+    volumesDir,
+    log,
+  })
+}
+
+async function buildLvmPool(settings: MachineSettings, volumesDir: string, runner: Runner, log: Log): Promise<Pool> {
+  const configDir = join(volumesDir, ownFolder, 'lvm')
+  await writeLvmConfig({ run: runner, folder: configDir, root: settings.hostTools ? '/proc/1/root' : '/' })
+  const command: [string, readonly string[]] = settings.hostTools ? hostCommand('lvm', []) : ['lvm', []]
+  const thin = {
+    poolName: settings.lvmThinPool,
+    overcommitRatio: settings.lvmThinOvercommitRatio,
+    dataWatermark: settings.lvmThinDataWatermark,
+    metadataWatermark: settings.lvmThinMetadataWatermark,
+  }
+  return new LvmPool({
+    shell: new LvmShell({ command, configDir, now }),
+    volumeGroup: settings.lvmVolumeGroup,
+    thin: settings.lvmUseThinVolumes ? thin : undefined,
+    now,
+    log,
+  })
+}

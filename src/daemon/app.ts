@@ -1,0 +1,213 @@
+import { type Context, Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { buildSpec, parseOptions, type VolumeOptions } from '../flex/options.ts'
+import { checkTarget } from '../flex/target.ts'
+import type { Engine, VolumeSpec } from '../volume/engine.ts'
+import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
+import { parseVolumeName } from '../volume/name.ts'
+import { parseSize } from '../volume/size.ts'
+import type { Drain } from './drain.ts'
+import { toJson } from './json.ts'
+
+export interface AppParts {
+  engine: Engine
+  drain: Drain
+  kubeletDir: string
+  /** Whether a call-out may make a volume: without a cluster there is nobody else to. */
+  standalone: boolean
+  version: string
+  log: { info(message: string): void; warn(message: string): void }
+}
+
+const largestBodyBytes = 1 << 20
+/** A call that takes longer is answered in pieces, so that whoever waits sees that it is alive. */
+const quickMs = 500
+const heartbeatMs = 2000
+
+const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> = {
+  invalid: 400,
+  'not-found': 404,
+  exists: 409,
+  busy: 409,
+  'no-space': 507,
+  stopping: 503,
+  failed: 500,
+}
+
+/**
+ * The daemon's HTTP API. Routes of the flex driver answer in the FlexVolume status shape
+ * (`{status: 'Success' | 'Failure', message?, device?}`) and always with status 200; `/v1/…`, for people's tools, answers
+ * with the thing asked for or `{error: {code, message}}`. What takes long is preceded by white space.
+ */
+export function buildApp(parts: AppParts): Hono {
+  const { engine, drain, kubeletDir, log } = parts
+  const app = new Hono()
+  app.use(bodyLimit({ maxSize: largestBodyBytes, onError: (c) => c.json(flexFailure(tooLarge), 413) }))
+
+  /** A call-out: decode, call the engine, answer. */
+  const flex = (path: string, work: (body: Record<string, unknown>) => Promise<object>) =>
+    app.post(path, async (c) => {
+      const done = drain.run(async () => {
+        const body = await readBody(c)
+        try {
+          const answer = await work(body)
+          log.info(`${path} ${body.targetDir ?? ''}: done`)
+          return answer
+        } catch (error) {
+          log.warn(`${path} ${body.targetDir ?? ''}: ${messageOf(error)}`)
+          throw error
+        }
+      })
+      const answer = done.then((fields) => ({ status: 'Success', ...fields }), flexFailure)
+      return await respond(answer, () => 200)
+    })
+
+  app.get('/init', (c) => c.json({ status: 'Success', capabilities: { attach: false } }))
+
+  const mount = async (body: Record<string, unknown>): Promise<object> => {
+    const target = await checkTarget(kubeletDir, body.targetDir)
+    const options = parseOptions(body.options)
+    const { readOnly, mountOptions, fsType } = options
+    await engine.mount({
+      name: target.volumeName,
+      target: target.path,
+      readOnly,
+      mountOptions,
+      ...(fsType ? { fsType } : {}),
+      ...creation(options),
+    })
+    return {}
+  }
+  const unmount = async (body: Record<string, unknown>): Promise<object> => {
+    const target = await checkTarget(kubeletDir, body.targetDir)
+    await engine.unmount(target.volumeName, target.path)
+    return {}
+  }
+  /** What lets a standalone daemon make the volume; one that exists needs no size. */
+  const creation = (options: VolumeOptions): { create?: VolumeSpec } =>
+    parts.standalone && options.sizeBytes !== undefined ? { create: buildSpec(options) } : {}
+
+  flex('/mount', mount)
+  flex('/unmount', unmount)
+  flex('/mountdevice', mount)
+  flex('/unmountdevice', unmount)
+  flex('/waitforattach', async (body) => {
+    const options = parseOptions(body.options)
+    const source = await engine.attach(parseVolumeName(options.volumeName ?? ''), creation(options).create)
+    return { device: source.path }
+  })
+  flex('/expandfs', async (body) => {
+    const target = await checkTarget(kubeletDir, body.targetDir)
+    const { volume } = await engine.grow(target.volumeName, parseSize(body.newSize, 'the new size'))
+    return { volumeNewSize: Number(volume.sizeBytes) }
+  })
+
+  /** A request of a person's tool. */
+  const api = (work: (c: Context) => Promise<unknown>) => async (c: Context) => {
+    let status = 200
+    const answer = drain
+      .run(() => work(c))
+      .catch((error) => {
+        const code = error instanceof VolumeError ? error.code : 'failed'
+        status = statusByCode[code]
+        return { error: { code, message: messageOf(error) } }
+      })
+    return await respond(answer, () => status)
+  }
+
+  app.get('/healthz', (c) => c.json({ status: 'ok', version: parts.version }))
+  app.get(
+    '/v1/volumes',
+    api(async () => ({ volumes: await engine.list() })),
+  )
+  app.get(
+    '/v1/volumes/:name',
+    api(async (c) => {
+      const name = c.req.param('name') ?? ''
+      const volume = await engine.find(name)
+      if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} on this node.`)
+      return { volume }
+    }),
+  )
+  app.delete(
+    '/v1/volumes/:name',
+    api(async (c) => await engine.remove(c.req.param('name') ?? '')),
+  )
+  app.post(
+    '/v1/volumes/:name/grow',
+    api(async (c) => {
+      const body = await readBody(c)
+      const { action } = await engine.grow(c.req.param('name') ?? '', parseSize(body.sizeBytes, 'sizeBytes'))
+      return { action, volume: await engine.find(c.req.param('name') ?? '') }
+    }),
+  )
+  app.get(
+    '/v1/pools',
+    api(async () => ({ pools: [await engine.report()] })),
+  )
+
+  app.notFound((c) =>
+    c.json(
+      flexFailure(new VolumeError('invalid', `Cannot ${c.req.method} ${c.req.path}: there is no such route.`)),
+      404,
+    ),
+  )
+  app.onError((error, c) => {
+    log.warn(`${c.req.method} ${c.req.path}: ${messageOf(error)}`)
+    return c.json(flexFailure(error), 500)
+  })
+  return app
+}
+
+const tooLarge = new VolumeError('invalid', `Cannot read the request as it must be at most ${largestBodyBytes} bytes.`)
+
+function flexFailure(error: unknown): { status: 'Failure'; message: string } {
+  return { status: 'Failure', message: messageOf(error) }
+}
+
+async function readBody(c: Context): Promise<Record<string, unknown>> {
+  const text = await c.req.text()
+  try {
+    const body: unknown = JSON.parse(text)
+    if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as Record<string, unknown>
+  } catch {
+    // Falls through to the one message for all that is not a JSON object.
+  }
+  throw new VolumeError(
+    'invalid',
+    `Cannot read the request as it must be a JSON object: it is ${JSON.stringify(text.slice(0, 100))}.`,
+  )
+}
+
+/** Answers at once if the work is quick, and otherwise sends white space until it is done. */
+async function respond(answer: Promise<unknown>, status: () => number): Promise<Response> {
+  const headers = { 'content-type': 'application/json' }
+  const early = await Promise.race([answer.then((value) => ({ value })), after(quickMs)])
+  if (early) return new Response(toJson(early.value), { status: status(), headers })
+  let timer: NodeJS.Timeout
+  let listening = true
+  const stream = new ReadableStream<Uint8Array>({
+    start: (controller) => {
+      const send = (text: string) => {
+        if (listening) controller.enqueue(new TextEncoder().encode(text))
+      }
+      send('\n')
+      timer = setInterval(() => send('\n'), heartbeatMs)
+      answer.then((value) => {
+        clearInterval(timer)
+        send(toJson(value))
+        if (listening) controller.close()
+      })
+    },
+    // Whoever asked is gone; the work goes on to its end all the same.
+    cancel: () => {
+      listening = false
+      clearInterval(timer)
+    },
+  })
+  return new Response(stream, { status: 200, headers })
+}
+
+function after(ms: number): Promise<undefined> {
+  return new Promise((resolve) => setTimeout(() => resolve(undefined), ms))
+}

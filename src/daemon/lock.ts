@@ -1,0 +1,55 @@
+import { spawn } from 'node:child_process'
+import { mkdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { commandEnv } from '../run.ts'
+import { VolumeError } from '../volume/errors.ts'
+
+export interface Lock {
+  release(): Promise<void>
+}
+
+const conflictExitCode = 75
+
+/**
+ * Takes the locks of the files, all or none (flock(1)), for as long as this process lives: the kernel frees them
+ * however it ends, also across containers that share the files. Throws `busy` when somebody holds one.
+ */
+export async function lockFiles(paths: readonly string[]): Promise<Lock> {
+  for (const path of paths) await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  const args = paths.flatMap((path) => ['flock', '--nonblock', '--conflict-exit-code', String(conflictExitCode), path])
+  // The holder ends with its standard input, so with this process; a group of its own keeps Ctrl-C from it.
+  const holder = spawn(args[0] ?? '', [...args.slice(1), 'cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+    env: commandEnv(),
+  })
+  const ended = new Promise<void>((resolve) => holder.once('close', () => resolve()))
+  await new Promise<void>((resolve, reject) => {
+    holder.once('error', (error) =>
+      reject(new VolumeError('failed', `Cannot lock ${paths.join(', ')}: ${error.message}`)),
+    )
+    holder.once('close', (exitCode) => {
+      const busy = exitCode === conflictExitCode
+      reject(
+        new VolumeError(
+          busy ? 'busy' : 'failed',
+          `Cannot lock ${paths.join(', ')}: ${busy ? 'another process holds it' : `flock ended with ${exitCode}`}.`,
+        ),
+      )
+    })
+    holder.stdin.on('error', () => {})
+    holder.stdout.once('data', () => resolve())
+    holder.stdin.write('\n')
+  })
+  return {
+    release: async () => {
+      holder.stdin.end()
+      await ended
+    },
+  }
+}
+
+/** The file whose lock says who works on a node's volumes. */
+export function volumesLockPath(volumesDir: string): string {
+  return join(volumesDir, '.elastic-local', 'lock')
+}

@@ -1,0 +1,43 @@
+import { open, rename, unlink } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { hasErrno } from './volume/errors.ts'
+
+/**
+ * Puts `content` into the file `path`, whole or not at all, and on the disk when the promise resolves: a dot-named
+ * temporary file, fsync, rename, fsync of the folder (fsync(2)). One writer a path at a time.
+ */
+export async function replaceFile(path: string, content: string | Buffer, mode = 0o600): Promise<void> {
+  const temporary = join(dirname(path), `.${basename(path)}.tmp`)
+  await removeFile(temporary)
+  const file = await open(temporary, 'wx', mode)
+  try {
+    await file.writeFile(content)
+    await file.chmod(mode)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(temporary, path)
+  await syncFolder(dirname(path))
+}
+
+/** Removes a file, and says so to the disk; nothing to do when there is none. */
+export async function removeFile(path: string): Promise<void> {
+  try {
+    await unlink(path)
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return
+    throw error
+  }
+  await syncFolder(dirname(path))
+}
+
+/** Makes what was created, renamed or removed in the folder survive a power cut. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

@@ -1,0 +1,64 @@
+import { lstat, realpath } from 'node:fs/promises'
+import { join, normalize, relative, sep } from 'node:path'
+import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import { parseVolumeName } from '../volume/name.ts'
+
+/** The driver's name as the cluster's objects hold it. */
+export const driverName = 'volumes.k8s.elastic.co/elastic-local'
+
+/** A folder that the kubelet wants a volume in. */
+export interface Target {
+  /** Absolute, without links. */
+  path: string
+  volumeName: string
+  /** Missing for the folder that all pods of a node share (attach mode). */
+  podUid?: string
+}
+
+const podPattern = new RegExp(`^pods/([0-9a-zA-Z-]{1,64})/volumes/${driverName.replace('/', '~')}/([^/]+)$`)
+const globalPattern = new RegExp(`^plugins/kubernetes\\.io/flexvolume/${driverName}/mounts/([^/]+)$`)
+
+/**
+ * Checks that a path is one the kubelet gives to this driver (`GetPodVolumeDir` and `getDeviceMountPath` in its
+ * FlexVolume plugin), below its own folder, with no symbolic link on the way. Throws `invalid`.
+ */
+export async function checkTarget(kubeletDir: string, path: unknown): Promise<Target> {
+  if (typeof path !== 'string' || path === '')
+    throw new VolumeError(
+      'invalid',
+      `Cannot use targetDir as it must be a path: it is ${JSON.stringify(path) ?? 'missing'}.`,
+    )
+  const way = relative(kubeletDir, path)
+  const pod = podPattern.exec(way)
+  const name = pod?.[2] ?? globalPattern.exec(way)?.[1]
+  if (name === undefined || normalize(path) !== path)
+    throw new VolumeError(
+      'invalid',
+      `Cannot use ${path} as a target as it must be ${kubeletDir}/pods/<pod UID>/volumes/${driverName.replace('/', '~')}/<volume>.`,
+    )
+  const volumeName = parseVolumeName(name)
+  const root = await realpath(kubeletDir).catch((error) => {
+    throw new VolumeError('invalid', `Cannot use ${kubeletDir} as the kubelet's folder: ${messageOf(error)}`)
+  })
+  let folder = root
+  for (const part of way.split(sep)) {
+    folder = join(folder, part)
+    if (!(await isFolder(folder))) break
+  }
+  return { path: join(root, way), volumeName, ...(pod?.[1] ? { podUid: pod[1] } : {}) }
+}
+
+/** Whether there is something: a real folder. Throws `invalid` for anything else. */
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    const node = await lstat(path)
+    if (node.isDirectory()) return true
+    throw new VolumeError(
+      'invalid',
+      `Cannot use ${path} in a target as it must be a folder: it is a ${node.isSymbolicLink() ? 'symbolic link' : 'file'}.`,
+    )
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false
+    throw error
+  }
+}

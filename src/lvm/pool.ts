@@ -1,0 +1,444 @@
+import { readFile, stat } from 'node:fs/promises'
+import AsyncLock from 'async-lock'
+import { formatDeviceNumber } from '../device-number.ts'
+import { CommandError } from '../run.ts'
+import { hasErrno, messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
+import {
+  type CreateRequest,
+  fsTypes,
+  type Pool,
+  type PoolReport,
+  type Source,
+  type StoredVolume,
+} from '../volume/pool.ts'
+import { roundUp } from '../volume/size.ts'
+import {
+  type LogicalVolume,
+  type LvmAnswer,
+  lvColumns,
+  parseLogicalVolume,
+  parseVolumeGroup,
+  type VolumeGroup,
+  vgColumns,
+} from './report.ts'
+import type { LvmShell } from './shell.ts'
+
+/** The tag that makes a logical volume ours. */
+export const ownTag = 'elastic-local'
+const fsTagPrefix = `${ownTag}.fs=`
+const idTagPrefix = `${ownTag}.id=`
+
+export interface ThinOptions {
+  poolName: string
+  /** How many times its data area the pool may promise. */
+  overcommitRatio: number
+  /** Percent in use from which on nothing new is made. */
+  dataWatermark: number
+  metadataWatermark: number
+}
+
+export interface LvmPoolParts {
+  shell: LvmShell
+  volumeGroup: string
+  /** Set for thin volumes; they share a pool that is made at the first one. */
+  thin: ThinOptions | undefined
+  now: () => Date
+  log: { warn(message: string): void }
+}
+
+/** Share of a volume group that a new thin pool leaves free, so that its metadata can grow. */
+const thinPoolPercent = 95
+/** Percent in use of the metadata area from which on nothing new is made. */
+const metadataAreaPercent = 90n
+/** How often, in volumes made, the metadata area is looked at: it fills by less than 1 KiB a volume. */
+const metadataCheckInterval = 32
+/** A command that works for longer is shown as a problem. */
+const slowCommandMs = 60_000
+const sectorBytes = 512n
+
+/**
+ * Logical volumes of one volume group, linear or thin (lvm(8), lvmthin(7)). Ours carry the tag `elastic-local`, given
+ * by the lvcreate that makes them. What LVM reported is kept, and believed only while the kernel's device of a volume
+ * bears the UUID of the report, so that mounting needs no LVM command.
+ */
+export class LvmPool implements Pool {
+  readonly driverKind = 'LVM'
+  readonly sourceKind = 'device'
+  readonly #parts: LvmPoolParts
+  #group: VolumeGroup | undefined
+  #known = new Map<string, LogicalVolume>()
+  #createdSinceCheck = 0
+  /** Held from looking at the room until a volume has taken its share. */
+  readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
+
+  constructor(parts: LvmPoolParts) {
+    this.#parts = parts
+  }
+
+  async start(): Promise<void> {
+    const { volumeGroup, log } = this.#parts
+    await this.#refresh()
+    if ((this.#group?.missingDisks ?? 0) > 0)
+      log.warn(`Volume group ${volumeGroup} misses a disk; see "pvs" and "vgs".`)
+    await this.#lvm(['vgchange', '--activate', 'y', volumeGroup], (error) => {
+      log.warn(`Not all of volume group ${volumeGroup} could be activated: ${messageOf(error)}`)
+      return undefined
+    })
+    await this.#refresh()
+  }
+
+  async stop(): Promise<void> {
+    await this.#parts.shell.close()
+  }
+
+  async create(
+    name: string,
+    request: CreateRequest,
+  ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
+    const { volumeGroup, thin } = this.#parts
+    return await this.#space.acquire(volumeGroup, () => this.#create(name, request, thin))
+  }
+
+  async #create(
+    name: string,
+    request: CreateRequest,
+    thin: ThinOptions | undefined,
+  ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
+    const { volumeGroup } = this.#parts
+    if (/^(snapshot|pvmove)/.test(name) || name === thin?.poolName)
+      throw new VolumeError(
+        'invalid',
+        `Cannot make ${name} as that name is reserved; LVM keeps "snapshot…" and "pvmove…" for itself.`,
+      )
+    const sizeBytes = roundUp(request.sizeBytes, (await this.#volumeGroup()).extentBytes)
+    await this.#mustHaveMetadataRoom(name)
+    if (thin) await this.#mustFitThin(thin, name, sizeBytes)
+    const place = thin
+      ? ['--type', 'thin', '--thinpool', thin.poolName, '--virtualsize', `${sizeBytes}b`]
+      : ['--type', 'linear', '--size', `${sizeBytes}b`, '--wipesignatures', 'y', '--zero', 'y']
+    const tags = [ownTag, `${idTagPrefix}${request.id}`, `${fsTagPrefix}${request.fsType}`]
+    const tagArgs = tags.flatMap((tag) => ['--addtag', tag])
+    const made = await this.#lvm(['lvcreate', '--yes', '--name', name, ...place, ...tagArgs, volumeGroup], (error) => {
+      if (classify(error) === 'exists') return undefined
+      throw lvmError(`Cannot make ${name} of ${sizeBytes} bytes in volume group ${volumeGroup}`, error)
+    })
+    if (!made) return { action: 'unchanged', volume: await this.#mustBeOurs(name) }
+    this.#createdSinceCheck += 1
+    const uuid = await readDeviceUuid(this.#deviceOf(name))
+    const volume: LogicalVolume = {
+      name,
+      uuid: uuid ?? '',
+      sizeBytes,
+      tags,
+      createdAt: this.#parts.now(),
+      active: true,
+      segmentType: thin ? 'thin' : 'linear',
+      thinPool: thin?.poolName ?? '',
+      dataPercent: undefined,
+      metadataPercent: undefined,
+      metadataBytes: undefined,
+    }
+    this.#known.set(name, volume)
+    return { action: 'created', volume: this.#toStored(volume) }
+  }
+
+  /** Something has that name already: ours is what was asked for, anything else is in the way. */
+  async #mustBeOurs(name: string): Promise<StoredVolume> {
+    await this.#refresh()
+    const volume = this.#findOurs(name)
+    if (volume) return this.#toStored(volume)
+    throw new VolumeError(
+      'exists',
+      `Cannot make ${name} as ${this.#deviceOf(name)} is there without our tag "${ownTag}"; rename or remove it if nobody needs it.`,
+    )
+  }
+
+  async find(name: string): Promise<StoredVolume | undefined> {
+    const known = this.#findOurs(name)
+    if (known && !(await this.#isCurrent(known))) await this.#refresh()
+    const volume = this.#findOurs(name)
+    return volume && this.#toStored(volume)
+  }
+
+  async list(): Promise<StoredVolume[]> {
+    await this.#refresh()
+    return this.#ours().map((volume) => this.#toStored(volume))
+  }
+
+  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    return await this.#space.acquire(this.#parts.volumeGroup, () => this.#grow(name, sizeBytes))
+  }
+
+  async #grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    const { volumeGroup, thin } = this.#parts
+    await this.#refresh()
+    const volume = this.#findOurs(name)
+    if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} in volume group ${volumeGroup}.`)
+    const grownBytes = roundUp(sizeBytes, (await this.#volumeGroup()).extentBytes)
+    if (grownBytes <= volume.sizeBytes) return { action: 'unchanged', volume: this.#toStored(volume) }
+    if (thin && volume.thinPool) await this.#mustFitThin(thin, name, grownBytes - volume.sizeBytes)
+    await this.#lvm(['lvextend', '--size', `${grownBytes}b`, `${volumeGroup}/${name}`], (error) => {
+      throw lvmError(`Cannot grow ${name} to ${grownBytes} bytes in volume group ${volumeGroup}`, error)
+    })
+    const grown = { ...volume, sizeBytes: grownBytes }
+    this.#known.set(name, grown)
+    return { action: 'grown', volume: this.#toStored(grown) }
+  }
+
+  async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
+    const { volumeGroup } = this.#parts
+    await this.#refresh()
+    if (!this.#findOurs(name)) return { action: 'unchanged' }
+    await this.#lvm(['lvremove', '--yes', `${volumeGroup}/${name}`], (error) => {
+      throw lvmError(`Cannot remove ${name} from volume group ${volumeGroup}`, error)
+    })
+    this.#known.delete(name)
+    return { action: 'removed' }
+  }
+
+  async activate(name: string): Promise<Source> {
+    const { volumeGroup } = this.#parts
+    const known = this.#findOurs(name)
+    if (known && (await this.#isCurrent(known))) return { kind: 'device', path: this.#deviceOf(name) }
+    await this.#refresh()
+    if (!this.#findOurs(name))
+      throw new VolumeError('not-found', `Cannot find volume ${name} in volume group ${volumeGroup}.`)
+    await this.#lvm(['lvchange', '--activate', 'y', `${volumeGroup}/${name}`], (error) => {
+      throw lvmError(`Cannot activate ${name} in volume group ${volumeGroup}`, error)
+    })
+    await this.#refresh()
+    return { kind: 'device', path: this.#deviceOf(name) }
+  }
+
+  /** A logical volume stays active: that takes nothing from the node, and its group is activated as a whole. */
+  async deactivate(): Promise<void> {}
+
+  async report(): Promise<PoolReport> {
+    const { volumeGroup, thin } = this.#parts
+    await this.#refresh()
+    const group = await this.#volumeGroup()
+    const reservedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
+    const common = { driverKind: 'LVM', reservedBytes, volumes: this.#ours().length, enforcesSize: true } as const
+    const problems = [...this.#groupProblems(group), ...this.#queueProblems()]
+    if (!thin) {
+      const totalBytes = reservedBytes + group.freeBytes
+      return { ...common, name: volumeGroup, totalBytes, freeBytes: group.freeBytes, problems }
+    }
+    const room = this.#thinRoom(thin, group)
+    return {
+      ...common,
+      name: `${volumeGroup}/${thin.poolName}`,
+      totalBytes: room.promisableBytes,
+      freeBytes: room.refusal ? 0n : room.freeBytes,
+      thin: {
+        dataPercent: room.pool?.dataPercent ?? 0,
+        metadataPercent: room.pool?.metadataPercent ?? 0,
+        overcommitRatio: thin.overcommitRatio,
+      },
+      problems: [...problems, ...(room.refusal ? [room.refusal] : [])],
+    }
+  }
+
+  #groupProblems(group: VolumeGroup): string[] {
+    const problems = []
+    if (group.missingDisks > 0) problems.push(`${group.missingDisks} of its disks are missing`)
+    if (metadataAreaUsed(group) >= metadataAreaPercent) problems.push('its metadata area is nearly full')
+    return problems
+  }
+
+  #queueProblems(): string[] {
+    const { running, waiting } = this.#parts.shell.pending
+    const workedMs = running ? this.#parts.now().getTime() - running.since.getTime() : 0
+    if (!running || workedMs < slowCommandMs) return []
+    return [
+      `"${running.command.join(' ')}" has been running for ${Math.round(workedMs / 1000)} s and ${waiting} commands wait behind it`,
+    ]
+  }
+
+  /** Refuses before LVM would fail in the middle: a group whose description no longer fits cannot be changed at all. */
+  async #mustHaveMetadataRoom(name: string): Promise<void> {
+    if (this.#createdSinceCheck >= metadataCheckInterval) await this.#refresh()
+    const group = await this.#volumeGroup()
+    if (metadataAreaUsed(group) < metadataAreaPercent) return
+    throw new VolumeError(
+      'no-space',
+      `Cannot make ${name} as the metadata area of volume group ${this.#parts.volumeGroup} is nearly full (${group.metadataFreeBytes} of ${group.metadataAreaBytes / 2n} bytes free) with ${this.#known.size} volumes; remove some, or use a group whose disks were made with a larger "pvcreate --metadatasize".`,
+    )
+  }
+
+  async #mustFitThin(thin: ThinOptions, name: string, sizeBytes: bigint): Promise<void> {
+    await this.#refreshThinPool(thin)
+    const room = this.#thinRoom(thin, await this.#volumeGroup())
+    if (room.refusal) throw new VolumeError('no-space', `Cannot give ${name} ${sizeBytes} bytes as ${room.refusal}.`)
+    if (sizeBytes > room.freeBytes)
+      throw new VolumeError(
+        'no-space',
+        `Cannot give ${name} ${sizeBytes} bytes as thin pool ${thin.poolName} may promise ${room.freeBytes} more (overcommit ratio ${thin.overcommitRatio}).`,
+      )
+    if (!room.pool) await this.#makeThinPool(thin)
+  }
+
+  /** What the thin pool, or the one that would be made, can still promise, and why it takes nothing new if so. */
+  #thinRoom(thin: ThinOptions, group: VolumeGroup) {
+    const pool = this.#known.get(thin.poolName)
+    const dataBytes = pool ? pool.sizeBytes : (group.freeBytes * BigInt(thinPoolPercent)) / 100n
+    const promisableBytes = BigInt(Math.floor(Number(dataBytes) * thin.overcommitRatio))
+    const promised = [...this.#known.values()].filter((volume) => volume.thinPool === thin.poolName)
+    const leftBytes = promisableBytes - sum(promised.map((volume) => volume.sizeBytes))
+    return {
+      pool,
+      promisableBytes,
+      freeBytes: leftBytes > 0n ? leftBytes : 0n,
+      refusal: pool && thinRefusal(thin, pool),
+    }
+  }
+
+  async #makeThinPool(thin: ThinOptions): Promise<void> {
+    const { volumeGroup } = this.#parts
+    const size = ['--extents', `${thinPoolPercent}%FREE`, '--poolmetadataspare', 'y']
+    const safety = ['--errorwhenfull', 'y', '--zero', 'y', '--wipesignatures', 'y']
+    // With "--type thin-pool --name" in place of "--thin", LVM 2.03.16 refuses --errorwhenfull.
+    const command = ['lvcreate', '--yes', '--thin', ...size, ...safety, `${volumeGroup}/${thin.poolName}`]
+    await this.#lvm(command, (error) => {
+      throw lvmError(`Cannot make thin pool ${thin.poolName} in volume group ${volumeGroup}`, error)
+    })
+    await this.#refresh()
+  }
+
+  /** Looks at all volumes and at the group. Throws `not-found` when there is no such group. */
+  async #refresh(): Promise<void> {
+    const { volumeGroup } = this.#parts
+    const [groups, volumes] = await Promise.all([
+      this.#read('vgs', vgColumns, volumeGroup),
+      this.#read('lvs', lvColumns, volumeGroup),
+    ])
+    const [row] = groups.vg
+    if (!row) throw new VolumeError('failed', `Cannot read volume group ${volumeGroup}: LVM answered without it.`)
+    this.#group = parseVolumeGroup(row)
+    // Once asked for one volume, a shell of 2.03.16 lists the hidden parts of thin pools too, in brackets.
+    const visible = volumes.lv.map(parseLogicalVolume).filter((volume) => !volume.name.startsWith('['))
+    this.#known = new Map(visible.map((volume) => [volume.name, volume]))
+    this.#createdSinceCheck = 0
+  }
+
+  /** Looks at how full the thin pool is, which changes with every write to a volume. */
+  async #refreshThinPool(thin: ThinOptions): Promise<void> {
+    if (!this.#known.has(thin.poolName)) return await this.#refresh()
+    const { lv } = await this.#read('lvs', lvColumns, `${this.#parts.volumeGroup}/${thin.poolName}`)
+    for (const volume of lv.map(parseLogicalVolume)) this.#known.set(volume.name, volume)
+  }
+
+  async #read(command: 'vgs' | 'lvs', columns: string, what: string): Promise<LvmAnswer> {
+    const { shell, volumeGroup } = this.#parts
+    try {
+      return await shell.run([command, '--units', 'b', '--nosuffix', '-o', columns, what])
+    } catch (error) {
+      const missing = classify(error) === 'not-found'
+      const advice = missing
+        ? `; make it with "vgcreate ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
+        : ''
+      throw lvmError(`Cannot read volume group ${volumeGroup}${advice}`, error)
+    }
+  }
+
+  async #volumeGroup(): Promise<VolumeGroup> {
+    if (!this.#group) await this.#refresh()
+    if (this.#group) return this.#group
+    throw new VolumeError('failed', `Cannot read volume group ${this.#parts.volumeGroup}.`)
+  }
+
+  async #lvm<T>(command: string[], onError: (error: unknown) => T): Promise<true | T> {
+    return await this.#parts.shell.run(command).then(() => true as const, onError)
+  }
+
+  #ours(): LogicalVolume[] {
+    return [...this.#known.values()].filter((volume) => volume.tags.includes(ownTag))
+  }
+
+  #findOurs(name: string): LogicalVolume | undefined {
+    const volume = this.#known.get(name)
+    return volume?.tags.includes(ownTag) ? volume : undefined
+  }
+
+  /** Whether the kernel's device is that very logical volume, as large as it was reported. */
+  async #isCurrent(volume: LogicalVolume): Promise<boolean> {
+    const device = this.#deviceOf(volume.name)
+    if ((await readDeviceUuid(device)) !== volume.uuid || volume.uuid === '') return false
+    const sectors = (await readDeviceFile(device, 'size')) ?? '0'
+    return BigInt(sectors) * sectorBytes === volume.sizeBytes
+  }
+
+  #deviceOf(name: string): string {
+    return `/dev/${this.#parts.volumeGroup}/${name}`
+  }
+
+  #toStored(volume: LogicalVolume): StoredVolume {
+    const path = this.#deviceOf(volume.name)
+    const tagValue = (prefix: string) => volume.tags.find((tag) => tag.startsWith(prefix))?.slice(prefix.length)
+    const fsType = fsTypes.find((type) => type === tagValue(fsTagPrefix))
+    const id = tagValue(idTagPrefix)
+    return {
+      name: volume.name,
+      path,
+      sizeBytes: volume.sizeBytes,
+      createdAt: volume.createdAt,
+      ...(id ? { id } : {}),
+      ...(fsType ? { fsType } : {}),
+      ...(volume.active ? { source: { kind: 'device', path } } : {}),
+    }
+  }
+}
+
+const sum = (numbers: bigint[]) => numbers.reduce((total, each) => total + each, 0n)
+
+/** Percent in use of what the text may fill: half of the area, as `vg_mda_free` counts it too. */
+function metadataAreaUsed({ metadataAreaBytes, metadataFreeBytes }: VolumeGroup): bigint {
+  const usableBytes = metadataAreaBytes / 2n
+  return usableBytes === 0n ? 0n : ((usableBytes - metadataFreeBytes) * 100n) / usableBytes
+}
+
+function thinRefusal(thin: ThinOptions, pool: LogicalVolume): string | undefined {
+  if (pool.segmentType !== 'thin-pool') return `${pool.name} is there and no thin pool but ${pool.segmentType}`
+  const { dataPercent = 0, metadataPercent = 0 } = pool
+  if (dataPercent >= thin.dataWatermark)
+    return `thin pool ${pool.name} has ${dataPercent} % of its data area in use, and nothing new is made from ${thin.dataWatermark} % on`
+  if (metadataPercent >= thin.metadataWatermark)
+    return `thin pool ${pool.name} has ${metadataPercent} % of its metadata area in use, and nothing new is made from ${thin.metadataWatermark} % on`
+  return undefined
+}
+
+/** The UUID in LVM's form of the logical volume behind a device node, if it is one (`LVM-<VG UUID><LV UUID>`). */
+async function readDeviceUuid(device: string): Promise<string | undefined> {
+  const uuid = /^LVM-[A-Za-z0-9]{32}([A-Za-z0-9]{32})$/.exec((await readDeviceFile(device, 'dm/uuid')) ?? '')?.[1]
+  return uuid?.replace(/^(.{6})(.{4})(.{4})(.{4})(.{4})(.{4})(.{6})$/, '$1-$2-$3-$4-$5-$6-$7')
+}
+
+async function readDeviceFile(device: string, file: string): Promise<string | undefined> {
+  try {
+    const { rdev } = await stat(device)
+    return (await readFile(`/sys/dev/block/${formatDeviceNumber(rdev)}/${file}`, 'utf8')).trim()
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined
+    throw new VolumeError('failed', `Cannot look at ${device}: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+/** What kind of failure LVM's words mean. Its exit status is 5 for all of them. */
+function classify(error: unknown): VolumeErrorCode {
+  if (!(error instanceof CommandError)) return 'failed'
+  const { stderr } = error
+  if (/already exists in volume group|already used by/.test(stderr)) return 'exists'
+  if (
+    /insufficient (free space|suitable)|Insufficient free|not enough (free|space)|free space \(|too large for|is over quota/i.test(
+      stderr,
+    )
+  )
+    return 'no-space'
+  if (/Volume group .* not found|Failed to find logical volume/.test(stderr)) return 'not-found'
+  if (/in use|contains a filesystem in use|is used by another device/.test(stderr)) return 'busy'
+  return 'failed'
+}
+
+function lvmError(what: string, error: unknown): VolumeError {
+  return new VolumeError(classify(error), `${what}: ${messageOf(error)}`, { cause: error })
+}

@@ -1,0 +1,170 @@
+import * as v from 'valibot'
+import { CommandError } from '../run.ts'
+import { messageOf, VolumeError } from '../volume/errors.ts'
+
+/** What LVM answered to a command that succeeded: the rows of its report, by kind, as text. */
+export interface LvmAnswer {
+  lv: Row[]
+  vg: Row[]
+}
+export type Row = Record<string, string>
+
+const rowsSchema = v.optional(v.array(v.record(v.string(), v.string())), [])
+const answerSchema = v.object({
+  report: v.optional(v.array(v.object({ lv: rowsSchema, vg: rowsSchema })), []),
+  log: v.array(
+    v.object({ log_type: v.string(), log_object_name: v.string(), log_message: v.string(), log_ret_code: v.string() }),
+  ),
+})
+/** `ECMD_PROCESSED`: the last row of the log says how the whole command ended (lvmreport(7)). */
+const succeeded = '1'
+
+/** Reads one JSON document of the `lvm` shell. Throws `CommandError` when the command failed. */
+export function parseAnswer(command: readonly string[], text: string): LvmAnswer {
+  let answer: v.InferOutput<typeof answerSchema>
+  try {
+    answer = v.parse(answerSchema, JSON.parse(text))
+  } catch (error) {
+    throw new CommandError(
+      { file: 'lvm', args: command },
+      { reason: `gave an answer nobody can read (${messageOf(error)})`, stdout: text },
+    )
+  }
+  const status = answer.log.at(-1)
+  if (status?.log_type !== 'status' || status.log_ret_code !== succeeded) {
+    const stderr = answer.log
+      .filter((row) => row.log_type === 'error' || row.log_type === 'warn')
+      .map((row) => row.log_message)
+      .join('\n')
+    throw new CommandError(
+      { file: `lvm ${command[0]}`, args: command },
+      { exitCode: Number(status?.log_ret_code ?? 0), stderr },
+    )
+  }
+  return { lv: answer.report.flatMap((part) => part.lv), vg: answer.report.flatMap((part) => part.vg) }
+}
+
+/** A logical volume as `lvs -o lvColumns --units b --nosuffix` shows it (lvs(8)). */
+export interface LogicalVolume {
+  name: string
+  uuid: string
+  sizeBytes: bigint
+  tags: string[]
+  createdAt: Date
+  active: boolean
+  segmentType: string
+  /** The thin pool that it takes its blocks from. */
+  thinPool: string
+  dataPercent: number | undefined
+  metadataPercent: number | undefined
+  metadataBytes: bigint | undefined
+}
+
+export const lvColumns =
+  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size'
+
+/** A volume group as `vgs -o vgColumns --units b --nosuffix` shows it (vgs(8)). */
+export interface VolumeGroup {
+  uuid: string
+  extentBytes: bigint
+  sizeBytes: bigint
+  freeBytes: bigint
+  /** Of the text area that describes the group on each disk. */
+  metadataAreaBytes: bigint
+  metadataFreeBytes: bigint
+  missingDisks: number
+}
+
+export const vgColumns = 'vg_uuid,vg_extent_size,vg_size,vg_free,vg_mda_size,vg_mda_free,vg_missing_pv_count'
+
+const text = v.string()
+const bytes = v.pipe(
+  v.string(),
+  v.regex(/^[0-9]+$/),
+  v.transform((digits) => BigInt(digits)),
+)
+const optionalBytes = v.union([
+  v.pipe(
+    v.literal(''),
+    v.transform(() => undefined),
+  ),
+  bytes,
+])
+const percent = v.pipe(
+  v.string(),
+  v.regex(/^(-?[0-9]+(\.[0-9]+)?)?$/),
+  v.transform((field) => (field === '' ? undefined : Number(field))),
+)
+
+const lvSchema = v.object({
+  lv_name: text,
+  lv_uuid: text,
+  lv_size: bytes,
+  lv_tags: v.pipe(
+    text,
+    v.transform((tags) => tags.split(',').filter(Boolean)),
+  ),
+  lv_time: v.pipe(
+    text,
+    v.regex(/^[0-9]+$/),
+    v.transform((seconds) => new Date(Number(seconds) * 1000)),
+  ),
+  lv_active: text,
+  segtype: text,
+  pool_lv: text,
+  data_percent: percent,
+  metadata_percent: percent,
+  lv_metadata_size: optionalBytes,
+})
+
+const vgSchema = v.object({
+  vg_uuid: text,
+  vg_extent_size: bytes,
+  vg_size: bytes,
+  vg_free: bytes,
+  vg_mda_size: bytes,
+  vg_mda_free: bytes,
+  vg_missing_pv_count: v.pipe(text, v.regex(/^[0-9]+$/), v.transform(Number)),
+})
+
+/** Throws `failed` with the field it cannot read and its value. */
+export function parseLogicalVolume(row: Row): LogicalVolume {
+  const fields = parseRow('logical volume', lvSchema, row)
+  return {
+    name: fields.lv_name,
+    uuid: fields.lv_uuid,
+    sizeBytes: fields.lv_size,
+    tags: fields.lv_tags,
+    createdAt: fields.lv_time,
+    active: fields.lv_active !== '' && fields.lv_active !== 'unknown',
+    segmentType: fields.segtype,
+    thinPool: fields.pool_lv,
+    dataPercent: fields.data_percent,
+    metadataPercent: fields.metadata_percent,
+    metadataBytes: fields.lv_metadata_size,
+  }
+}
+
+/** Throws `failed` with the field it cannot read and its value. */
+export function parseVolumeGroup(row: Row): VolumeGroup {
+  const fields = parseRow('volume group', vgSchema, row)
+  return {
+    uuid: fields.vg_uuid,
+    extentBytes: fields.vg_extent_size,
+    sizeBytes: fields.vg_size,
+    freeBytes: fields.vg_free,
+    metadataAreaBytes: fields.vg_mda_size,
+    metadataFreeBytes: fields.vg_mda_free,
+    missingDisks: fields.vg_missing_pv_count,
+  }
+}
+
+function parseRow<S extends v.GenericSchema>(what: string, schema: S, row: Row): v.InferOutput<S> {
+  const result = v.safeParse(schema, row)
+  if (result.success) return result.output
+  const issue = result.issues[0]
+  throw new VolumeError(
+    'failed',
+    `Cannot read LVM's report of a ${what}: ${v.getDotPath(issue)} is ${JSON.stringify(issue.input)}.`,
+  )
+}

@@ -1,0 +1,177 @@
+import { lstat, mkdir, rename, rm, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { syncFolder } from '../files.ts'
+import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import type { Mounts } from '../volume/host.ts'
+import type { CreateRequest, Pool, PoolReport, Source, StoredVolume } from '../volume/pool.ts'
+import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+
+export interface DirectoryPoolParts {
+  mounts: Mounts
+  volumesDir: string
+  now: () => Date
+}
+
+/**
+ * Volumes as plain directories `<volumesDir>/<name>`, which hold as much as the disk under them: their size is only
+ * counted, never enforced. A marker file comes before its directory and goes after it.
+ */
+export class DirectoryPool implements Pool {
+  readonly driverKind = 'BINDMOUNT'
+  readonly sourceKind = 'directory'
+  readonly #parts: DirectoryPoolParts
+  readonly #markers: Records<Marker>
+  /** What is being removed is moved here first, so that a half removed directory is never taken for a volume. */
+  readonly #trash: string
+
+  constructor(parts: DirectoryPoolParts) {
+    this.#parts = parts
+    this.#markers = buildRecords(join(parts.volumesDir, ownFolder, 'directories'), markerSchema)
+    this.#trash = join(parts.volumesDir, ownFolder, 'trash')
+  }
+
+  async start(): Promise<void> {
+    await mkdir(this.#trash, { recursive: true, mode: 0o700 })
+  }
+
+  async stop(): Promise<void> {}
+
+  async create(
+    name: string,
+    request: CreateRequest,
+  ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
+    const path = this.#pathOf(name)
+    const marked = await this.#markers.read(name)
+    const there = await exists(path)
+    if (there && !marked)
+      throw new VolumeError(
+        'exists',
+        `Cannot make ${name} as ${path} is there without our mark; move it away if nobody needs it.`,
+      )
+    if (!there) {
+      const { freeBytes } = await this.report()
+      if (request.sizeBytes > freeBytes)
+        throw new VolumeError(
+          'no-space',
+          `Cannot give ${name} ${request.sizeBytes} bytes as the disk under ${this.#parts.volumesDir} has ${freeBytes} left that are not promised to a volume.`,
+        )
+      const createdAt = this.#parts.now().toISOString()
+      const { id, fsType } = request
+      await this.#markers.write(name, { id, sizeBytes: String(request.sizeBytes), fsType, createdAt })
+      await mkdir(path, { mode: 0o755 })
+      await syncFolder(this.#parts.volumesDir)
+    }
+    return { action: there ? 'unchanged' : 'created', volume: await this.#mustFind(name) }
+  }
+
+  async find(name: string): Promise<StoredVolume | undefined> {
+    const marker = await this.#markers.read(name)
+    return marker && (await this.#toStored(name, marker))
+  }
+
+  async list(): Promise<StoredVolume[]> {
+    return await Promise.all([...(await this.#markers.readAll())].map(([name, marker]) => this.#toStored(name, marker)))
+  }
+
+  async #toStored(name: string, marker: Marker): Promise<StoredVolume> {
+    const path = this.#pathOf(name)
+    const there = await exists(path)
+    return {
+      name,
+      id: marker.id,
+      path,
+      sizeBytes: BigInt(marker.sizeBytes),
+      createdAt: new Date(marker.createdAt),
+      ...(there ? { source: { kind: 'directory', path } } : { problem: `its directory ${path} is missing` }),
+    }
+  }
+
+  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    const volume = await this.#mustFind(name)
+    if (sizeBytes <= volume.sizeBytes) return { action: 'unchanged', volume }
+    const { freeBytes } = await this.report()
+    if (sizeBytes - volume.sizeBytes > freeBytes)
+      throw new VolumeError(
+        'no-space',
+        `Cannot grow ${name} to ${sizeBytes} bytes as the disk has ${freeBytes} left that are not promised to a volume.`,
+      )
+    const marker = await this.#markers.read(name)
+    if (marker) await this.#markers.write(name, { ...marker, sizeBytes: String(sizeBytes) })
+    return { action: 'grown', volume: { ...volume, sizeBytes } }
+  }
+
+  async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
+    if (!(await this.#markers.read(name))) return { action: 'unchanged' }
+    const path = this.#pathOf(name)
+    const inside = (await this.#parts.mounts.read()).under(path)
+    if (inside.length > 0)
+      throw new VolumeError(
+        'busy',
+        `Cannot remove ${name} as ${inside[0]?.source} is mounted on ${inside[0]?.target}; unmount that first.`,
+      )
+    const trash = join(this.#trash, name)
+    try {
+      await rm(trash, { recursive: true, force: true })
+      if (await exists(path)) await rename(path, trash)
+      await syncFolder(this.#parts.volumesDir)
+      await rm(trash, { recursive: true, force: true })
+    } catch (error) {
+      throw new VolumeError('failed', `Cannot remove the directory of ${name}: ${messageOf(error)}`, { cause: error })
+    }
+    await this.#markers.clear(name)
+    return { action: 'removed' }
+  }
+
+  async activate(name: string): Promise<Source> {
+    const volume = await this.#mustFind(name)
+    if (volume.source) return volume.source
+    throw new VolumeError(
+      'not-found',
+      `Cannot use ${name} as ${volume.problem}: its data is lost. Restore the directory, or remove the volume.`,
+    )
+  }
+
+  async deactivate(): Promise<void> {}
+
+  async report(): Promise<PoolReport> {
+    const { volumesDir } = this.#parts
+    const markers = [...(await this.#markers.readAll()).values()]
+    const { blocks, bavail, bsize } = await statfs(volumesDir, { bigint: true })
+    const reservedBytes = markers.reduce((sum, marker) => sum + BigInt(marker.sizeBytes), 0n)
+    const totalBytes = blocks * bsize
+    const unpromisedBytes = totalBytes - reservedBytes
+    const availableBytes = bavail * bsize
+    const freeBytes = unpromisedBytes < availableBytes ? unpromisedBytes : availableBytes
+    return {
+      name: volumesDir,
+      driverKind: this.driverKind,
+      totalBytes,
+      reservedBytes,
+      freeBytes: freeBytes > 0n ? freeBytes : 0n,
+      volumes: markers.length,
+      enforcesSize: false,
+      problems: [],
+    }
+  }
+
+  async #mustFind(name: string): Promise<StoredVolume> {
+    const volume = await this.find(name)
+    if (volume) return volume
+    throw new VolumeError('not-found', `Cannot find volume ${name} in ${this.#parts.volumesDir}.`)
+  }
+
+  #pathOf(name: string): string {
+    return join(this.#parts.volumesDir, name)
+  }
+}
+
+/** Whether a real directory is there. Throws `failed` when it is something else. */
+async function exists(path: string): Promise<boolean> {
+  try {
+    if ((await lstat(path)).isDirectory()) return true
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false
+    throw error
+  }
+  throw new VolumeError('failed', `Cannot use ${path} as it must be a directory; move away what is there.`)
+}

@@ -1,0 +1,88 @@
+import { CommandError, type Runner } from '../run.ts'
+import { messageOf, VolumeError } from '../volume/errors.ts'
+import type { Filesystems } from '../volume/host.ts'
+import type { FsType } from '../volume/pool.ts'
+
+const readTimeoutMs = 60_000
+/** blkid(8): nothing was found, or what was found is ambivalent. */
+const blkidNothing = 2
+const blkidAmbivalent = 8
+
+const makeCommands: Record<FsType, [string, string[]]> = {
+  // The root reserve is of no use where nobody but pods writes. A new volume has nothing to discard, and discarding
+  // would give back what a preallocated image has just taken.
+  ext4: ['mkfs.ext4', ['-F', '-q', '-m', '0', '-E', 'nodiscard']],
+  xfs: ['mkfs.xfs', ['-f', '-q', '-K']],
+  btrfs: ['mkfs.btrfs', ['-f', '-q', '-K']],
+}
+
+/** Filesystems by blkid(8), wipefs(8) and each filesystem's own tools. */
+export function buildFilesystems({ run }: { run: Runner }): Filesystems {
+  return {
+    signatures: async (device) => {
+      try {
+        const { stdout, exitCode } = await run('blkid', ['-p', '-o', 'export', device], {
+          accept: [blkidNothing, blkidAmbivalent],
+          timeoutMs: readTimeoutMs,
+        })
+        const type = exitCode === 0 && /^(?:TYPE|PTTYPE)=(.*)$/m.exec(stdout)?.[1]
+        if (type) return [type]
+        return await readWipefs(run, device)
+      } catch (error) {
+        throw new VolumeError('failed', `Cannot look what is on ${device}: ${messageOf(error)}`, { cause: error })
+      }
+    },
+
+    make: async (device, fsType, options) => {
+      const [file, args] = makeCommands[fsType]
+      try {
+        await run(file, [...args, ...options, device])
+      } catch (error) {
+        throw new VolumeError('failed', `Cannot make ${fsType} on ${device}: ${messageOf(error)}`, { cause: error })
+      }
+    },
+
+    check: async (device, fsType) => {
+      // xfs and btrfs replay their logs when they are mounted.
+      if (fsType !== 'ext4') return
+      try {
+        // e2fsck(8): 1 and 2 mean that it repaired what it found.
+        await run('e2fsck', ['-p', device], { accept: [1, 2] })
+      } catch (error) {
+        const damaged = error instanceof CommandError && error.exitCode !== undefined && (error.exitCode & 4) !== 0
+        throw new VolumeError(
+          'failed',
+          damaged
+            ? `Cannot mount ${device} as its filesystem has errors that are not safe to repair unseen; save what is needed, then run "e2fsck ${device}": ${messageOf(error)}`
+            : `Cannot check ${device}: ${messageOf(error)}`,
+          { cause: error },
+        )
+      }
+    },
+
+    grow: async (device, mountPoint, fsType) => {
+      const commands: Record<FsType, [string, string[]]> = {
+        ext4: ['resize2fs', [device]],
+        xfs: ['xfs_growfs', ['-d', mountPoint]],
+        btrfs: ['btrfs', ['filesystem', 'resize', 'max', mountPoint]],
+      }
+      try {
+        await run(...commands[fsType])
+      } catch (error) {
+        const forbidden = /Permission denied to resize/.test(messageOf(error))
+        const advice = forbidden ? '; the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted ext4' : ''
+        throw new VolumeError('failed', `Cannot grow the ${fsType} on ${device}: ${messageOf(error)}${advice}`, {
+          cause: error,
+        })
+      }
+    },
+  }
+}
+
+/** Every signature that wipefs sees, each type once. */
+async function readWipefs(run: Runner, device: string): Promise<string[]> {
+  const { stdout } = await run('wipefs', ['--json', '--output', 'TYPE', device], { timeoutMs: readTimeoutMs })
+  if (stdout.trim() === '') return []
+  const report: { signatures?: { type?: unknown }[] } = JSON.parse(stdout)
+  return [...new Set((report.signatures ?? []).map((signature) => String(signature.type)))]
+}

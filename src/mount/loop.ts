@@ -1,0 +1,254 @@
+import { mkdir, open, readdir, readFile, stat, statfs, truncate } from 'node:fs/promises'
+import { join } from 'node:path'
+import AsyncLock from 'async-lock'
+import { removeFile, syncFolder } from '../files.ts'
+import type { Runner } from '../run.ts'
+import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import type { CreateRequest, Pool, PoolReport, Source, StoredVolume } from '../volume/pool.ts'
+import { roundUp } from '../volume/size.ts'
+import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+
+/** Images are whole filesystem blocks long. */
+const extentBytes = 4096n
+/** The unit of `st_blocks` (stat(2)). */
+const statBlockBytes = 512n
+
+export interface LoopPoolParts {
+  run: Runner
+  volumesDir: string
+  /** Takes an image's whole size of the disk at once, so that writing into a volume cannot run out of it. */
+  preallocate: boolean
+  now: () => Date
+}
+
+/**
+ * Volumes as image files on loop devices (losetup(8)), in `<volumesDir>/.elastic-local/loop`. A marker file comes
+ * before its image and goes after it, so that no image is ever there unmarked. Promises are counted against the disk
+ * by whole size, written or not.
+ */
+export class LoopPool implements Pool {
+  readonly driverKind = 'LOOP'
+  readonly sourceKind = 'device'
+  readonly #parts: LoopPoolParts
+  readonly #folder: string
+  readonly #markers: Records<Marker>
+  /** Held from looking at the free space until an image has taken its share. */
+  readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
+  /** Loop devices by volume. Only this process attaches them; each is verified before it is believed. */
+  readonly #devices = new Map<string, string>()
+
+  constructor(parts: LoopPoolParts) {
+    this.#parts = parts
+    this.#folder = join(parts.volumesDir, ownFolder, 'loop')
+    this.#markers = buildRecords(this.#folder, markerSchema)
+  }
+
+  async start(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 })
+    const nameByImage = new Map([...(await this.#markers.readAll()).keys()].map((name) => [this.#imageOf(name), name]))
+    for (const block of await readdir('/sys/block')) {
+      const name = block.startsWith('loop') ? nameByImage.get((await readBackingFile(block)) ?? '') : undefined
+      if (name) this.#devices.set(name, `/dev/${block}`)
+    }
+  }
+
+  async stop(): Promise<void> {}
+
+  async create(
+    name: string,
+    request: CreateRequest,
+  ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
+    const sizeBytes = roundUp(request.sizeBytes, extentBytes)
+    const action = await this.#space.acquire('space', async () => {
+      const marked = await this.#markers.read(name)
+      const image = await findFile(this.#imageOf(name))
+      if (image && marked) return 'unchanged' as const
+      if (image)
+        throw new VolumeError(
+          'exists',
+          `Cannot make ${name} as ${this.#imageOf(name)} is there without our mark; move it away if nobody needs it.`,
+        )
+      await this.#mustFit(name, sizeBytes)
+      const { id, fsType } = request
+      const createdAt = this.#parts.now().toISOString()
+      await this.#markers.write(name, { id, sizeBytes: String(sizeBytes), fsType, createdAt })
+      await this.#makeImage(name, sizeBytes)
+      return 'created' as const
+    })
+    return { action, volume: await this.#mustFind(name) }
+  }
+
+  async #makeImage(name: string, sizeBytes: bigint): Promise<void> {
+    const path = this.#imageOf(name)
+    try {
+      const file = await open(path, 'wx', 0o600)
+      try {
+        await this.#extend(path, sizeBytes)
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+      await syncFolder(this.#folder)
+    } catch (error) {
+      await removeFile(path)
+      await this.#markers.clear(name)
+      throw imageError('make', path, error)
+    }
+  }
+
+  async #extend(path: string, sizeBytes: bigint): Promise<void> {
+    if (this.#parts.preallocate) await this.#parts.run('fallocate', ['--length', String(sizeBytes), path])
+    else await truncate(path, Number(sizeBytes))
+  }
+
+  async find(name: string): Promise<StoredVolume | undefined> {
+    const marker = await this.#markers.read(name)
+    return marker && (await this.#toStored(name, marker))
+  }
+
+  async list(): Promise<StoredVolume[]> {
+    return await Promise.all([...(await this.#markers.readAll())].map(([name, marker]) => this.#toStored(name, marker)))
+  }
+
+  async #toStored(name: string, marker: Marker): Promise<StoredVolume> {
+    const path = this.#imageOf(name)
+    const image = await findFile(path)
+    const device = await this.#findDevice(name)
+    return {
+      name,
+      id: marker.id,
+      path,
+      sizeBytes: image?.sizeBytes ?? BigInt(marker.sizeBytes),
+      fsType: marker.fsType,
+      createdAt: new Date(marker.createdAt),
+      ...(device ? { source: { kind: 'device', path: device } } : {}),
+      ...(image ? {} : { problem: `its image ${path} is missing` }),
+    }
+  }
+
+  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    const grownBytes = roundUp(sizeBytes, extentBytes)
+    const action = await this.#space.acquire('space', async () => {
+      const volume = await this.#mustFind(name)
+      if (volume.problem) throw new VolumeError('not-found', `Cannot grow ${name} as ${volume.problem}.`)
+      if (grownBytes <= volume.sizeBytes) return 'unchanged' as const
+      await this.#mustFit(name, grownBytes - volume.sizeBytes)
+      await this.#extend(volume.path, grownBytes).catch((error) => {
+        throw imageError('grow', volume.path, error)
+      })
+      return 'grown' as const
+    })
+    const device = await this.#findDevice(name)
+    if (device) await this.#losetup('--set-capacity', device)
+    return { action, volume: await this.#mustFind(name) }
+  }
+
+  async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
+    if (!(await this.#markers.read(name))) return { action: 'unchanged' }
+    await this.deactivate(name)
+    await removeFile(this.#imageOf(name))
+    await this.#markers.clear(name)
+    return { action: 'removed' }
+  }
+
+  async activate(name: string): Promise<Source> {
+    const volume = await this.#mustFind(name)
+    if (volume.problem)
+      throw new VolumeError(
+        'not-found',
+        `Cannot use ${name} as ${volume.problem}: its data is lost. Restore the image, or remove the volume.`,
+      )
+    if (volume.source) return volume.source
+    const device = (await this.#losetup('--find', '--show', '--nooverlap', volume.path)).trim()
+    this.#devices.set(name, device)
+    return { kind: 'device', path: device }
+  }
+
+  async deactivate(name: string): Promise<void> {
+    const device = await this.#findDevice(name)
+    if (device) await this.#losetup('--detach', device)
+    this.#devices.delete(name)
+  }
+
+  async report(): Promise<PoolReport> {
+    const { freeBytes, reservedBytes, volumes } = await this.#space.acquire('space', () => this.#measure())
+    return {
+      name: this.#parts.volumesDir,
+      driverKind: this.driverKind,
+      totalBytes: reservedBytes + freeBytes,
+      reservedBytes,
+      freeBytes,
+      volumes,
+      enforcesSize: true,
+      problems: [],
+    }
+  }
+
+  async #measure(): Promise<{ freeBytes: bigint; reservedBytes: bigint; volumes: number }> {
+    const names = [...(await this.#markers.readAll()).keys()]
+    const images = (await Promise.all(names.map((name) => findFile(this.#imageOf(name))))).filter((image) => !!image)
+    const { bavail, bsize } = await statfs(this.#folder, { bigint: true })
+    const reservedBytes = images.reduce((sum, image) => sum + image.sizeBytes, 0n)
+    const unwrittenBytes = images.reduce((sum, image) => sum + positive(image.sizeBytes - image.takenBytes), 0n)
+    return { freeBytes: positive(bavail * bsize - unwrittenBytes), reservedBytes, volumes: names.length }
+  }
+
+  async #mustFit(name: string, sizeBytes: bigint): Promise<void> {
+    const { freeBytes } = await this.#measure()
+    if (sizeBytes <= freeBytes) return
+    throw new VolumeError(
+      'no-space',
+      `Cannot give ${name} ${sizeBytes} bytes as the disk under ${this.#folder} has ${freeBytes} left that are not promised to a volume.`,
+    )
+  }
+
+  async #mustFind(name: string): Promise<StoredVolume> {
+    const volume = await this.find(name)
+    if (volume) return volume
+    throw new VolumeError('not-found', `Cannot find volume ${name} in ${this.#folder}.`)
+  }
+
+  async #findDevice(name: string): Promise<string | undefined> {
+    const device = this.#devices.get(name)
+    if (!device) return undefined
+    const backing = await readBackingFile(device.slice('/dev/'.length))
+    if (backing === this.#imageOf(name)) return device
+    this.#devices.delete(name)
+    return undefined
+  }
+
+  async #losetup(...args: string[]): Promise<string> {
+    try {
+      return (await this.#parts.run('losetup', args)).stdout
+    } catch (error) {
+      throw new VolumeError('failed', `Cannot use a loop device: ${messageOf(error)}`, { cause: error })
+    }
+  }
+
+  #imageOf(name: string): string {
+    return join(this.#folder, `${name}.img`)
+  }
+}
+
+const positive = (bytes: bigint) => (bytes > 0n ? bytes : 0n)
+
+async function findFile(path: string): Promise<{ sizeBytes: bigint; takenBytes: bigint } | undefined> {
+  try {
+    const { size, blocks } = await stat(path, { bigint: true })
+    return { sizeBytes: size, takenBytes: blocks * statBlockBytes }
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+/** The image behind a loop device, also when it has been deleted since, or nothing when the device is free. */
+async function readBackingFile(block: string): Promise<string | undefined> {
+  const text = await readFile(`/sys/block/${block}/loop/backing_file`, 'utf8').catch(() => undefined)
+  return text?.replace(/\n$/, '').replace(/ \(deleted\)$/, '')
+}
+
+function imageError(verb: string, path: string, error: unknown): VolumeError {
+  const full = hasErrno(error, 'ENOSPC', 'EDQUOT', 'EFBIG') || /No space left/.test(messageOf(error))
+  return new VolumeError(full ? 'no-space' : 'failed', `Cannot ${verb} ${path}: ${messageOf(error)}`, { cause: error })
+}

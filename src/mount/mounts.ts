@@ -1,0 +1,84 @@
+import { lstat, mkdir, rmdir, statfs } from 'node:fs/promises'
+import { CommandError, type Runner } from '../run.ts'
+import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import type { Mounts } from '../volume/host.ts'
+import type { FsType } from '../volume/pool.ts'
+import { readMountTable } from './table.ts'
+
+/** What each filesystem always gets: a copy of an xfs volume has the same UUID as its original (xfs(5)). */
+const alwaysOptions: Record<FsType, string[]> = { ext4: [], xfs: ['nouuid'], btrfs: [] }
+
+/** Mounts by mount(8) and umount(8); `mountInfo` is the table to look at (proc_pid_mountinfo(5)). */
+export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string }): Mounts {
+  return {
+    read: () => readMountTable(mountInfo),
+
+    mountDevice: async (device, folder, fsType, options) => {
+      await ensureFolder(folder)
+      const all = [...alwaysOptions[fsType], ...options]
+      try {
+        await run('mount', ['-t', fsType, ...(all.length > 0 ? ['-o', all.join(',')] : []), '--', device, folder])
+      } catch (error) {
+        await removeFolder(folder)
+        throw new VolumeError('failed', `Cannot mount ${device} on ${folder}: ${messageOf(error)}`, { cause: error })
+      }
+    },
+
+    bind: async (from, target, { readOnly }) => {
+      await ensureFolder(target)
+      try {
+        await run('mount', ['-o', readOnly ? 'bind,ro' : 'bind', '--', from, target])
+      } catch (error) {
+        throw new VolumeError('failed', `Cannot mount ${from} on ${target}: ${messageOf(error)}`, { cause: error })
+      }
+    },
+
+    unmount: async (target) => {
+      try {
+        await run('umount', ['--', target])
+      } catch (error) {
+        const busy = error instanceof CommandError && /target is busy/.test(error.stderr)
+        const advice = busy ? ` Find who works in it with "fuser -vm ${target}".` : ''
+        throw new VolumeError(busy ? 'busy' : 'failed', `Cannot unmount ${target}: ${messageOf(error)}${advice}`, {
+          cause: error,
+        })
+      }
+    },
+
+    removeFolder,
+
+    usage: async (folder) => {
+      const { bsize, blocks, bfree, bavail, files, ffree } = await statfs(folder, { bigint: true })
+      return {
+        totalBytes: blocks * bsize,
+        usedBytes: (blocks - bfree) * bsize,
+        availableBytes: bavail * bsize,
+        inodes: files,
+        inodesUsed: files - ffree,
+      }
+    },
+  }
+}
+
+/** Makes the folder, which nothing but a real folder may stand in for. */
+async function ensureFolder(folder: string): Promise<void> {
+  await mkdir(folder, { mode: 0o750, recursive: true }).catch((error) => {
+    if (!hasErrno(error, 'EEXIST'))
+      throw new VolumeError('failed', `Cannot make the folder ${folder}: ${messageOf(error)}`)
+  })
+  const node = await lstat(folder)
+  if (!node.isDirectory())
+    throw new VolumeError('invalid', `Cannot mount on ${folder} as it must be a folder: it is a ${kindOf(node)}.`)
+}
+
+function kindOf(node: { isSymbolicLink(): boolean; isFile(): boolean }): string {
+  if (node.isSymbolicLink()) return 'symbolic link'
+  return node.isFile() ? 'file' : 'special file'
+}
+
+/** Removes an empty folder; leaves one that is in use, and never what is in it. */
+async function removeFolder(folder: string): Promise<void> {
+  await rmdir(folder).catch((error) => {
+    if (!hasErrno(error, 'ENOENT', 'ENOTEMPTY', 'EBUSY', 'ENOTDIR')) throw error
+  })
+}

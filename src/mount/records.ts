@@ -1,0 +1,116 @@
+import { mkdir, readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import { removeFile, replaceFile } from '../files.ts'
+import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import type { Journal } from '../volume/journal.ts'
+import { fsTypes } from '../volume/pool.ts'
+
+/** The folder in `volumesDir` that holds what is ours alone; no volume can have that name. */
+export const ownFolder = '.elastic-local'
+
+/** Small JSON files, one a volume, each on the disk when its change resolves. */
+export interface Records<T> {
+  read(name: string): Promise<T | undefined>
+  readAll(): Promise<Map<string, T>>
+  write(name: string, record: T): Promise<void>
+  clear(name: string): Promise<void>
+}
+
+/** Records in the files `<folder>/<name>.json`. Throws `failed` for a file that does not hold such a record. */
+export function buildRecords<S extends v.GenericSchema>(folder: string, schema: S): Records<v.InferOutput<S>> {
+  const pathOf = (name: string) => join(folder, `${name}.json`)
+  const read = async (name: string): Promise<v.InferOutput<S> | undefined> => {
+    try {
+      return v.parse(schema, JSON.parse(await readFile(pathOf(name), 'utf8')))
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return undefined
+      throw new VolumeError('failed', `Cannot read ${pathOf(name)}: ${messageOf(error)}`, { cause: error })
+    }
+  }
+  return {
+    read,
+    readAll: async () => {
+      const files = await readdir(folder).catch((error) => {
+        if (hasErrno(error, 'ENOENT')) return []
+        throw error
+      })
+      const names = files.filter((file) => /^[^.].*\.json$/.test(file)).map((file) => file.slice(0, -'.json'.length))
+      const all = new Map<string, v.InferOutput<S>>()
+      for (const name of names) {
+        const record = await read(name)
+        if (record !== undefined) all.set(name, record)
+      }
+      return all
+    },
+    write: async (name, record) => {
+      try {
+        await mkdir(folder, { recursive: true, mode: 0o700 })
+        await replaceFile(pathOf(name), `${JSON.stringify(record)}\n`)
+      } catch (error) {
+        const full = hasErrno(error, 'ENOSPC', 'EDQUOT')
+        const advice = full ? '; make room on that filesystem' : ''
+        throw new VolumeError(
+          full ? 'no-space' : 'failed',
+          `Cannot write ${pathOf(name)}: ${messageOf(error)}${advice}`,
+          {
+            cause: error,
+          },
+        )
+      }
+    },
+    clear: async (name) => {
+      await removeFile(pathOf(name))
+    },
+  }
+}
+
+const fsTypeSchema = v.picklist(fsTypes)
+
+/** Bytes, as decimal text in JSON, whose numbers end at 2^53. */
+const bytesSchema = v.pipe(v.string(), v.regex(/^[0-9]{1,19}$/))
+
+/** What marks a directory or an image as ours: a file beside it, written first and removed last. */
+export const markerSchema = v.object({
+  id: v.string(),
+  sizeBytes: bytesSchema,
+  fsType: fsTypeSchema,
+  createdAt: v.pipe(v.string(), v.isoTimestamp()),
+})
+export type Marker = v.InferOutput<typeof markerSchema>
+
+const intentSchema = v.variant('phase', [
+  v.object({
+    phase: v.picklist(['creating', 'formatting']),
+    id: v.string(),
+    sizeBytes: bytesSchema,
+    fsType: fsTypeSchema,
+    mkfsOptions: v.array(v.string()),
+  }),
+  v.object({ phase: v.literal('removing'), id: v.exactOptional(v.string()) }),
+])
+
+/** The journal of a node, in `<volumesDir>/.elastic-local/intents`. */
+export function buildJournal(volumesDir: string): Journal {
+  const records = buildRecords(join(volumesDir, ownFolder, 'intents'), intentSchema)
+  return {
+    read: async () => {
+      const all = await records.readAll()
+      return new Map(
+        [...all].map(([name, intent]) => [
+          name,
+          intent.phase === 'removing' ? intent : { ...intent, sizeBytes: BigInt(intent.sizeBytes) },
+        ]),
+      )
+    },
+    write: async (name, intent) => {
+      if (intent.phase === 'removing') return await records.write(name, intent)
+      await records.write(name, {
+        ...intent,
+        mkfsOptions: [...intent.mkfsOptions],
+        sizeBytes: String(intent.sizeBytes),
+      })
+    },
+    clear: records.clear,
+  }
+}

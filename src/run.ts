@@ -1,0 +1,85 @@
+import { execFile } from 'node:child_process'
+
+/** What a finished command left. */
+export interface Output {
+  exitCode: number
+  stdout: string
+  stderr: string
+}
+
+export interface RunOptions {
+  /** Ends the command after so long. For reads only: a write is never killed half way. */
+  timeoutMs?: number
+  /** Exit statuses other than 0 that are answers, not failures. */
+  accept?: readonly number[]
+}
+
+/** Runs one program, without a shell. Throws `CommandError`. */
+export type Runner = (file: string, args: readonly string[], options?: RunOptions) => Promise<Output>
+
+/** A command that could not be started, or ended with a status nobody expected. */
+export class CommandError extends Error {
+  readonly file: string
+  readonly args: readonly string[]
+  /** Missing when a signal ended it, or it never started. */
+  readonly exitCode: number | undefined
+  readonly signal: string | undefined
+  readonly stdout: string
+  readonly stderr: string
+
+  constructor(
+    command: { file: string; args: readonly string[] },
+    end: { exitCode?: number; signal?: string; stdout?: string; stderr?: string; reason?: string },
+  ) {
+    const { stdout = '', stderr = '', exitCode, signal } = end
+    const how = end.reason ?? (signal ? `was ended by ${signal}` : `exited with ${exitCode}`)
+    const said = (stderr.trim() || stdout.trim()).slice(0, 2000)
+    super(`${command.file} ${how}${said ? `: ${said}` : ''}`)
+    this.name = 'CommandError'
+    this.file = command.file
+    this.args = command.args
+    this.exitCode = exitCode
+    this.signal = signal
+    this.stdout = stdout
+    this.stderr = stderr
+  }
+}
+
+/** The environment of every command: the caller's, with messages in English and LVM's complaint about fds off. */
+export function commandEnv(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: searchPath(), LC_ALL: 'C', LVM_SUPPRESS_FD_WARNINGS: '1' }
+}
+
+/** `PATH`, with the folders where system tools are, which a service's environment may lack. */
+export function searchPath(): string {
+  return [process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin'].filter(Boolean).join(':')
+}
+
+/** Runs the programs of this machine, or container. */
+export const run: Runner = (file, args, options = {}) =>
+  new Promise((resolve, reject) => {
+    const { timeoutMs = 0, accept = [] } = options
+    const settings = { env: commandEnv(), maxBuffer: 256 << 20, timeout: timeoutMs, killSignal: 'SIGKILL' } as const
+    execFile(file, args, settings, (error, stdout, stderr) => {
+      const exitCode = error ? error.code : 0
+      if (typeof exitCode === 'number' && (exitCode === 0 || accept.includes(exitCode)))
+        return resolve({ exitCode, stdout, stderr })
+      if (typeof exitCode === 'number') return reject(new CommandError({ file, args }, { exitCode, stdout, stderr }))
+      const reason = error?.killed ? `gave no answer in ${timeoutMs} ms` : startFailure(String(exitCode), error?.signal)
+      const signal = error?.signal ? { signal: error.signal } : {}
+      reject(new CommandError({ file, args }, { stdout, stderr, ...signal, ...(reason ? { reason } : {}) }))
+    })
+  })
+
+function startFailure(errno: string, signal: NodeJS.Signals | undefined): string | undefined {
+  if (signal) return undefined
+  return errno === 'ENOENT' ? 'is not installed' : `cannot be run (${errno})`
+}
+
+/** The command line that runs `file` with the host's tools, from a container that shares the host's processes. */
+export function hostCommand(file: string, args: readonly string[]): [string, string[]] {
+  return ['nsenter', ['--target', '1', '--mount', '--', file, ...args]]
+}
+
+/** Runs the host's programs (nsenter(1)). */
+export const runOnHost: Runner = (file, args, options) => run(...hostCommand(file, args), options)

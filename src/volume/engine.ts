@@ -1,0 +1,472 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import AsyncLock from 'async-lock'
+import { messageOf, VolumeError } from './errors.ts'
+import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes, type Usage } from './host.ts'
+import type { Intent, Journal } from './journal.ts'
+import { parseVolumeName } from './name.ts'
+import { type FsType, fsTypes, type Pool, type PoolReport, type Source, type StoredVolume } from './pool.ts'
+
+/** What a volume is to be. */
+export interface VolumeSpec {
+  sizeBytes: bigint
+  fsType: FsType
+  mkfsOptions: readonly string[]
+}
+
+export interface MountRequest {
+  name: string
+  /** The folder in which the volume shall be seen. */
+  target: string
+  readOnly: boolean
+  mountOptions: readonly string[]
+  /** What the asker believes is on the volume; a different filesystem is an error. */
+  fsType?: FsType
+  /** Makes the volume if it is not there. */
+  create?: VolumeSpec
+}
+
+/** A volume as a person sees it. */
+export interface VolumeView {
+  name: string
+  driverKind: Pool['driverKind']
+  sizeBytes: bigint
+  state: 'ready' | 'unfinished' | 'removing'
+  fsType?: string
+  path: string
+  createdAt?: Date
+  /** Where it is seen, the engine's own mount not counted. */
+  mounts: { target: string; readOnly: boolean }[]
+  /** Only while it is mounted. */
+  usage?: Usage
+  problems: string[]
+}
+
+export interface EngineParts {
+  pool: Pool
+  mounts: Mounts
+  filesystems: Filesystems
+  journal: Journal
+  /** Absolute path, without links, of the folder that volumes are first mounted in. */
+  volumesDir: string
+  log: { info(message: string): void; warn(message: string): void }
+}
+
+type FormatIntent = Exclude<Intent, { phase: 'removing' }>
+
+/** Share of a filesystem in use, in percent, from which on it is called a problem. */
+const fullPercent = 95n
+
+/**
+ * Makes, mounts, grows and removes the volumes of one pool.
+ *
+ * Every operation observes and then does only what is missing, under the lock of its one volume. Invariants: a volume
+ * is formatted only while the journal says that it was never given to anybody; it is mounted once on
+ * `<volumesDir>/<name>` as long as any target shows it, and a pool of directories needs no such mount.
+ */
+export class Engine {
+  readonly #parts: EngineParts
+  readonly #locks = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
+  /** Kept equal to the journal, whose only writer this is. */
+  #intents = new Map<string, Intent>()
+  /** Volumes whose filesystem was seen whole since this process started, so that mounting need not look again. */
+  readonly #checked = new Set<string>()
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts
+  }
+
+  /** Starts the pool and reads what was left unfinished. Throws when the pool cannot be used. */
+  async start(): Promise<void> {
+    await this.#parts.pool.start()
+    this.#intents = await this.#parts.journal.read()
+  }
+
+  async stop(): Promise<void> {
+    await this.#parts.pool.stop()
+  }
+
+  /** Finishes what a crash interrupted. A volume that cannot be finished stays unfinished, and is shown as such. */
+  async recover(): Promise<void> {
+    const names = [...this.#intents.keys()]
+    await Promise.all(
+      names.map(async (name) => {
+        try {
+          await this.#locked(name, () => this.#recoverOne(name))
+        } catch (error) {
+          this.#parts.log.warn(`Volume ${name} is still unfinished: ${messageOf(error)}`)
+        }
+      }),
+    )
+    const volumes = await this.#parts.pool.list()
+    const table = await this.#parts.mounts.read()
+    const mounted = volumes.filter((volume) => this.#targets(table, volume).length > 0)
+    await Promise.all(volumes.map((volume) => this.#locked(volume.name, () => this.#unstageUnused(volume))))
+    this.#parts.log.info(`Found ${volumes.length} volumes, ${mounted.length} of them mounted.`)
+  }
+
+  async #recoverOne(name: string): Promise<void> {
+    const intent = this.#intents.get(name)
+    const volume = await this.#parts.pool.find(name)
+    if (!intent || !volume || intent.id !== volume.id) await this.#clearIntent(name)
+    else if (intent.phase === 'formatting') await this.#format(name, intent)
+    else await this.#removeStored(name)
+  }
+
+  /** Makes the volume and its filesystem. Throws `invalid`, `no-space`, `exists`. */
+  async create(name: string, spec: VolumeSpec): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
+    return await this.#locked(parseVolumeName(name), () => this.#ensureCreated(name, spec))
+  }
+
+  /** Shows the volume in `target`. Throws `not-found` when there is none and the request does not make one. */
+  async mount(request: MountRequest): Promise<{ action: 'mounted' | 'unchanged' }> {
+    const name = parseVolumeName(request.name)
+    return await this.#locked(name, async () => {
+      const { pool, mounts } = this.#parts
+      await this.#mustBeReady(name, request.create)
+      const source = await pool.activate(name)
+      const table = await mounts.read()
+      const seen = table.at(request.target)
+      if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
+      const folder = await this.#stage(name, source, table, request)
+      try {
+        await mounts.bind(folder, request.target, { readOnly: request.readOnly })
+      } catch (error) {
+        await this.#unstageUnused(await this.#mustFind(name))
+        throw error
+      }
+      return { action: 'mounted' }
+    })
+  }
+
+  #alreadyMounted(
+    request: MountRequest,
+    readOnly: boolean,
+    table: MountTable,
+    source: Source,
+  ): { action: 'unchanged' } {
+    if (!table.of(source).some((mount) => mount.target === request.target))
+      throw new VolumeError(
+        'busy',
+        `Cannot mount ${request.name} on ${request.target} as ${table.at(request.target)?.source} is mounted there; unmount that first.`,
+      )
+    if (request.readOnly && !readOnly)
+      throw new VolumeError(
+        'busy',
+        `Cannot mount ${request.name} read-only on ${request.target} as it is mounted there for writing; unmount it first.`,
+      )
+    return { action: 'unchanged' }
+  }
+
+  /** The device of an activated volume, or its directory, made first if the request says so. */
+  async attach(name: string, create?: VolumeSpec): Promise<Source> {
+    return await this.#locked(parseVolumeName(name), async () => {
+      await this.#mustBeReady(name, create)
+      return await this.#parts.pool.activate(name)
+    })
+  }
+
+  /**
+   * Takes the volume away from `target`, and with the last target the mount under it. Nothing to do when nothing is
+   * mounted there. The caller vouches that `target` is a place where only volumes of that name are mounted.
+   */
+  async unmount(name: string, target: string): Promise<{ action: 'unmounted' | 'unchanged' }> {
+    return await this.#locked(parseVolumeName(name), async () => {
+      const { mounts } = this.#parts
+      let action: 'unmounted' | 'unchanged' = 'unchanged'
+      while ((await mounts.read()).at(target)) {
+        await mounts.unmount(target)
+        action = 'unmounted'
+      }
+      const volume = await this.#parts.pool.find(name)
+      if (volume) await this.#unstageUnused(volume)
+      return { action }
+    })
+  }
+
+  /** Makes the volume and its filesystem at least that large, mounted or not. Throws `not-found`, `no-space`. */
+  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    return await this.#locked(parseVolumeName(name), async () => {
+      const { pool, mounts, filesystems } = this.#parts
+      await this.#mustBeReady(name)
+      const grown = await pool.grow(name, sizeBytes)
+      const source = await pool.activate(name)
+      if (source.kind === 'device') {
+        const table = await mounts.read()
+        const target = table.of(source)[0]
+        const folder = target?.target ?? (await this.#stage(name, source, table, { name, mountOptions: [] }))
+        try {
+          await filesystems.grow(source.path, folder, await this.#fsTypeOf(name, source, await mounts.read(), folder))
+        } finally {
+          await this.#unstageUnused(await this.#mustFind(name))
+        }
+      }
+      return grown
+    })
+  }
+
+  /** Removes the volume and its data. Throws `busy` while it is mounted anywhere. */
+  async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
+    return await this.#locked(parseVolumeName(name), () => this.#removeStored(name))
+  }
+
+  async #removeStored(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
+    const { pool, mounts } = this.#parts
+    const volume = await pool.find(name)
+    if (volume) {
+      const targets = this.#targets(await mounts.read(), volume)
+      if (targets.length > 0)
+        throw new VolumeError(
+          'busy',
+          `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
+        )
+      await this.#setIntent(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
+      await this.#unstageUnused(volume)
+    }
+    const removed = await pool.remove(name)
+    await this.#clearIntent(name)
+    this.#checked.delete(name)
+    return removed
+  }
+
+  /** One volume. */
+  async find(name: string): Promise<VolumeView | undefined> {
+    const volume = await this.#parts.pool.find(parseVolumeName(name))
+    return volume && (await this.#view(volume, await this.#parts.mounts.read()))
+  }
+
+  /** All volumes of the pool, by name. */
+  async list(): Promise<VolumeView[]> {
+    const volumes = await this.#parts.pool.list()
+    const table = await this.#parts.mounts.read()
+    const views = await Promise.all(volumes.map((volume) => this.#view(volume, table)))
+    return views.sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  async report(): Promise<PoolReport> {
+    return await this.#parts.pool.report()
+  }
+
+  async #locked<T>(name: string, work: () => Promise<T>): Promise<T> {
+    return await this.#locks.acquire(name, work)
+  }
+
+  /** The volume of that name, also when it came there without this process knowing. */
+  async #lookUp(name: string): Promise<StoredVolume | undefined> {
+    const { pool } = this.#parts
+    return (await pool.find(name)) ?? (await pool.list()).find((volume) => volume.name === name)
+  }
+
+  async #mustFind(name: string): Promise<StoredVolume> {
+    const volume = await this.#lookUp(name)
+    if (volume) return volume
+    throw new VolumeError(
+      'not-found',
+      `Cannot find volume ${name} in the ${this.#parts.pool.driverKind} pool of this node.`,
+    )
+  }
+
+  /** The volume, finished: made if the request says so, and with its filesystem. */
+  async #mustBeReady(name: string, create?: VolumeSpec): Promise<StoredVolume> {
+    if (create) return (await this.#ensureCreated(name, create)).volume
+    const volume = await this.#mustFind(name)
+    const intent = this.#intents.get(name)
+    if (!intent || intent.id !== volume.id) return volume
+    if (intent.phase === 'removing')
+      throw new VolumeError('not-found', `Cannot use ${name} as it is being removed; remove it again to finish that.`)
+    return (await this.#ensureCreated(name, intent)).volume
+  }
+
+  async #ensureCreated(
+    name: string,
+    spec: VolumeSpec,
+  ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
+    const { pool } = this.#parts
+    const { sizeBytes, fsType, mkfsOptions } = spec
+    const existing = await pool.find(name)
+    const begun = this.#intents.get(name)
+    if (existing && begun?.id !== existing.id) {
+      await this.#clearIntent(name)
+      return { action: 'unchanged', volume: existing }
+    }
+    if (existing && !begun) return { action: 'unchanged', volume: existing }
+    if (pool.sourceKind === 'device' && sizeBytes < minimumBytes[fsType])
+      throw new VolumeError(
+        'invalid',
+        `Cannot make ${name} with ${fsType} as its size must be at least ${minimumBytes[fsType]} bytes: it is ${sizeBytes}.`,
+      )
+    if (existing && begun?.phase === 'formatting') {
+      const { volume } = await pool.grow(name, sizeBytes)
+      await this.#format(name, { ...begun, sizeBytes, fsType, mkfsOptions })
+      return { action: 'created', volume }
+    }
+    if (existing) await this.#removeStored(name)
+    return await this.#createNew(name, { phase: 'creating', id: randomUUID(), sizeBytes, fsType, mkfsOptions })
+  }
+
+  async #createNew(
+    name: string,
+    intent: FormatIntent,
+  ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
+    await this.#setIntent(name, intent)
+    try {
+      const created = await this.#parts.pool.create(name, intent)
+      if (created.action === 'created') await this.#format(name, intent)
+      else await this.#clearIntent(name)
+      return created
+    } catch (error) {
+      await this.#undoCreation(name, intent.id)
+      throw error
+    }
+  }
+
+  /** Takes back a creation that failed, so that nothing of it stays; if that fails too, it stays known as unfinished. */
+  async #undoCreation(name: string, id: string): Promise<void> {
+    try {
+      const volume = await this.#lookUp(name)
+      if (volume?.id === id) await this.#removeStored(name)
+      else await this.#clearIntent(name)
+    } catch (error) {
+      this.#parts.log.warn(`Volume ${name} is left unfinished: ${messageOf(error)}`)
+    }
+  }
+
+  /** Gives a new volume its filesystem; from then on it is one that may hold data. */
+  async #format(name: string, intent: FormatIntent): Promise<void> {
+    const { pool, filesystems } = this.#parts
+    await this.#setIntent(name, { ...intent, phase: 'formatting' })
+    const source = await pool.activate(name)
+    if (source.kind === 'device') {
+      const found = await filesystems.signatures(source.path)
+      if (found.some((type) => type !== intent.fsType))
+        throw new VolumeError(
+          'exists',
+          `Cannot format ${name} as ${source.path} must be blank: it holds ${found.join(', ')}. If nobody needs that, remove the volume; if somebody does, copy it away first.`,
+        )
+      await filesystems.make(source.path, intent.fsType, intent.mkfsOptions)
+      this.#checked.add(name)
+    }
+    await this.#clearIntent(name)
+  }
+
+  /** The folder that shows the whole volume, mounted first if need be. */
+  async #stage(
+    name: string,
+    source: Source,
+    table: MountTable,
+    request: Pick<MountRequest, 'name' | 'mountOptions' | 'fsType'>,
+  ): Promise<string> {
+    const { mounts, filesystems } = this.#parts
+    if (source.kind === 'directory') return source.path
+    const folder = this.#stagePath(name)
+    const there = table.at(folder)
+    if (there && !table.of(source).some((mount) => mount.target === folder))
+      throw new VolumeError(
+        'busy',
+        `Cannot mount ${name} as ${there.source} is mounted on ${folder}; unmount that first.`,
+      )
+    const fsType = await this.#fsTypeOf(name, source, table, folder)
+    if (request.fsType && request.fsType !== fsType)
+      throw new VolumeError('invalid', `Cannot mount ${name} as ${request.fsType}: it holds ${fsType}.`)
+    if (there) return folder
+    if (!this.#checked.has(name)) await filesystems.check(source.path, fsType)
+    await mounts.mountDevice(source.path, folder, fsType, request.mountOptions)
+    this.#checked.add(name)
+    return folder
+  }
+
+  async #fsTypeOf(name: string, source: Source, table: MountTable, folder: string): Promise<FsType> {
+    const mounted = table.at(folder)?.fsType
+    const stored = this.#checked.has(name) ? (await this.#parts.pool.find(name))?.fsType : undefined
+    const found = mounted ? [mounted] : stored ? [stored] : await this.#parts.filesystems.signatures(source.path)
+    const fsType = fsTypes.find((type) => type === found[0])
+    if (fsType && found.length === 1) return fsType
+    const held = found.length > 0 ? `holds ${found.join(', ')}` : 'is blank: its filesystem is lost'
+    throw new VolumeError(
+      'failed',
+      `Cannot mount ${name} as ${source.path} must hold one of ${fsTypes.join(', ')}: it ${held}. Nothing was changed; restore it from a backup, or remove the volume.`,
+    )
+  }
+
+  /** Takes the engine's own mount away when no other mount shows the volume any more. */
+  async #unstageUnused(volume: StoredVolume): Promise<void> {
+    const { mounts, pool } = this.#parts
+    const table = await mounts.read()
+    if (this.#targets(table, volume).length > 0) return
+    if (pool.sourceKind === 'device') {
+      const folder = this.#stagePath(volume.name)
+      if (shownBy(table, volume).length > 0) await mounts.unmount(folder)
+      await mounts.removeFolder(folder)
+    }
+    await pool.deactivate(volume.name)
+  }
+
+  #stagePath(name: string): string {
+    return join(this.#parts.volumesDir, name)
+  }
+
+  /** Mounts of the volume other than the engine's own. */
+  #targets(table: MountTable, volume: StoredVolume): MountPoint[] {
+    return shownBy(table, volume).filter((mount) => mount.target !== this.#stagePath(volume.name))
+  }
+
+  async #view(volume: StoredVolume, table: MountTable): Promise<VolumeView> {
+    const intent = this.#intents.get(volume.name)
+    const shown = shownBy(table, volume)
+    const targets = this.#targets(table, volume)
+    const readable = this.#parts.pool.sourceKind === 'directory' ? volume.path : shown[0]?.target
+    const usage = readable && !volume.problem ? await this.#parts.mounts.usage(readable).catch(messageOf) : undefined
+    const problems = [
+      ...(volume.problem ? [volume.problem] : []),
+      ...(intent?.phase === 'removing' && !this.#locks.isBusy(volume.name)
+        ? ['its removal was not finished; remove it again']
+        : []),
+      ...(intent && intent.phase !== 'removing' && !this.#locks.isBusy(volume.name)
+        ? ['it was never finished; mounting it finishes it']
+        : []),
+      ...(typeof usage === 'string' ? [`its usage cannot be read: ${usage}`] : []),
+      ...(typeof usage === 'object' ? fullness(usage) : []),
+      ...(shown.some((mount) => mount.readOnlyFilesystem)
+        ? ['its filesystem is read-only, perhaps after an error']
+        : []),
+    ]
+    const fsType = shown[0]?.fsType ?? volume.fsType
+    return {
+      name: volume.name,
+      driverKind: this.#parts.pool.driverKind,
+      sizeBytes: volume.sizeBytes,
+      state: intent ? (intent.phase === 'removing' ? 'removing' : 'unfinished') : 'ready',
+      ...(fsType && this.#parts.pool.sourceKind === 'device' ? { fsType } : {}),
+      path: volume.path,
+      ...(volume.createdAt ? { createdAt: volume.createdAt } : {}),
+      mounts: targets.map(({ target, readOnly }) => ({ target, readOnly })),
+      ...(typeof usage === 'object' ? { usage } : {}),
+      problems,
+    }
+  }
+
+  async #setIntent(name: string, intent: Intent): Promise<void> {
+    await this.#parts.journal.write(name, intent)
+    this.#intents.set(name, intent)
+  }
+
+  async #clearIntent(name: string): Promise<void> {
+    if (!this.#intents.has(name)) return
+    await this.#parts.journal.clear(name)
+    this.#intents.delete(name)
+  }
+}
+
+/** Mounts that show the volume; a volume that is not active has none. */
+function shownBy(table: MountTable, volume: StoredVolume): MountPoint[] {
+  return volume.source ? table.of(volume.source) : []
+}
+
+function fullness(usage: Usage): string[] {
+  const problems = []
+  if (usage.totalBytes > 0n && (usage.usedBytes * 100n) / usage.totalBytes >= fullPercent)
+    problems.push('it is nearly full')
+  if (usage.inodes > 0n && (usage.inodesUsed * 100n) / usage.inodes >= fullPercent)
+    problems.push('it is nearly out of inodes')
+  return problems
+}

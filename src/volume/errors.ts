@@ -1,0 +1,33 @@
+/** What kind of failure a volume operation ended in; the only thing a caller may branch on. */
+export type VolumeErrorCode =
+  /** The request itself cannot be carried out, now or later. */
+  | 'invalid'
+  | 'not-found'
+  /** Something that is not ours stands where ours should go. */
+  | 'exists'
+  | 'no-space'
+  | 'busy'
+  /** The daemon is stopping and takes no new work. */
+  | 'stopping'
+  | 'failed'
+
+/** A volume operation that failed, with a message for the person who asked. */
+export class VolumeError extends Error {
+  readonly code: VolumeErrorCode
+
+  constructor(code: VolumeErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'VolumeError'
+    this.code = code
+  }
+}
+
+/** The text of anything thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** Whether `error` is a system error with that code, such as `ENOENT` (errno(3)). */
+export function hasErrno(error: unknown, ...codes: string[]): boolean {
+  return error instanceof Error && 'code' in error && codes.includes(String(error.code))
+}

@@ -1,0 +1,67 @@
+import type { FsType, Source } from './pool.ts'
+
+/** One line of the mount table, as far as volumes are concerned. */
+export interface MountPoint {
+  target: string
+  /** Whether this mount, or the filesystem under it, is read-only. */
+  readOnly: boolean
+  /** Whether the filesystem itself is read-only, which a kernel also does after errors. */
+  readOnlyFilesystem: boolean
+  /** The filesystem's type as the kernel names it. */
+  fsType: string
+  /** What a person would call the thing mounted: the device, or a directory of one. */
+  source: string
+}
+
+/** The mounts of this machine at one moment. */
+export interface MountTable {
+  /** The mount that is seen at exactly that path: the topmost. */
+  at(target: string): MountPoint | undefined
+  /** All mounts that show that source or a folder in it, its own path not counted. */
+  of(source: Source): MountPoint[]
+  /** All mounts at or below that folder. */
+  under(folder: string): MountPoint[]
+}
+
+/** What a mounted filesystem holds (statfs(2)). */
+export interface Usage {
+  totalBytes: bigint
+  usedBytes: bigint
+  /** What an unprivileged program can still write. */
+  availableBytes: bigint
+  inodes: bigint
+  inodesUsed: bigint
+}
+
+/** Mounts of the machine. All throw `VolumeError`. */
+export interface Mounts {
+  read(): Promise<MountTable>
+  /** Makes the folder, which must not exist or be an empty, real folder, and mounts the device on it. */
+  mountDevice(device: string, folder: string, fsType: FsType, options: readonly string[]): Promise<void>
+  /** Shows the folder `from` also at `target`, which is made if missing. */
+  bind(from: string, target: string, options: { readOnly: boolean }): Promise<void>
+  /** Throws `busy` while a process works in it. */
+  unmount(target: string): Promise<void>
+  /** Removes an empty folder that was a mount point; nothing to do when there is none. */
+  removeFolder(folder: string): Promise<void>
+  usage(folder: string): Promise<Usage>
+}
+
+/** Filesystems on block devices. All throw `VolumeError`. */
+export interface Filesystems {
+  /** Every signature on the device (blkid(8), wipefs(8)); empty when it is blank. */
+  signatures(device: string): Promise<string[]>
+  /** Makes a filesystem over whatever is there. */
+  make(device: string, fsType: FsType, options: readonly string[]): Promise<void>
+  /** Repairs what an unclean shutdown left; throws when a person has to look. */
+  check(device: string, fsType: FsType): Promise<void>
+  /** Grows the mounted filesystem to its device's size. */
+  grow(device: string, mountPoint: string, fsType: FsType): Promise<void>
+}
+
+/** The smallest device each filesystem can be made on, as its mkfs says, with room to breathe. */
+export const minimumBytes: Record<FsType, bigint> = {
+  ext4: 8n << 20n,
+  xfs: 300n << 20n,
+  btrfs: 128n << 20n,
+}

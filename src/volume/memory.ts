@@ -1,0 +1,205 @@
+import { VolumeError } from './errors.ts'
+import type { Filesystems, MountPoint, Mounts } from './host.ts'
+import type { Intent, Journal } from './journal.ts'
+import type { CreateRequest, Pool, StoredVolume } from './pool.ts'
+import { roundUp } from './size.ts'
+
+const extentBytes = 4n << 20n
+
+interface MemoryVolume {
+  id: string
+  sizeBytes: bigint
+  fsType: CreateRequest['fsType']
+  marked: boolean
+  /** What blkid would see. */
+  signatures: string[]
+  filesystemBytes: bigint
+  files: Map<string, string>
+}
+
+/**
+ * A machine that exists only in memory: a disk, a mount table and the calls on them, for tests of everything above
+ * the real ones. It outlives the engines that run on it, as a machine outlives a daemon. `onStep` is called before
+ * each change, with its name, and may throw to play a crash or a fault.
+ */
+export class MemoryMachine {
+  readonly capacityBytes: bigint
+  readonly volumes = new Map<string, MemoryVolume>()
+  readonly intents = new Map<string, Intent>()
+  /** Stacked as the kernel does: the last mount on a target is the one that is seen. */
+  mounted: (MountPoint & { name: string })[] = []
+  onStep: (step: string, name: string) => void | Promise<void> = () => {}
+
+  constructor(options: { capacityBytes: bigint }) {
+    this.capacityBytes = options.capacityBytes
+  }
+
+  /** Drops what does not survive a restart of the machine. */
+  reboot(): void {
+    this.mounted = []
+  }
+
+  readonly pool: Pool = {
+    driverKind: 'LVM',
+    sourceKind: 'device',
+    start: async () => {},
+    stop: async () => {},
+    create: async (name, request) => {
+      const existing = this.volumes.get(name)
+      if (existing && !existing.marked)
+        throw new VolumeError('exists', `Cannot make ${name} as something without our mark has that name.`)
+      if (existing) return { action: 'unchanged', volume: stored(name, existing) }
+      const sizeBytes = roundUp(request.sizeBytes, extentBytes)
+      this.#mustFit(name, sizeBytes)
+      await this.onStep('create', name)
+      const { id, fsType } = request
+      const volume = { id, sizeBytes, fsType, marked: true, signatures: [], filesystemBytes: 0n, files: new Map() }
+      this.volumes.set(name, volume)
+      return { action: 'created', volume: stored(name, volume) }
+    },
+    find: async (name) => {
+      const volume = this.volumes.get(name)
+      return volume?.marked ? stored(name, volume) : undefined
+    },
+    list: async () => this.#marked().map(([name, volume]) => stored(name, volume)),
+    grow: async (name, sizeBytes) => {
+      const volume = this.#mustGet(name)
+      const grownBytes = roundUp(sizeBytes, extentBytes)
+      if (grownBytes <= volume.sizeBytes) return { action: 'unchanged', volume: stored(name, volume) }
+      this.#mustFit(name, grownBytes - volume.sizeBytes)
+      await this.onStep('grow', name)
+      volume.sizeBytes = grownBytes
+      return { action: 'grown', volume: stored(name, volume) }
+    },
+    remove: async (name) => {
+      if (!this.volumes.get(name)?.marked) return { action: 'unchanged' }
+      await this.onStep('remove', name)
+      this.volumes.delete(name)
+      return { action: 'removed' }
+    },
+    activate: async (name) => {
+      this.#mustGet(name)
+      return { kind: 'device', path: devicePath(name) }
+    },
+    deactivate: async () => {},
+    report: async () => ({
+      name: 'memory',
+      driverKind: 'LVM',
+      totalBytes: this.capacityBytes,
+      reservedBytes: this.capacityBytes - this.#freeBytes(),
+      freeBytes: this.#freeBytes(),
+      volumes: this.#marked().length,
+      enforcesSize: true,
+      problems: [],
+    }),
+  }
+
+  readonly mounts: Mounts = {
+    read: async () => {
+      const seen = [...this.mounted]
+      return {
+        at: (target) => seen.findLast((mount) => mount.target === target),
+        of: (source) => seen.filter((mount) => mount.source === source.path),
+        under: (folder) => seen.filter((mount) => mount.target === folder || mount.target.startsWith(`${folder}/`)),
+      }
+    },
+    mountDevice: async (device, folder, fsType, options) => {
+      const name = nameOf(device)
+      if (this.#mustGet(name).signatures[0] !== fsType)
+        throw new VolumeError('failed', `Cannot mount ${device} on ${folder}: wrong filesystem type.`)
+      await this.onStep('mount-device', name)
+      const readOnly = options.includes('ro')
+      this.mounted.push({ target: folder, readOnly, readOnlyFilesystem: readOnly, fsType, source: device, name })
+    },
+    bind: async (from, target, options) => {
+      const base = this.mounted.findLast((mount) => mount.target === from)
+      if (!base) throw new VolumeError('failed', `Cannot mount ${from} on ${target} as nothing is mounted there.`)
+      await this.onStep('bind', base.name)
+      this.mounted.push({ ...base, target, readOnly: options.readOnly || base.readOnly })
+    },
+    unmount: async (target) => {
+      const index = this.mounted.findLastIndex((mount) => mount.target === target)
+      const mount = this.mounted[index]
+      if (!mount) throw new VolumeError('failed', `Cannot unmount ${target} as nothing is mounted there.`)
+      await this.onStep('unmount', mount.name)
+      this.mounted.splice(this.mounted.indexOf(mount), 1)
+    },
+    removeFolder: async () => {},
+    usage: async (folder) => {
+      const volume = this.filesIn(folder)
+      const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)
+      const totalBytes = volume.filesystemBytes
+      const inodesUsed = BigInt(volume.files.size)
+      return { totalBytes, usedBytes, availableBytes: totalBytes - usedBytes, inodes: 100n, inodesUsed }
+    },
+  }
+
+  readonly filesystems: Filesystems = {
+    signatures: async (device) => [...this.#mustGet(nameOf(device)).signatures],
+    make: async (device, fsType, options) => {
+      const volume = this.#mustGet(nameOf(device))
+      if (options.includes('--fail')) throw new VolumeError('failed', `Cannot format ${device}: unknown option --fail.`)
+      await this.onStep('format', nameOf(device))
+      Object.assign(volume, { signatures: [fsType], filesystemBytes: volume.sizeBytes })
+      volume.files.clear()
+    },
+    check: async () => {},
+    grow: async (device) => {
+      await this.onStep('grow-filesystem', nameOf(device))
+      const volume = this.#mustGet(nameOf(device))
+      volume.filesystemBytes = volume.sizeBytes
+    },
+  }
+
+  readonly journal: Journal = {
+    read: async () => new Map(this.intents),
+    write: async (name, intent) => {
+      await this.onStep('journal-write', name)
+      this.intents.set(name, intent)
+    },
+    clear: async (name) => {
+      await this.onStep('journal-clear', name)
+      this.intents.delete(name)
+    },
+  }
+
+  /** The volume that is seen in that folder. Throws when none is. */
+  filesIn(folder: string): MemoryVolume {
+    return this.#mustGet(this.mounted.findLast((mount) => mount.target === folder)?.name ?? folder)
+  }
+
+  #marked(): [string, MemoryVolume][] {
+    return [...this.volumes].filter(([, volume]) => volume.marked)
+  }
+
+  #mustGet(name: string): MemoryVolume {
+    const volume = this.volumes.get(name)
+    if (volume?.marked) return volume
+    throw new VolumeError('not-found', `Cannot find volume ${name}.`)
+  }
+
+  #freeBytes(): bigint {
+    return [...this.volumes.values()].reduce((free, volume) => free - volume.sizeBytes, this.capacityBytes)
+  }
+
+  #mustFit(name: string, sizeBytes: bigint): void {
+    const freeBytes = this.#freeBytes()
+    if (sizeBytes > freeBytes)
+      throw new VolumeError('no-space', `Cannot give ${name} ${sizeBytes} bytes as the pool has ${freeBytes} left.`)
+  }
+}
+
+const devicePath = (name: string) => `/dev/memory/${name}`
+const nameOf = (device: string) => device.slice(devicePath('').length)
+
+function stored(name: string, volume: MemoryVolume): StoredVolume {
+  const path = devicePath(name)
+  return {
+    name,
+    id: volume.id,
+    sizeBytes: volume.sizeBytes,
+    fsType: volume.fsType,
+    path,
+    source: { kind: 'device', path },
+  }
+}

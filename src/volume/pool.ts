@@ -1,0 +1,81 @@
+/** The filesystems a volume can hold. */
+export const fsTypes = ['ext4', 'xfs', 'btrfs'] as const
+export type FsType = (typeof fsTypes)[number]
+
+/** Where the data of an activated volume is: a block device to put a filesystem on, or a directory as it is. */
+export type Source = { kind: 'device'; path: string } | { kind: 'directory'; path: string }
+
+/** A volume as its pool stores it. */
+export interface StoredVolume {
+  name: string
+  /** What tells it from another volume of that name; missing on those of the predecessor. */
+  id?: string
+  /** What the volume really takes of its pool: whole extents. */
+  sizeBytes: bigint
+  /** What its creator asked for, as far as the pool remembers. */
+  fsType?: FsType
+  createdAt?: Date
+  /** Where the data is kept, for a person to look at: the logical volume's device, the image, the directory. */
+  path: string
+  /** Where it can be reached; missing while it is not active. */
+  source?: Source
+  /** What is wrong with the stored volume itself, such as a missing image. */
+  problem?: string
+}
+
+/** What is in a pool and what is left. */
+export interface PoolReport {
+  name: string
+  driverKind: DriverKind
+  /** The most that volumes may be promised in all; for a thin pool, times the overcommit ratio. */
+  totalBytes: bigint
+  /** What is promised to volumes that exist. */
+  reservedBytes: bigint
+  /** The largest volume that could be made now. */
+  freeBytes: bigint
+  volumes: number
+  /** Whether a volume can hold no more than its size. */
+  enforcesSize: boolean
+  /** Percentages in use of a thin pool's two areas. */
+  thin?: { dataPercent: number; metadataPercent: number; overcommitRatio: number }
+  problems: string[]
+}
+
+export const driverKinds = ['LVM', 'LOOP', 'BINDMOUNT'] as const
+export type DriverKind = (typeof driverKinds)[number]
+
+export interface CreateRequest {
+  /** Becomes the volume's `id`: a UUID. */
+  id: string
+  sizeBytes: bigint
+  fsType: FsType
+}
+
+/**
+ * Storage that volumes are cut from. Every method looks at what is there and does what is missing, so that calling it
+ * again after a crash is right. A pool sees only volumes that carry its mark, and marks in the step that creates. The
+ * caller holds the volume's lock; volumes of one pool are worked on in parallel, and the pool queues what must be.
+ * All throw `VolumeError`.
+ */
+export interface Pool {
+  readonly driverKind: DriverKind
+  /** What its volumes activate to: only a device gets a filesystem. */
+  readonly sourceKind: Source['kind']
+  /** Makes the pool usable: activates, checks its parts. Throws when that cannot be. */
+  start(): Promise<void>
+  stop(): Promise<void>
+  /** Throws `no-space`, `exists` (something without our mark has that name). `unchanged` when it is there already. */
+  create(name: string, request: CreateRequest): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }>
+  /** May answer from what it knows when it does not know the name; `list` looks. */
+  find(name: string): Promise<StoredVolume | undefined>
+  list(): Promise<StoredVolume[]>
+  /** Makes the volume at least that large; never smaller. Throws `not-found`, `no-space`. */
+  grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }>
+  /** Removes the volume and its data. Throws `busy` while something uses it. */
+  remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
+  /** Makes the data reachable. Throws `not-found`, also when the mark is there and the data is gone. */
+  activate(name: string): Promise<Source>
+  /** Gives back what `activate` took, if that costs the node something. */
+  deactivate(name: string): Promise<void>
+  report(): Promise<PoolReport>
+}

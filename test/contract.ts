@@ -1,0 +1,473 @@
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { Engine, type EngineParts, type VolumeSpec } from '../src/volume/engine.ts'
+import { VolumeError, type VolumeErrorCode } from '../src/volume/errors.ts'
+import { minimumBytes } from '../src/volume/host.ts'
+import type { Intent } from '../src/volume/journal.ts'
+import type { FsType } from '../src/volume/pool.ts'
+
+const mebibyte = 1n << 20n
+
+/** A machine with a pool on it, real or not, and what a test must be able to do there behind the engine's back. */
+export interface World {
+  parts: EngineParts
+  /** What sizes round up to. */
+  extentBytes: bigint
+  /** Whether this process may grow that filesystem while it is mounted. */
+  canGrow(fsType: FsType): boolean
+  /** A folder where a pod would want a volume; not there yet. */
+  target(pod: string, name: string): string
+  write(folder: string, file: string, text: string): Promise<void>
+  read(folder: string, file: string): Promise<string | undefined>
+  /** Does what a restart of the machine does to mounts. */
+  reboot(): Promise<void>
+  /** Puts something with that name into the pool that is not ours. */
+  plantForeign(name: string): Promise<void>
+  /** Whether what `plantForeign` put there is as it was. */
+  isForeignUntouched(name: string): Promise<boolean>
+  /** Writes the signature of swap space on an activated volume's device. */
+  plantSignature(device: string): Promise<void>
+  /** Mounts, devices and files of ours that are still there although no volume is. */
+  leftovers(): Promise<string[]>
+  close(): Promise<void>
+}
+
+/** What every pool must do, whatever it is made of: the same tests run on all of them. Registers a uvu suite. */
+export function contract(title: string, openWorld: () => Promise<World>, kinds: readonly FsType[]): void {
+  for (const fsType of kinds) contractFor(`${title}, ${fsType}`, openWorld, fsType)
+}
+
+function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsType): void {
+  const test = suite(title)
+  let world: World
+  let engine: Engine
+  const spec = (sizeBytes = minimumBytes[fsType] + 8n * mebibyte): VolumeSpec => ({
+    sizeBytes,
+    fsType,
+    mkfsOptions: [],
+  })
+  const request = (name: string, pod = 'a') => ({
+    name,
+    target: world.target(pod, name),
+    readOnly: false,
+    mountOptions: [],
+  })
+
+  async function startEngine(changes: Partial<EngineParts> = {}): Promise<Engine> {
+    const started = new Engine({ ...world.parts, ...changes })
+    await started.start()
+    await started.recover()
+    return started
+  }
+
+  /** A test that begins and ends with a new engine on an empty pool. */
+  const check = (name: string, body: () => Promise<void>) =>
+    test(name, async () => {
+      engine = await startEngine()
+      await withCleanUp(body, startEngine, world)
+    })
+
+  test.before(async () => {
+    world = await openWorld()
+  })
+  test.after(async () => {
+    await engine.stop()
+    await world.close()
+  })
+
+  check('a volume is made once, and is seen by every pod that mounts it', async () => {
+    assert.is((await engine.create('one', spec())).action, 'created')
+    assert.is((await engine.create('one', spec())).action, 'unchanged')
+    assert.is((await engine.mount(request('one', 'a'))).action, 'mounted')
+    assert.is((await engine.mount(request('one', 'b'))).action, 'mounted')
+    await world.write(world.target('a', 'one'), 'file', 'text')
+    assert.is(await world.read(world.target('b', 'one'), 'file'), 'text')
+    const view = await engine.find('one')
+    assert.equal(view?.mounts.map((mount) => mount.target).sort(), [world.target('a', 'one'), world.target('b', 'one')])
+    assert.is(view?.state, 'ready')
+    assert.equal(view?.problems, [])
+  })
+
+  check('mounting and unmounting twice changes nothing, and the last unmount takes the device mount away', async () => {
+    await engine.create('one', spec())
+    for (const pod of ['a', 'b']) await engine.mount(request('one', pod))
+    assert.is((await engine.mount(request('one', 'a'))).action, 'unchanged')
+    const staged = `${world.parts.volumesDir}/one`
+    assert.is((await engine.unmount('one', world.target('a', 'one'))).action, 'unmounted')
+    assert.is((await engine.unmount('one', world.target('a', 'one'))).action, 'unchanged')
+    if (world.parts.pool.sourceKind === 'device') assert.ok((await world.parts.mounts.read()).at(staged))
+    assert.is((await engine.unmount('one', world.target('b', 'one'))).action, 'unmounted')
+    assert.is((await world.parts.mounts.read()).at(staged), undefined)
+    assert.equal((await engine.find('one'))?.mounts, [])
+  })
+
+  check('data outlives unmounting, a restart of the daemon and a restart of the machine', async () => {
+    await engine.create('one', spec())
+    await engine.mount(request('one'))
+    await world.write(world.target('a', 'one'), 'file', 'precious')
+    await engine.unmount('one', world.target('a', 'one'))
+    await engine.mount(request('one', 'b'))
+    engine = await startEngine()
+    assert.is(await world.read(world.target('b', 'one'), 'file'), 'precious')
+    assert.is((await engine.mount(request('one', 'b'))).action, 'unchanged')
+    await world.reboot()
+    engine = await startEngine()
+    assert.is((await engine.create('one', spec())).action, 'unchanged')
+    await engine.mount(request('one', 'c'))
+    assert.is(await world.read(world.target('c', 'one'), 'file'), 'precious')
+  })
+
+  check('a read-only mount refuses writes while another pod writes', async () => {
+    await engine.create('one', spec())
+    await engine.mount(request('one', 'a'))
+    await engine.mount({ ...request('one', 'b'), readOnly: true })
+    await world.write(world.target('a', 'one'), 'file', 'text')
+    assert.is(await world.read(world.target('b', 'one'), 'file'), 'text')
+    await rejects('failed', /read-only/i, () => world.write(world.target('b', 'one'), 'file', 'other'))
+    assert.equal((await engine.find('one'))?.mounts.map((mount) => mount.readOnly).sort(), [false, true])
+  })
+
+  check('sizes round up to whole extents, exactly', async () => {
+    const { extentBytes } = world
+    const wanted = minimumBytes[fsType] + extentBytes
+    assert.is((await engine.create('exact', spec(wanted))).volume.sizeBytes, wanted)
+    assert.is(
+      (await engine.create('above', spec(wanted + 1n))).volume.sizeBytes,
+      wanted + (extentBytes > 1n ? extentBytes : 1n),
+    )
+  })
+
+  check('a volume grows while it is mounted, with its filesystem, once and never back', async () => {
+    const { sizeBytes } = spec()
+    await engine.create('one', spec())
+    await engine.mount(request('one'))
+    await world.write(world.target('a', 'one'), 'file', 'text')
+    const before = await engine.find('one')
+    if (!world.canGrow(fsType)) return await refusesGrowth()
+    const grown = await engine.grow('one', sizeBytes * 2n)
+    assert.is(grown.action, 'grown')
+    assert.is(grown.volume.sizeBytes, sizeBytes * 2n)
+    assert.is((await engine.grow('one', sizeBytes * 2n)).action, 'unchanged')
+    assert.is((await engine.grow('one', sizeBytes)).volume.sizeBytes, sizeBytes * 2n)
+    const after = await engine.find('one')
+    assert.is(after?.sizeBytes, sizeBytes * 2n)
+    if (world.parts.pool.sourceKind === 'device')
+      assert.ok(
+        (after?.usage?.totalBytes ?? 0n) > ((before?.usage?.totalBytes ?? 0n) * 3n) / 2n,
+        'the filesystem grew too',
+      )
+    assert.is(await world.read(world.target('a', 'one'), 'file'), 'text')
+  })
+
+  check('a volume grows while nobody has it mounted, and is left unmounted', async () => {
+    const { sizeBytes } = spec()
+    await engine.create('one', spec())
+    if (!world.canGrow(fsType)) return await refusesGrowth()
+    assert.is((await engine.grow('one', sizeBytes * 2n)).action, 'grown')
+    assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
+    await engine.mount(request('one'))
+    if (world.parts.pool.sourceKind === 'device')
+      assert.ok(((await engine.find('one'))?.usage?.totalBytes ?? 0n) > (sizeBytes * 3n) / 2n)
+  })
+
+  check('growth that stopped between device and filesystem is finished by asking again', async () => {
+    const { sizeBytes } = spec()
+    await engine.create('one', spec())
+    await engine.mount(request('one'))
+    await world.parts.pool.grow('one', sizeBytes * 2n)
+    if (!world.canGrow(fsType)) return await refusesGrowth()
+    assert.is((await engine.grow('one', sizeBytes * 2n)).action, 'unchanged')
+    if (world.parts.pool.sourceKind === 'device')
+      assert.ok(((await engine.find('one'))?.usage?.totalBytes ?? 0n) > (sizeBytes * 3n) / 2n)
+  })
+
+  check('what does not fit is refused, and nothing of it stays', async () => {
+    const { freeBytes } = await engine.report()
+    const grow = () => engine.grow('one', freeBytes * 2n)
+    await rejects('no-space', /one/, () => engine.create('one', spec(freeBytes + 64n * mebibyte)))
+    await rejects('not-found', /one/, grow)
+    assert.equal(await engine.list(), [])
+    assert.equal(await world.parts.journal.read(), new Map())
+    const { volume } = await engine.create('one', spec())
+    await rejects('no-space', /one/, grow)
+    assert.is((await engine.find('one'))?.sizeBytes, volume.sizeBytes)
+    await engine.mount(request('one'))
+  })
+
+  check('a removed volume gives back its space, and its name gives a new, empty volume', async () => {
+    const { freeBytes } = await engine.report()
+    await engine.create('one', spec())
+    await engine.mount(request('one'))
+    await world.write(world.target('a', 'one'), 'file', 'old')
+    await engine.unmount('one', world.target('a', 'one'))
+    assert.is((await engine.remove('one')).action, 'removed')
+    assert.is((await engine.remove('one')).action, 'unchanged')
+    assert.is(await engine.find('one'), undefined)
+    assert.ok((await engine.report()).freeBytes >= freeBytes - 16n * mebibyte)
+    await engine.create('one', spec())
+    await engine.mount(request('one'))
+    assert.is(await world.read(world.target('a', 'one'), 'file'), undefined)
+  })
+
+  check('a mounted volume is not removed', async () => {
+    await engine.create('one', spec())
+    await engine.mount(request('one'))
+    await world.write(world.target('a', 'one'), 'file', 'text')
+    await rejects('busy', /mounted on/, () => engine.remove('one'))
+    assert.is(await world.read(world.target('a', 'one'), 'file'), 'text')
+    assert.is((await engine.find('one'))?.state, 'ready')
+  })
+
+  check('what is not ours is never listed, mounted, grown or removed', async () => {
+    await world.plantForeign('theirs')
+    assert.equal(await engine.list(), [])
+    await rejects('exists', /theirs/, () => engine.create('theirs', spec()))
+    await rejects('not-found', /theirs/, () => engine.mount(request('theirs')))
+    await rejects('not-found', /theirs/, () => engine.grow('theirs', spec().sizeBytes))
+    assert.is((await engine.remove('theirs')).action, 'unchanged')
+    assert.equal(await world.parts.journal.read(), new Map())
+    assert.ok(await world.isForeignUntouched('theirs'))
+  })
+
+  check('a target that shows another volume is left alone', async () => {
+    await engine.create('one', spec())
+    await engine.create('two', spec())
+    await engine.mount(request('one'))
+    await rejects('busy', /mounted there/, () => engine.mount({ ...request('two'), target: world.target('a', 'one') }))
+    assert.equal((await engine.find('two'))?.mounts, [])
+    assert.is((await engine.find('one'))?.mounts.length, 1)
+  })
+
+  check('many volumes at once, and many callers for one volume, each end as alone', async () => {
+    const names = ['p', 'q', 'r', 's']
+    await Promise.all(names.map((name) => engine.create(name, spec())))
+    const pods = ['a', 'b', 'c']
+    await Promise.all(names.flatMap((name) => pods.map((pod) => engine.mount(request(name, pod)))))
+    await Promise.all(names.map((name) => world.write(world.target('a', name), 'file', name)))
+    for (const name of names) assert.is(await world.read(world.target('c', name), 'file'), name)
+    assert.equal(
+      (await engine.list()).map((view) => [view.name, view.mounts.length]),
+      names.map((name) => [name, 3]),
+    )
+    const created = await Promise.all([1, 2, 3].map(() => engine.create('same', spec())))
+    assert.equal(created.map(({ action }) => action).sort(), ['created', 'unchanged', 'unchanged'])
+    await Promise.all(names.flatMap((name) => pods.map((pod) => engine.unmount(name, world.target(pod, name)))))
+    assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
+  })
+
+  check('a volume whose maker died before formatting is finished at the next start', async () => {
+    const { pool, filesystems, journal } = world.parts
+    await new Promise<void>((resolve) => {
+      const hang = () => new Promise<never>(() => resolve())
+      const isDevice = pool.sourceKind === 'device'
+      const changes = isDevice
+        ? { filesystems: { ...filesystems, signatures: hang } }
+        : { journal: { ...journal, clear: hang } }
+      startEngine(changes).then((doomed) => doomed.create('one', spec()), assert.unreachable)
+    })
+    engine = await startEngine()
+    assert.is((await engine.find('one'))?.state, 'ready')
+    await engine.mount(request('one'))
+    await world.write(world.target('a', 'one'), 'file', 'text')
+  })
+
+  if (fsType === 'ext4') {
+    check('a name that is none is refused before anything is done', async () => {
+      for (const name of ['', 'a/b', '..', '-a', 'a b', 'ä', 'A', 'a'.repeat(300)])
+        await rejects('invalid', /volume name/, () => engine.create(name, spec()))
+      assert.equal(await engine.list(), [])
+    })
+  }
+
+  check('a volume that was never made is not mounted', async () => {
+    await rejects('not-found', /one/, () => engine.mount(request('one')))
+    await engine.mount({ ...request('one'), create: spec() })
+    assert.is((await engine.find('one'))?.mounts.length, 1)
+  })
+
+  check('the unmounting of a volume that is gone succeeds', async () => {
+    assert.is((await engine.unmount('one', world.target('a', 'one'))).action, 'unchanged')
+  })
+
+  /** What growth ends in where the kernel does not allow it: an error that says so, and an unharmed volume. */
+  async function refusesGrowth(): Promise<void> {
+    await rejects('failed', /CAP_SYS_RESOURCE/, () => engine.grow('one', spec().sizeBytes * 2n))
+    await engine.mount(request('one', 'after'))
+    await world.write(world.target('after', 'one'), 'file', 'text')
+  }
+
+  test.run()
+}
+
+/** Contract tests of pools whose volumes are devices, which need a filesystem. Registers a uvu suite. */
+export function deviceContract(title: string, openWorld: () => Promise<World>): void {
+  const test = suite(`${title}, formatting`)
+  let world: World
+  const spec: VolumeSpec = { sizeBytes: 32n * mebibyte, fsType: 'ext4', mkfsOptions: [] }
+
+  async function startEngine(changes: Partial<EngineParts> = {}): Promise<Engine> {
+    const engine = new Engine({ ...world.parts, ...changes })
+    await engine.start()
+    return engine
+  }
+
+  const check = (name: string, body: () => Promise<void>) => test(name, () => withCleanUp(body, startEngine, world))
+
+  test.before(async () => {
+    world = await openWorld()
+  })
+  test.after(async () => {
+    await world.parts.pool.stop()
+    await world.close()
+  })
+
+  check('a size below what the filesystem needs is refused before anything is made', async () => {
+    const engine = await startEngine()
+    for (const fsType of ['ext4', 'xfs', 'btrfs'] as const)
+      await rejects('invalid', /at least/, () => engine.create('one', { ...spec, fsType, sizeBytes: mebibyte }))
+    assert.equal(await engine.list(), [])
+  })
+
+  check('a failing mkfs says so, and leaves nothing', async () => {
+    const engine = await startEngine()
+    await rejects('failed', /Cannot (make|format)/, () => engine.create('one', { ...spec, mkfsOptions: ['--fail'] }))
+    assert.equal(await engine.list(), [])
+    assert.equal(await world.parts.journal.read(), new Map())
+    assert.is((await engine.create('one', spec)).action, 'created')
+  })
+
+  check('a new volume that turns out to hold something is not formatted', async () => {
+    const died = new Promise<string>((resolve) => {
+      const signatures = (device: string) => new Promise<never>(() => resolve(device))
+      startEngine({ filesystems: { ...world.parts.filesystems, signatures } }).then((doomed) =>
+        doomed.create('one', spec),
+      )
+    })
+    const device = await died
+    await world.plantSignature(device)
+    const engine = await startEngine()
+    await engine.recover()
+    assert.is((await engine.find('one'))?.state, 'unfinished')
+    assert.match((await engine.find('one'))?.problems.join() ?? '', /never finished/)
+    await rejects('exists', /swap/, () => engine.attach('one'))
+    assert.equal(await world.parts.filesystems.signatures((await world.parts.pool.activate('one')).path), ['swap'])
+  })
+
+  check('a volume whose mkfs was interrupted is formatted again', async () => {
+    const died = new Promise<void>((resolve) => {
+      const clear = () => new Promise<never>(() => resolve())
+      startEngine({ journal: { ...world.parts.journal, clear } }).then((doomed) => doomed.create('one', spec))
+    })
+    await died
+    const engine = await startEngine()
+    await engine.recover()
+    assert.is((await engine.find('one'))?.state, 'ready')
+    assert.equal(await world.parts.journal.read(), new Map())
+  })
+
+  check('a finished volume whose filesystem is lost is an error, never formatted anew', async () => {
+    let engine = await startEngine()
+    await engine.create('one', spec)
+    const { path } = await engine.attach('one')
+    await world.plantSignature(path)
+    engine = await startEngine()
+    const target = world.target('a', 'one')
+    await rejects('failed', /holds swap/, () =>
+      engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] }),
+    )
+    assert.equal(await world.parts.filesystems.signatures(path), ['swap'])
+  })
+
+  check('an intent about an earlier volume of that name harms nothing', async () => {
+    let engine = await startEngine()
+    await engine.create('one', spec)
+    const { sizeBytes, fsType, mkfsOptions } = spec
+    const making = { id: 'another', sizeBytes, fsType, mkfsOptions }
+    const intents: Intent[] = [
+      { phase: 'creating', ...making },
+      { phase: 'formatting', ...making },
+      { phase: 'removing', id: 'another' },
+    ]
+    for (const intent of intents) {
+      await world.parts.journal.write('one', intent)
+      engine = await startEngine()
+      const target = world.target('a', 'one')
+      await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], create: spec })
+      await world.write(target, 'file', 'precious')
+      await engine.unmount('one', target)
+      await world.parts.journal.write('one', intent)
+      engine = await startEngine()
+      await engine.recover()
+      assert.equal(await world.parts.journal.read(), new Map())
+      await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+      assert.is(await world.read(target, 'file'), 'precious')
+      await engine.unmount('one', target)
+    }
+  })
+
+  check('a volume whose making was cut short before it was blank is not used', async () => {
+    const engine = await startEngine()
+    const { sizeBytes, fsType, mkfsOptions } = spec
+    await world.parts.journal.write('one', { phase: 'creating', id: 'cut', sizeBytes, fsType, mkfsOptions })
+    await world.parts.pool.create('one', { id: 'cut', sizeBytes, fsType })
+    const device = (await world.parts.pool.activate('one')).path
+    await world.parts.filesystems.make(device, 'ext4', [])
+    await world.parts.pool.deactivate('one')
+    const next = await startEngine()
+    await next.create('one', spec)
+    assert.is.not((await world.parts.pool.find('one'))?.id, 'cut')
+    await engine.stop()
+  })
+
+  check('a mount that asks for another filesystem than there is, is refused', async () => {
+    const engine = await startEngine()
+    await engine.create('one', spec)
+    const target = world.target('a', 'one')
+    const mounting = () => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], fsType: 'xfs' })
+    await rejects('invalid', /holds ext4/, mounting)
+    assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
+  })
+
+  check('an interrupted removal is finished at the next start', async () => {
+    const engine = await startEngine()
+    await engine.create('one', spec)
+    const id = (await world.parts.pool.find('one'))?.id ?? ''
+    await world.parts.journal.write('one', { phase: 'removing', id })
+    const next = await startEngine()
+    assert.is((await next.find('one'))?.state, 'removing')
+    await rejects('not-found', /being removed/, () => next.attach('one'))
+    await next.recover()
+    assert.is(await next.find('one'), undefined)
+    assert.equal(await world.parts.journal.read(), new Map())
+  })
+
+  test.run()
+}
+
+/** Runs a test's body, removes all volumes it left, and fails if anything of them stays. */
+async function withCleanUp(body: () => Promise<void>, startEngine: () => Promise<Engine>, world: World): Promise<void> {
+  try {
+    await body()
+  } finally {
+    const engine = await startEngine()
+    await engine.recover()
+    for (const { name, mounts } of await engine.list()) {
+      for (const mount of mounts) await engine.unmount(name, mount.target)
+      await engine.remove(name)
+    }
+  }
+  assert.equal(await world.leftovers(), [], 'left behind')
+}
+
+/** Fails unless `work` throws a `VolumeError` of that code whose message matches. */
+export async function rejects(code: VolumeErrorCode, message: RegExp, work: () => Promise<unknown>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (!(error instanceof VolumeError)) throw error
+    assert.is(error.code, code, error.message)
+    assert.match(error.message, message)
+    return
+  }
+  assert.unreachable(`expected ${code}: ${message}`)
+}

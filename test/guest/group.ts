@@ -1,0 +1,71 @@
+/** Runs in a guest: a volume group that is missing, shared with others, or whose description no longer fits. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { run } from '../../src/run.ts'
+import { Engine } from '../../src/volume/engine.ts'
+import { rejects } from '../contract.ts'
+import { openLvmWorld } from '../machine-world.ts'
+
+const mebibyte = 1n << 20n
+const spec = { sizeBytes: 8n * mebibyte, fsType: 'ext4', mkfsOptions: [] } as const
+const test = suite('volume groups')
+
+test('a missing volume group is an error that says how to make it', async () => {
+  const world = await openLvmWorld({ volumeGroup: 'missing-vg' })
+  const engine = new Engine(world.parts)
+  await rejects('not-found', /vgcreate missing-vg.*--lvm-volume-group/s, () => engine.start())
+  await engine.stop()
+  await world.close()
+})
+
+test('a group whose metadata area fills refuses new volumes early, and what is there goes on', async () => {
+  await run('pvcreate', ['--quiet', '--yes', '--metadatasize', '64k', '/dev/ubdb'])
+  await run('vgcreate', ['--quiet', 'small-vg', '/dev/ubdb'])
+  const world = await openLvmWorld({ volumeGroup: 'small-vg' })
+  const { pool } = world.parts
+  await pool.start()
+  let made = 0
+  const makeAll = async () => {
+    for (; made < 2000; made += 1) await pool.create(`v${made}`, { ...spec, id: `id-${made}` })
+  }
+  await rejects('no-space', /metadata area of volume group small-vg is nearly full/, makeAll)
+  assert.ok(made > 20, `${made} volumes were made before`)
+  assert.ok((await pool.report()).problems.some((problem) => /metadata area/.test(problem)))
+  assert.is((await pool.grow('v0', 12n * mebibyte)).action, 'grown')
+  for (let index = 0; index < made; index += 1) assert.is((await pool.remove(`v${index}`)).action, 'removed')
+  assert.is((await pool.create('again', { ...spec, id: 'again' })).action, 'created')
+  await pool.remove('again')
+  await pool.stop()
+  await world.close()
+  await run('vgremove', ['--yes', 'small-vg'])
+  await run('pvremove', ['--yes', '/dev/ubdb'])
+})
+
+test('a shell that is killed in the middle is replaced, and asking again ends well', async () => {
+  await run('pvcreate', ['--quiet', '--yes', '/dev/ubdb'])
+  await run('vgcreate', ['--quiet', 'elastic-local-vg', '/dev/ubdb'])
+  const world = await openLvmWorld({ volumeGroup: 'elastic-local-vg' })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  const shells = async () => (await run('pgrep', ['-x', 'lvm'], { accept: [1] })).stdout.split('\n').filter(Boolean)
+  for (let index = 0; index < 5; index += 1) {
+    const name = `cut-${index}`
+    const creation = engine.create(name, spec).then(
+      () => 'made',
+      (error) => String(error),
+    )
+    await new Promise((resolve) => setTimeout(resolve, index * 25))
+    for (const pid of await shells()) process.kill(Number(pid), 'SIGKILL')
+    await creation
+    assert.is.not((await engine.create(name, spec)).volume.sizeBytes, 0n)
+    assert.is((await engine.find(name))?.state, 'ready')
+    await engine.mount({ name, target: world.target('a', name), readOnly: false, mountOptions: [] })
+    await engine.unmount(name, world.target('a', name))
+    await engine.remove(name)
+  }
+  assert.equal(await world.leftovers(), [])
+  await engine.stop()
+  await world.close()
+})
+
+test.run()

@@ -1,0 +1,305 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync, readFileSync, readSync, rmSync, watch } from 'node:fs'
+import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { StringDecoder } from 'node:string_decoder'
+
+const treeDir = dirname(dirname(import.meta.dirname))
+const initScript = join(import.meta.dirname, 'init.sh')
+
+/** The Node binary that programs in a guest run on, the same as the project's own. */
+export const guestNode = join(treeDir, `node_modules/node-linux-${process.arch === 'arm64' ? 'arm64' : 'x64'}/bin/node`)
+
+/** What to run in a guest, and how. */
+export interface GuestOptions {
+  /** The image that becomes `/dev/ubdb` in the guest; see `createDisk()`. */
+  disk: string
+  /** A Node program, as an absolute path; the guest sees the machine's own files, read-only. */
+  program: string
+  args?: readonly string[]
+  /** Added to the guest's own environment, which has PATH, HOME, LC_ALL and LVM_SYSTEM_DIR. */
+  env?: Readonly<Record<string, string>>
+  /** From the start to the halt; a guest that takes longer is killed. */
+  timeoutMs: number
+  memoryMiB?: number
+  /** Kernel modules besides dm-mod, dm-thin-pool, dm-snapshot, xfs, btrfs and loop: `dm-flakey`, `dm-delay`. */
+  modules?: readonly string[]
+  /**
+   * The one folder of the machine that the guest can write in, at the same path, and that its program starts in.
+   * Made and removed with the guest when left out.
+   */
+  scratchDir?: string
+  onOutput?: (text: string, stream: 'stdout' | 'stderr') => void
+}
+
+/** What a program printed and how it ended. */
+export interface GuestResult {
+  exitCode: number
+  stdout: string
+  stderr: string
+}
+
+/** A guest that runs, or ran. */
+export interface Guest {
+  /** Settles when the guest is halted; rejects with `GuestError` when it ended in any other way. */
+  readonly result: Promise<GuestResult>
+  /** Resolves when the program has printed that text on stdout; rejects when the guest ends without it. */
+  printed(text: string): Promise<void>
+  /** Kills the guest on the spot, as a power cut would; gives what the program had printed. */
+  powerCut(): Promise<{ stdout: string; stderr: string }>
+}
+
+/** A guest that did not come to its halt: a panic, a hang, a power cut, a program that could not be started. */
+export class GuestError extends Error {
+  readonly stdout: string
+  readonly stderr: string
+
+  constructor(reason: string, seen: { console: string; stdout: string; stderr: string }) {
+    const parts = (['console', 'stderr', 'stdout'] as const)
+      .filter((name) => seen[name] !== '')
+      .map((name) => `--- end of its ${name}\n${seen[name].slice(-2000).trimEnd()}`)
+    super([`Cannot finish in the guest: ${reason}`, ...parts].join('\n'))
+    this.name = 'GuestError'
+    this.stdout = seen.stdout
+    this.stderr = seen.stderr
+  }
+}
+
+/** Makes a blank disk image that takes no room until it is written. */
+export async function createDisk(path: string, sizeBytes: number): Promise<void> {
+  const file = await open(path, 'wx')
+  try {
+    await file.truncate(sizeBytes)
+  } finally {
+    await file.close()
+  }
+}
+
+/** Boots a guest, runs a program to its end and halts. Throws `GuestError`. */
+export async function runInGuest(options: GuestOptions): Promise<GuestResult> {
+  return (await bootGuest(options)).result
+}
+
+/**
+ * Boots a user-mode Linux guest over the machine's own files and starts a Node program in it. Root only.
+ * The guest never outlives this process.
+ */
+export async function bootGuest(options: GuestOptions): Promise<Guest> {
+  if (process.getuid?.() !== 0) throw new Error('Cannot boot a guest as the user must be root')
+  const privateDir = await mkdtemp(join(tmpdir(), 'elastic-local-guest-'))
+  const scratchDir = options.scratchDir ?? privateDir
+  const controlDir = join(scratchDir, '.guest')
+  await rm(controlDir, { recursive: true, force: true })
+  await mkdir(controlDir)
+  await writeFile(join(controlDir, 'command'), buildCommand(options))
+  const output = {
+    stdout: new Tail(join(controlDir, 'stdout')),
+    stderr: new Tail(join(controlDir, 'stderr')),
+  }
+  await writeFile(output.stdout.path, '')
+  await writeFile(output.stderr.path, '')
+
+  // In a process group of its own, so that all its processes and threads go at once.
+  // On one processor: the guest's kernel and its programs take turns anyway, and across processors each turn costs far more.
+  const child = spawn(
+    'taskset',
+    [
+      '-c',
+      String(pickCpu()),
+      'setpriv',
+      '--pdeathsig',
+      'KILL',
+      'linux',
+      ...buildKernelArgs(options, scratchDir, privateDir),
+    ],
+    { detached: true, stdio: ['ignore', 'pipe', 'pipe'] },
+  )
+  const removeDirs = () => {
+    rmSync(controlDir, { recursive: true, force: true })
+    rmSync(privateDir, { recursive: true, force: true })
+  }
+  const forget = endWithThisProcess(() => {
+    killGroup(child)
+    removeDirs()
+  })
+
+  let kernelConsole = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    kernelConsole += chunk
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    kernelConsole += chunk
+  })
+
+  const waiting = new Set<() => void>()
+  const drain = () => {
+    for (const stream of ['stdout', 'stderr'] as const) {
+      const text = output[stream].read()
+      if (text !== '') options.onOutput?.(text, stream)
+    }
+    for (const check of waiting) check()
+  }
+  const watcher = watch(controlDir, drain)
+
+  let reason = ''
+  const timer = setTimeout(() => {
+    reason = `it has not halted after ${options.timeoutMs} ms`
+    killGroup(child)
+  }, options.timeoutMs)
+
+  async function finish(): Promise<GuestResult> {
+    try {
+      const [exitCode, signal] = await once(child, 'close').catch((error: Error) => {
+        throw new Error(`Cannot start a guest as user-mode Linux must be installed (test/setup.sh): ${error.message}`)
+      })
+      killGroup(child)
+      drain()
+      const seen = { console: kernelConsole, stdout: output.stdout.text, stderr: output.stderr.text }
+      const status = await readFile(join(controlDir, 'exit-code'), 'utf8').catch(() => '')
+      if (reason !== '') throw new GuestError(reason, seen)
+      if (!/^\d+\n$/.test(status)) throw new GuestError(`it died (exit status ${exitCode}, signal ${signal})`, seen)
+      return { exitCode: Number(status), stdout: seen.stdout, stderr: seen.stderr }
+    } finally {
+      clearTimeout(timer)
+      watcher.close()
+      forget()
+      removeDirs()
+    }
+  }
+  const result = finish()
+  // A test that cuts the power need not look at the result.
+  result.catch(() => {})
+
+  return {
+    result,
+    printed(text) {
+      return new Promise((resolve, reject) => {
+        const check = () => {
+          if (!output.stdout.text.includes(text)) return
+          waiting.delete(check)
+          resolve()
+        }
+        waiting.add(check)
+        check()
+        const missed = () => {
+          if (waiting.delete(check)) reject(new Error(`The guest ended before it printed ${JSON.stringify(text)}`))
+        }
+        result.then(missed, (error: Error) => {
+          if (waiting.delete(check)) reject(error)
+        })
+      })
+    },
+    async powerCut() {
+      if (reason === '') reason = 'its power was cut'
+      killGroup(child)
+      await result.catch(() => {})
+      return { stdout: output.stdout.text, stderr: output.stderr.text }
+    },
+  }
+}
+
+function buildKernelArgs(options: GuestOptions, scratchDir: string, privateDir: string): string[] {
+  const modules = ['dm-mod', 'dm-thin-pool', 'dm-snapshot', 'xfs', 'btrfs', 'loop', ...(options.modules ?? [])]
+  return [
+    `mem=${options.memoryMiB ?? 1024}M`,
+    'root=/dev/root',
+    'rootfstype=hostfs',
+    'rootflags=/',
+    'ro',
+    `init=${initScript}`,
+    `ubd1=${options.disk}`,
+    'con=null',
+    'con0=null,fd:1',
+    'quiet',
+    // So that the reset at the end of init.sh is the end.
+    'noreboot',
+    `uml_dir=${privateDir}`,
+    `guest_tree=${treeDir}`,
+    `guest_scratch=${scratchDir}`,
+    // Unknown arguments become init's environment, where a space would end them.
+    `guest_modules=${modules.join(',')}`,
+  ]
+}
+
+/** The shell script that init.sh runs: the program with its environment. */
+function buildCommand(options: GuestOptions): string {
+  const settings = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${quote(value)}`)
+  const words = [guestNode, options.program, ...(options.args ?? [])].map(quote)
+  return `exec env ${[...settings, ...words].join(' ')}\n`
+}
+
+let guests = 0
+
+/** A processor that this process may use, another one for each guest. */
+function pickCpu(): number {
+  const list = /^Cpus_allowed_list:\s*(.*)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+  const cpus = list.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index)
+  })
+  return cpus[(process.pid + guests++) % cpus.length] ?? 0
+}
+
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`
+}
+
+function killGroup(child: ChildProcess): void {
+  if (child.pid === undefined) return
+  try {
+    process.kill(-child.pid, 'SIGKILL')
+  } catch {
+    // All gone already.
+  }
+}
+
+/** Calls `end` when this process exits or is told to by a signal; the result takes that back. */
+function endWithThisProcess(end: () => void): () => void {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  const onSignal = (signal: NodeJS.Signals) => {
+    end()
+    forget()
+    // The test's own handlers come first; without any, the signal does what it would have done.
+    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal)
+  }
+  const forget = () => {
+    process.off('exit', end)
+    for (const signal of signals) process.off(signal, onSignal)
+  }
+  process.on('exit', end)
+  for (const signal of signals) process.on(signal, onSignal)
+  return forget
+}
+
+/** Reads a file as it grows. */
+class Tail {
+  readonly path: string
+  text = ''
+  #offset = 0
+  #decoder = new StringDecoder('utf8')
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  /** What was added since the last call. */
+  read(): string {
+    let added = ''
+    const buffer = Buffer.alloc(65536)
+    const file = openSync(this.path, 'r')
+    try {
+      for (;;) {
+        const length = readSync(file, buffer, 0, buffer.length, this.#offset)
+        if (length === 0) break
+        this.#offset += length
+        added += this.#decoder.write(buffer.subarray(0, length))
+      }
+    } finally {
+      closeSync(file)
+    }
+    this.text += added
+    return added
+  }
+}

@@ -1,0 +1,65 @@
+#!/bin/sh
+# Init of the guest that guest.ts boots: user-mode Linux over the machine's own files, which are read-only here.
+# Only tmpfs, the scratch folder and the disk can be written. From the kernel's command line:
+#   guest_tree      the working tree
+#   guest_scratch   the scratch folder, with .guest/command to run
+#   guest_modules   modules to load, comma-separated
+# The command's output and exit status go to .guest/stdout, .guest/stderr and .guest/exit-code.
+
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/tmp
+control=$guest_scratch/.guest
+unset mem uml_dir OLDPWD
+
+# Ends the guest at once, whatever still hangs; the kernel is told not to start again.
+halt() {
+  echo b > /proc/sysrq-trigger
+}
+
+fail() {
+  echo "guest: $*" > /dev/console
+  halt
+}
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+# The kernel mounts /dev itself where it is configured to. Device-mapper's nodes appear there.
+mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/shm /dev/pts
+mount -t devpts devpts /dev/pts
+for folder in /dev/shm /run /tmp /mnt /media /var/tmp /var/lib /var/log /var/cache; do
+  [ -d $folder ] && mount -t tmpfs tmpfs $folder
+done
+mkdir -p /run/lock/lvm /run/lvm /var/lib/kubelet
+
+# A tree or a scratch folder below one of those would be hidden now.
+if [ ! -e "$guest_tree/package.json" ]; then
+  mkdir -p "$guest_tree" && mount -t hostfs -r -o "$guest_tree" tree "$guest_tree" || fail "cannot mount $guest_tree"
+fi
+# sync: what is printed is on the machine's side at once, and stays there when the power is cut.
+mkdir -p "$guest_scratch" && mount -t hostfs -o "$guest_scratch" -o sync scratch "$guest_scratch" ||
+  fail "cannot mount $guest_scratch"
+cd "$guest_scratch" || fail "cannot enter $guest_scratch"
+
+mkdir -p /run/guest/lib /run/guest/lvm
+ln -s /usr/lib/uml/modules /run/guest/lib/modules
+modprobe -d /run/guest -a $(echo "$guest_modules" | tr , ' ') || fail "cannot load all of $guest_modules"
+cat > /run/guest/lvm/lvm.conf <<'CONF'
+devices { use_devicesfile=0 }
+activation { udev_sync=0 udev_rules=0 }
+backup { backup=0 archive=0 }
+CONF
+export LVM_SYSTEM_DIR=/run/guest/lvm
+
+ip link set lo up
+
+# Its own session, so that nothing it starts is tied to the console.
+setsid -w sh "$control/command" < /dev/null >> "$control/stdout" 2>> "$control/stderr"
+echo $? > "$control/exit-code"
+
+# What was written to the disk stays, but a device that hangs does not hold up the end.
+sync &
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  kill -0 $! 2> /dev/null || break
+  sleep 0.5
+done
+halt

@@ -1,0 +1,20 @@
+/** Runs in a guest: the contract on real LVM, and what loop images can do only where the kernel lets them. */
+import { run } from '../../src/run.ts'
+import { contract, deviceContract } from '../contract.ts'
+import { openLoopWorld, openLvmWorld, thinOptions } from '../machine-world.ts'
+
+const volumeGroup = 'elastic-local-vg'
+const [part = 'linear'] = process.argv.slice(2)
+
+await run('pvcreate', ['--quiet', '/dev/ubdb'])
+await run('vgcreate', ['--quiet', volumeGroup, '/dev/ubdb'])
+
+if (part === 'linear') {
+  contract('linear volumes', () => openLvmWorld({ volumeGroup }), ['ext4', 'xfs', 'btrfs'])
+  deviceContract('linear volumes', () => openLvmWorld({ volumeGroup }))
+}
+if (part === 'thin') {
+  contract('thin volumes', () => openLvmWorld({ volumeGroup, thin: thinOptions }), ['ext4', 'xfs', 'btrfs'])
+  deviceContract('thin volumes', () => openLvmWorld({ volumeGroup, thin: thinOptions }))
+}
+if (part === 'loop') contract('loop images in the guest', () => openLoopWorld({ preallocate: false }), ['ext4'])

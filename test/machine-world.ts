@@ -1,0 +1,192 @@
+import { readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { writeLvmConfig } from '../src/lvm/config.ts'
+import { LvmPool, type ThinOptions } from '../src/lvm/pool.ts'
+import { LvmShell } from '../src/lvm/shell.ts'
+import { DirectoryPool } from '../src/mount/directory.ts'
+import { buildFilesystems } from '../src/mount/filesystems.ts'
+import { LoopPool } from '../src/mount/loop.ts'
+import { buildMounts } from '../src/mount/mounts.ts'
+import { buildJournal, ownFolder } from '../src/mount/records.ts'
+import { run } from '../src/run.ts'
+import { hasErrno, VolumeError } from '../src/volume/errors.ts'
+import type { Pool } from '../src/volume/pool.ts'
+import type { World } from './contract.ts'
+
+const now = () => new Date()
+const mebibyte = 1n << 20n
+
+/** CAP_SYS_RESOURCE, without which the kernel refuses to grow a mounted ext4 (capabilities(7)). */
+const capabilities = BigInt(`0x${/^CapEff:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]}`)
+const maySysResource = (capabilities & (1n << 24n)) !== 0n
+
+/** Of a world, what differs between pools. */
+interface Ground {
+  pool: Pool
+  extentBytes: bigint
+  plantForeign(name: string): Promise<void>
+  isForeignUntouched(name: string): Promise<boolean>
+  /** What the pool holds besides volumes. */
+  leftovers(): Promise<string[]>
+  /** Makes the pool forget what the machine forgets; called with everything unmounted. */
+  reboot?(): Promise<void>
+}
+
+/** A world on this machine's kernel, in `folder` or a new scratch folder, with the pool that `build` makes there. */
+async function openWorld(build: (volumesDir: string) => Promise<Ground>, folder?: string): Promise<World> {
+  const scratch = folder ?? (await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
+  const volumesDir = join(scratch, 'volumes')
+  await mkdir(volumesDir, { recursive: true })
+  const mounts = buildMounts({ run, mountInfo: '/proc/self/mountinfo' })
+  const ground = await build(volumesDir)
+  const isEmpty = async (folder: string) => (await readdir(folder).catch(() => [])).map((file) => join(folder, file))
+  const unmountAll = async () => {
+    for (const { target } of (await mounts.read()).under(scratch).reverse()) await mounts.unmount(target)
+  }
+  return {
+    parts: {
+      pool: ground.pool,
+      mounts,
+      filesystems: buildFilesystems({ run }),
+      journal: buildJournal(volumesDir),
+      volumesDir,
+      log: { info: () => {}, warn: () => {} },
+    },
+    extentBytes: ground.extentBytes,
+    canGrow: (fsType) => fsType !== 'ext4' || maySysResource || ground.pool.sourceKind === 'directory',
+    target: (pod, name) => join(scratch, 'pods', pod, name),
+    write: async (folder, file, text) => {
+      try {
+        await writeFile(join(folder, file), text)
+      } catch (error) {
+        throw hasErrno(error, 'EROFS') ? new VolumeError('failed', 'read-only file system') : error
+      }
+    },
+    read: async (folder, file) =>
+      await readFile(join(folder, file), 'utf8').catch((error) => {
+        if (hasErrno(error, 'ENOENT')) return undefined
+        throw error
+      }),
+    reboot: async () => {
+      await unmountAll()
+      await ground.reboot?.()
+    },
+    plantForeign: ground.plantForeign,
+    isForeignUntouched: ground.isForeignUntouched,
+    plantSignature: async (device) => {
+      await run('wipefs', ['--all', '--quiet', device])
+      await run('mkswap', [device])
+    },
+    leftovers: async () => [
+      ...(await mounts.read()).under(scratch).map((mount) => mount.target),
+      ...(await isEmpty(join(volumesDir, ownFolder, 'intents'))),
+      ...(await readdir(volumesDir)).filter((file) => file !== ownFolder),
+      ...(await ground.leftovers()),
+    ],
+    close: async () => {
+      await unmountAll()
+      await rm(scratch, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Volumes in image files. */
+export async function openLoopWorld(options: { preallocate: boolean }): Promise<World> {
+  return await openWorld(async (volumesDir) => {
+    const images = join(volumesDir, ownFolder, 'loop')
+    const attached = async () => (await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE'])).stdout
+    return {
+      pool: new LoopPool({ run, volumesDir, now, ...options }),
+      extentBytes: 4096n,
+      plantForeign: (name) => writeFile(join(images, `${name}.img`), 'theirs'),
+      isForeignUntouched: async (name) => {
+        const text = await readFile(join(images, `${name}.img`), 'utf8')
+        await rm(join(images, `${name}.img`))
+        return text === 'theirs'
+      },
+      leftovers: async () => [
+        ...(await readdir(images)),
+        ...(await attached()).split('\n').filter((line) => line.includes(volumesDir)),
+      ],
+    }
+  })
+}
+
+/** Volumes in plain directories. */
+export async function openDirectoryWorld(): Promise<World> {
+  return await openWorld(async (volumesDir) => {
+    const mounts = buildMounts({ run, mountInfo: '/proc/self/mountinfo' })
+    return {
+      pool: new DirectoryPool({ mounts, volumesDir, now }),
+      extentBytes: 1n,
+      plantForeign: async (name) => {
+        await mkdir(join(volumesDir, name))
+        await writeFile(join(volumesDir, name, 'file'), 'theirs')
+      },
+      isForeignUntouched: async (name) => {
+        const text = await readFile(join(volumesDir, name, 'file'), 'utf8')
+        await rm(join(volumesDir, name), { recursive: true })
+        return text === 'theirs'
+      },
+      leftovers: async () => [
+        ...(await readdir(join(volumesDir, ownFolder, 'directories')).catch(() => [])),
+        ...(await readdir(join(volumesDir, ownFolder, 'trash'))),
+      ],
+    }
+  })
+}
+
+export const thinOptions: ThinOptions = {
+  poolName: 'thinpool',
+  overcommitRatio: 1,
+  dataWatermark: 90,
+  metadataWatermark: 80,
+}
+
+/** Volumes in the volume group of that name, which must be there. */
+export async function openLvmWorld(options: {
+  volumeGroup: string
+  thin?: ThinOptions | undefined
+  folder?: string
+}): Promise<World> {
+  const { volumeGroup, thin, folder } = options
+  return await openWorld(async (volumesDir) => {
+    const { pool, shell } = await buildLvmPool({ volumeGroup, thin, volumesDir })
+    const lvs = async () =>
+      (await shell.run(['lvs', '-o', 'lv_name,lv_tags,lv_size', '--units', 'b', '--nosuffix', volumeGroup])).lv
+    return {
+      pool,
+      extentBytes: 4n * mebibyte,
+      plantForeign: async (name) => {
+        await shell.run(['lvcreate', '--yes', '--name', name, '--size', '4m', volumeGroup])
+      },
+      isForeignUntouched: async (name) => {
+        const found = (await lvs()).find((row) => row.lv_name === name)
+        await shell.run(['lvremove', '--yes', `${volumeGroup}/${name}`])
+        return found?.lv_tags === '' && found.lv_size === String(4n * mebibyte)
+      },
+      leftovers: async () =>
+        (await lvs())
+          .map((row) => row.lv_name ?? '')
+          .filter((name) => name !== thin?.poolName && !name.startsWith('[')),
+      reboot: async () => {
+        await shell.run(['vgchange', '--activate', 'n', volumeGroup])
+      },
+    }
+  }, folder)
+}
+
+/** An LVM pool with a shell of its own, configured in `volumesDir`. */
+export async function buildLvmPool(options: {
+  volumeGroup: string
+  thin: ThinOptions | undefined
+  volumesDir: string
+}): Promise<{ pool: LvmPool; shell: LvmShell }> {
+  const { volumesDir, ...rest } = options
+  const configDir = join(volumesDir, ownFolder, 'lvm')
+  await writeLvmConfig({ run, folder: configDir, root: '/' })
+  const shell = new LvmShell({ command: ['lvm', []], configDir, now })
+  return { shell, pool: new LvmPool({ ...rest, shell, now, log: { warn: () => {} } }) }
+}

@@ -1,0 +1,45 @@
+import { VolumeError } from '../src/volume/errors.ts'
+import { MemoryMachine } from '../src/volume/memory.ts'
+import type { World } from './contract.ts'
+
+const volumesDir = '/volumes'
+
+/** A world that exists only in memory. */
+export async function openMemoryWorld(): Promise<World> {
+  const machine = new MemoryMachine({ capacityBytes: 8n << 30n })
+  const { pool, mounts, filesystems, journal } = machine
+  return {
+    parts: { pool, mounts, filesystems, journal, volumesDir, log: { info: () => {}, warn: () => {} } },
+    extentBytes: 4n << 20n,
+    canGrow: () => true,
+    target: (pod, name) => `/pods/${pod}/${name}`,
+    write: async (folder, file, text) => {
+      if ((await mounts.read()).at(folder)?.readOnly) throw new VolumeError('failed', 'read-only file system')
+      machine.filesIn(folder).files.set(file, text)
+    },
+    read: async (folder, file) => machine.filesIn(folder).files.get(file),
+    reboot: async () => machine.reboot(),
+    plantForeign: async (name) => {
+      const foreign = {
+        id: '',
+        marked: false,
+        sizeBytes: 1n,
+        fsType: 'ext4',
+        signatures: ['ext4'],
+        filesystemBytes: 1n,
+      } as const
+      machine.volumes.set(name, { ...foreign, signatures: ['ext4'], files: new Map() })
+    },
+    isForeignUntouched: async (name) => {
+      const untouched = machine.volumes.get(name)?.sizeBytes === 1n
+      machine.volumes.delete(name)
+      return untouched
+    },
+    plantSignature: async (device) => {
+      const volume = machine.volumes.get(device.slice('/dev/memory/'.length))
+      if (volume) volume.signatures = ['swap']
+    },
+    leftovers: async () => [...machine.volumes.keys(), ...machine.mounted.map((mount) => mount.target)],
+    close: async () => {},
+  }
+}

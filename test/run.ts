@@ -1,0 +1,140 @@
+/** Runs suites of tests, each file in a process of its own, and ends with one line that counts them all. */
+import { spawn } from 'node:child_process'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { bootGuest, createDisk } from './guest/guest.ts'
+
+const root = join(import.meta.dirname, '..')
+const gibibyte = 2 ** 30
+const guestTimeoutMs = 20 * 60_000
+const fileTimeoutMs = 10 * 60_000
+
+interface Job {
+  title: string
+  run(onOutput: (text: string) => void): Promise<number>
+}
+
+/** Runs a test file on this machine, in a mount namespace of its own if it mounts. */
+function fileJob(file: string, isolate: boolean): Job {
+  const node = [process.execPath, file]
+  const [command = '', ...args] = isolate ? ['unshare', '--mount', '--propagation', 'private', '--', ...node] : node
+  return {
+    title: relative(root, file),
+    run: (onOutput) =>
+      new Promise((resolve, reject) => {
+        const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], timeout: fileTimeoutMs })
+        for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', onOutput)
+        child.once('error', reject)
+        child.once('close', (exitCode) => resolve(exitCode ?? 1))
+      }),
+  }
+}
+
+/** One start of a guest: what its program is told, and the text at which its power is cut. */
+interface Boot {
+  args: string[]
+  cutAt?: string
+}
+
+/** Runs a program of `test/guest` in a guest with a new disk, rebooting between the boots. */
+function guestJob(program: string, ...boots: Boot[]): Job {
+  return {
+    title: `test/guest/${program} ${boots.map(({ args, cutAt }) => `${args.join(' ')}${cutAt ? ' (power cut)' : ''}`).join(', ')}`,
+    run: async (onOutput) => {
+      const scratchDir = await mkdtemp(join(tmpdir(), 'elastic-local-guest-job-'))
+      try {
+        const disk = join(scratchDir, 'disk.img')
+        await createDisk(disk, 8 * gibibyte)
+        const common = {
+          disk,
+          scratchDir,
+          program: join(root, 'test/guest', program),
+          timeoutMs: guestTimeoutMs,
+          onOutput,
+        }
+        for (const { args, cutAt } of boots) {
+          const guest = await bootGuest({ ...common, args })
+          if (cutAt) {
+            await guest.printed(cutAt)
+            await guest.powerCut()
+          } else {
+            const { exitCode } = await guest.result
+            if (exitCode !== 0) return exitCode
+          }
+        }
+        return 0
+      } catch (error) {
+        onOutput(`${error}\n`)
+        return 1
+      } finally {
+        await rm(scratchDir, { recursive: true, force: true })
+      }
+    },
+  }
+}
+
+async function testFiles(folder: string): Promise<string[]> {
+  const files = await readdir(join(root, folder), { recursive: true })
+  return files
+    .filter((file) => file.endsWith('.test.ts'))
+    .sort()
+    .map((file) => join(root, folder, file))
+}
+
+const suites: Record<string, () => Promise<Job[]>> = {
+  unit: async () => (await testFiles('src')).map((file) => fileJob(file, false)),
+  kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true)),
+  guest: async () => [
+    guestJob('pools.ts', { args: ['linear'] }),
+    guestJob('pools.ts', { args: ['thin'] }),
+    guestJob('pools.ts', { args: ['loop'] }),
+    guestJob('group.ts', { args: [] }),
+    guestJob('full.ts', { args: [] }),
+    ...['linear', 'thin'].map((kind) =>
+      guestJob(
+        'reboot.ts',
+        { args: [kind, 'make'] },
+        { args: [kind, 'interrupt'], cutAt: 'CUT' },
+        { args: [kind, 'check'] },
+      ),
+    ),
+  ],
+}
+
+/** Runs a job and counts what uvu said; a file that fails without a failed test, or runs none, is one failure. */
+async function runJob(job: Job): Promise<{ passed: number; failed: number }> {
+  let output = ''
+  const startedAt = Date.now()
+  const exitCode = await job.run((text) => {
+    output += text
+  })
+  const sum = (label: string) =>
+    [...output.matchAll(new RegExp(`^\\s+${label}:\\s+(\\d+)`, 'gm'))].reduce(
+      (total, match) => total + Number(match[1]),
+      0,
+    )
+  const passed = sum('Passed')
+  const failed = Math.max(sum('Total') - sum('Skipped') - passed, exitCode === 0 && passed > 0 ? 0 : 1)
+  const seconds = ((Date.now() - startedAt) / 1000).toFixed(1)
+  if (failed > 0) process.stdout.write(output)
+  process.stdout.write(
+    `${failed > 0 ? 'FAIL' : 'ok  '} ${job.title}: ${passed} passed, ${failed} failed (${seconds} s)\n`,
+  )
+  return { passed, failed }
+}
+
+const total = { passed: 0, failed: 0 }
+const names = process.argv.slice(2)
+const unknown = names.find((name) => !Object.hasOwn(suites, name))
+if (unknown !== undefined || names.length === 0)
+  throw new Error(`Cannot run ${unknown ?? 'nothing'} as suites must be of ${Object.keys(suites).join(', ')}.`)
+for (const name of names) {
+  for (const job of (await suites[name]?.()) ?? []) {
+    const { passed, failed } = await runJob(job)
+    total.passed += passed
+    total.failed += failed
+  }
+}
+process.stdout.write(`${total.passed} passed, ${total.failed} failed\n`)
+process.exitCode = total.failed > 0 ? 1 : 0
