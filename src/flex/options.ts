@@ -19,7 +19,7 @@ export interface VolumeOptions {
 const mountOption = /^[a-z][a-z0-9_]*(=[A-Za-z0-9_.:+-]+)?$/
 /** Options that would change what is mounted or where, or give a pod more than a plain filesystem. */
 const refusedMountOptions =
-  /^(bind|rbind|move|remount|loop|offset|sizelimit|(r?(un)?bindable|r?private|r?shared|r?slave)|suid|dev|users?|group|owner|device|logdev|rtdev|journal_path|journal_dev|subvol|subvolid|helper|context|fscontext|defcontext|rootcontext)(=|$)/
+  /^(bind|rbind|move|remount|loop|offset|sizelimit|(r?(un)?bindable|r?private|r?shared|r?slave)|suid|dev|users?|group|owner|device|logdev|rtdev|journal_path|journal_dev|subvol|subvolid|u?helper|context|fscontext|defcontext|rootcontext)(=|$)/
 
 /** Flags of each mkfs that shape a filesystem and reach nothing else (mkfs.ext4(8), mkfs.xfs(8), mkfs.btrfs(8)). */
 const mkfsFlags: Record<FsType, RegExp> = {
@@ -27,9 +27,11 @@ const mkfsFlags: Record<FsType, RegExp> = {
   xfs: /^-[bdilmnrs]$/,
   btrfs: /^(-[nsOdm]|--(nodesize|sectorsize|features|data|metadata|csum|checksum|mixed|runtime-features)|-[MR])$/,
 }
-const mkfsValue = /^[A-Za-z0-9_.,=:^+%]+$/
+/** Those of them that take no value. */
+const mkfsSwitches = /^(-M|--mixed)$/
+const mkfsValue = /^[A-Za-z0-9_.=:^+%][A-Za-z0-9_.,=:^+%-]*$/
 /** Values that name files or other devices. */
-const refusedMkfsValue = /(^|,)(name|file|device|logdev|rtdev|protofile|root_owner|test_fs|offset)(=|$)/
+const refusedMkfsValue = /(^|,)(name|file|device|logdev|rtdev|protofile|root_owner|test_fs|offset)(=|,|$)/
 
 /** Reads the options of a call-out: a JSON object of texts. Throws `invalid` with the key and the value. */
 export function parseOptions(options: unknown): VolumeOptions {
@@ -96,17 +98,23 @@ export function parseMountOptions(text: string): string[] {
   )
 }
 
-/** The words of mkfs options such as `-b 4096 -O ^has_journal`. Throws `invalid` for one that reaches beyond the device. */
+/**
+ * The words of mkfs options such as `-b 4096 -O ^has_journal`. Throws `invalid` for one that reaches beyond the device:
+ * among them a word that belongs to no flag, which mkfs would take for a device or a file.
+ */
 export function parseMkfsOptions(fsType: FsType, text: string): string[] {
   const words = text.split(/\s+/).filter(Boolean)
-  const bad = words.find(
-    (word) =>
-      !(word.startsWith('-') ? mkfsFlags[fsType].test(word) : mkfsValue.test(word) && !refusedMkfsValue.test(word)),
-  )
-  const stray = words.find((word, index) => !word.startsWith('-') && !words[index - 1]?.startsWith('-'))
-  if (bad === undefined && stray === undefined) return words
-  throw new VolumeError(
-    'invalid',
-    `Cannot format ${fsType} with ${JSON.stringify(bad ?? stray)} of mkfsOptions as it is not one that a volume may have.`,
-  )
+  const wrong = (word: string) =>
+    new VolumeError(
+      'invalid',
+      `Cannot format ${fsType} with ${JSON.stringify(word)} of mkfsOptions as it is not one that a volume may have.`,
+    )
+  let flag: string | undefined
+  for (const word of words) {
+    const fits = flag ? mkfsValue.test(word) && !refusedMkfsValue.test(word) : mkfsFlags[fsType].test(word)
+    if (!fits) throw wrong(word)
+    flag = flag || mkfsSwitches.test(word) ? undefined : word
+  }
+  if (flag) throw wrong(flag)
+  return words
 }

@@ -15,8 +15,10 @@ export interface Target {
   podUid?: string
 }
 
-const podPattern = new RegExp(`^pods/([0-9a-zA-Z-]{1,64})/volumes/${driverName.replace('/', '~')}/([^/]+)$`)
-const globalPattern = new RegExp(`^plugins/kubernetes\\.io/flexvolume/${driverName}/mounts/([^/]+)$`)
+const podPattern = new RegExp(
+  `^pods/([0-9a-zA-Z-]{1,64})/volumes/${RegExp.escape(driverName.replace('/', '~'))}/([^/]+)$`,
+)
+const globalPattern = new RegExp(`^plugins/kubernetes\\.io/flexvolume/${RegExp.escape(driverName)}/mounts/([^/]+)$`)
 
 /**
  * Checks that a path is one the kubelet gives to this driver (`GetPodVolumeDir` and `getDeviceMountPath` in its

@@ -1,0 +1,173 @@
+import { parseArgs } from 'node:util'
+import { cac } from 'cac'
+import { createConsola } from 'consola'
+import { distance } from 'fastest-levenshtein'
+import { type Command, UsageError } from './command.ts'
+import { commands as allCommands } from './commands.ts'
+import { commonFlags, type Flag, resolveFlags } from './flags.ts'
+import { formatCommandHelp, formatGroupHelp, formatHelp, usage } from './help.ts'
+
+/** Where the command line comes from and goes to. */
+export interface CliParts {
+  commands?: readonly Command[]
+  env?: NodeJS.ProcessEnv
+  stdout?: NodeJS.WriteStream
+  stderr?: NodeJS.WriteStream
+}
+
+/** Runs one command line and resolves with the exit code: 0 done, 1 failed, 2 the command line is wrong. */
+export async function runCli(args: readonly string[], parts: CliParts = {}): Promise<number> {
+  const { commands = allCommands, env = process.env, stdout = process.stdout, stderr = process.stderr } = parts
+  const say = (line: string) => void stdout.write(`${line}\n`)
+  // Somebody reads no further: `elastic-local help | head`.
+  stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+  let debug = env.ELASTIC_LOCAL_LOG_LEVEL === 'debug'
+  try {
+    const line = readLine(args, commands)
+    if ('help' in line) {
+      say(line.help)
+      return 0
+    }
+    debug = line.given.get('log-level') === 'debug' || (debug && !line.given.has('log-level'))
+    const { logLevel } = resolveFlags(commonFlags, line.given, env)
+    const log = createConsola({ level: logLevels[logLevel], stdout: stderr, stderr })
+    const flags = resolveFlags(line.command.flags, line.given, env)
+    return (await line.command.run({ args: line.args, flags, say, log })) ?? 0
+  } catch (error) {
+    const message = error instanceof Error ? (debug ? error.stack : error.message) : String(error)
+    stderr.write(`elastic-local: ${message}\n`)
+    return error instanceof UsageError ? 2 : 1
+  }
+}
+
+/** Levels of consola. */
+const logLevels = { debug: 4, info: 3, warn: 1, error: 0 }
+
+type Line = { help: string } | { command: Command; args: readonly string[]; given: ReadonlyMap<string, string> }
+
+function readLine(args: readonly string[], commands: readonly Command[]): Line {
+  const { words, given } = splitLine(args, commands)
+  if (given.delete('version')) return readLine(['version'], commands)
+  const wantsHelp = given.delete('help')
+  const [stray] = given.keys()
+  if (words.length === 0 && stray !== undefined)
+    throw unknown('command before the flag', stray.length > 1 ? `--${stray}` : `-${stray}`, [])
+  if (words.length === 0) words.unshift('help')
+  if (words[0] === 'help') return { help: findHelp(words.slice(1), commands) }
+  if (wantsHelp) return { help: findHelp(words, commands) }
+
+  const [name, ...rest] = joinName(words, commands)
+  const command = commands.find((command) => namesOf(command).includes(name))
+  if (!command) return { help: findHelp([name], commands) }
+  checkKnown(command, given)
+  return { ...matchCommand(commands, name, rest), given }
+}
+
+/** The words and the flags of the line, all as the raw texts they are. */
+function splitLine(
+  args: readonly string[],
+  commands: readonly Command[],
+): { words: string[]; given: Map<string, string> } {
+  const flags = [...Object.values(commonFlags), ...commands.flatMap((command) => Object.values(command.flags))]
+  const options: NonNullable<Parameters<typeof parseArgs>[0]>['options'] = {
+    help: { type: 'boolean', short: 'h' },
+    version: { type: 'boolean' },
+  }
+  for (const { name, short, value } of flags)
+    options[name] = { type: value ? 'string' : 'boolean', ...(short ? { short } : {}) }
+  const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true })
+
+  const words: string[] = []
+  const given = new Map<string, string>()
+  for (const token of tokens) {
+    if (token.kind === 'positional') words.push(token.value)
+    if (token.kind !== 'option') continue
+    const negated: boolean = token.name.startsWith('no-') && options[token.name.slice(3)]?.type === 'boolean'
+    const name = negated ? token.name.slice(3) : token.name
+    if (given.has(name)) throw new UsageError(`Cannot use --${name} as it must be given once: it is given twice.`)
+    const needsValue = options[name]?.type === 'string'
+    if (needsValue && (token.value === undefined || (!token.inlineValue && token.value.startsWith('-'))))
+      throw new UsageError(`Cannot use ${token.rawName} as it must have a value: give it as --${name}=…`)
+    given.set(name, token.value ?? String(!negated))
+  }
+  return { words, given }
+}
+
+/** The words, with a command's two made one. Throws `UsageError` for what is no command. */
+function joinName(words: readonly string[], commands: readonly Command[]): [name: string, ...rest: string[]] {
+  const [first = '', second, ...rest] = words
+  const names = commands.flatMap(namesOf)
+  const isGroup = names.some((name) => name.startsWith(`${first} `))
+  if (isGroup && second !== undefined) {
+    const name = `${first} ${second}`
+    if (names.includes(name)) return [name, ...rest]
+    throw unknown('command', name, names)
+  }
+  if (isGroup || names.includes(first)) return [first, ...words.slice(1)]
+  throw unknown('command', first, [...names, 'help'])
+}
+
+function findHelp(words: readonly string[], commands: readonly Command[]): string {
+  if (words.length === 0) return formatHelp(commands)
+  const [name] = joinName(words, commands)
+  const group = commands.filter((command) => command.name.startsWith(`${name} `))
+  if (group.length > 0) return formatGroupHelp(name, group)
+  const command = commands.find((command) => namesOf(command).includes(name))
+  return command ? formatCommandHelp(command) : formatHelp(commands)
+}
+
+/**
+ * The command of that name, with its arguments as it declares them. cac makes numbers of texts that look like one, so it
+ * is given each text behind a NUL, which no argument of a process can hold.
+ */
+function matchCommand(
+  commands: readonly Command[],
+  name: string,
+  words: readonly string[],
+): { command: Command; args: string[] } {
+  const cli = cac('elastic-local')
+  for (const command of commands) {
+    const registered = cli.command(usage(command), command.summary).action((...found: unknown[]) => ({
+      command,
+      args: found
+        .slice(0, -1)
+        .flatMap((arg) => (arg === undefined ? [] : [arg].flat()))
+        .map((arg) => String(arg).slice(1)),
+    }))
+    for (const alias of command.aliases ?? []) registered.alias(alias)
+  }
+  cli.parse(['', '', name, ...words.map((word) => `\0${word}`)], { run: false })
+  try {
+    return cli.runMatchedCommand()
+  } catch (error) {
+    const given =
+      words.length === 0 ? 'no arguments' : `the arguments ${words.map((word) => JSON.stringify(word)).join(', ')}`
+    const right = usage(commands.find((command) => namesOf(command).includes(name)) as Command)
+    throw new UsageError(`Cannot run ${name} with ${given} as it must be: elastic-local ${right}.`, { cause: error })
+  }
+}
+
+function checkKnown(command: Command, given: ReadonlyMap<string, string>): void {
+  const flags: Flag[] = [...Object.values(command.flags), ...Object.values(commonFlags)]
+  const names = flags.map((flag) => flag.name)
+  for (const name of given.keys())
+    if (!names.includes(name))
+      throw unknown(
+        'flag',
+        `--${name}`,
+        names.map((known) => `--${known}`),
+        command.name,
+      )
+}
+
+function namesOf(command: Command): string[] {
+  return [command.name, ...(command.aliases ?? [])]
+}
+
+function unknown(what: string, given: string, known: readonly string[], command = ''): UsageError {
+  const [best] = known.map((name) => ({ name, far: distance(given, name) })).sort((a, b) => a.far - b.far)
+  // More than a third of it wrong is another word, not a slip.
+  const near = best && best.far <= Math.max(2, given.length / 3)
+  const advice = near ? `Did you mean ${best.name}?` : `See elastic-local help${command && ` ${command}`}.`
+  return new UsageError(`There is no ${what} ${given.length > 80 ? `${given.slice(0, 80)}…` : given}. ${advice}`)
+}

@@ -1,0 +1,51 @@
+import type { Flags, FlagValues } from './flags.ts'
+
+/** Sections of the help, in order. */
+export const commandGroups = ['Run', 'Look into volumes', 'About'] as const
+
+/** One command of the command line. To add one, write it in a file of its own and name it in `commands.ts`. */
+export interface Command<F extends Flags = Flags> {
+  /** One word, or two: `volumes list`. */
+  name: string
+  /** Other names; one word may stand for two: `volumes`. */
+  aliases?: readonly string[]
+  group: (typeof commandGroups)[number]
+  /** Arguments: `<needed>`, `[optional]`, `[...many]`. */
+  args?: string
+  /** One line, without a full stop. */
+  summary: string
+  /** Paragraphs for the command's own help. */
+  description?: string
+  /** Each a line `elastic-local …`. */
+  examples: readonly string[]
+  flags: F
+  /** Resolves with the exit code; nothing is 0. */
+  run(call: Call<F>): Promise<number | undefined> | Promise<void>
+}
+
+/** What a command is run with. */
+export interface Call<F extends Flags = Flags> {
+  /** The raw texts, never numbers. */
+  args: readonly string[]
+  flags: FlagValues<F>
+  /** Prints a line to standard output. */
+  say(line: string): void
+  log: Log
+}
+
+export interface Log {
+  debug(message: string): void
+  info(message: string): void
+  warn(message: string): void
+  error(message: string): void
+}
+
+/** Gives `run` the types of `flags`. */
+export function defineCommand<F extends Flags>(command: Command<F>): Command<F> {
+  return command
+}
+
+/** The command line is wrong; exit code 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}

@@ -1,0 +1,20 @@
+import type { Command } from './command.ts'
+import { daemonCommand } from './daemon.ts'
+import { doctorCommand } from './doctor.ts'
+import { installCommand } from './install.ts'
+import { poolsCommand } from './pools.ts'
+import { versionCommand } from './version.ts'
+import { volumesGrowCommand, volumesListCommand, volumesRemoveCommand, volumesShowCommand } from './volumes.ts'
+
+/** All commands, in the order of the help. */
+export const commands: readonly Command[] = [
+  daemonCommand,
+  installCommand,
+  volumesListCommand,
+  volumesShowCommand,
+  volumesGrowCommand,
+  volumesRemoveCommand,
+  poolsCommand,
+  doctorCommand,
+  versionCommand,
+]

@@ -1,0 +1,89 @@
+import { setFlagsFromString } from 'node:v8'
+import { buildApp } from '../daemon/app.ts'
+import { Drain } from '../daemon/drain.ts'
+import { lockFiles, volumesLockPath } from '../daemon/lock.ts'
+import { close, listen } from '../daemon/server.ts'
+import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.ts'
+import type { Engine } from '../volume/engine.ts'
+import { messageOf } from '../volume/errors.ts'
+import { buildInfo } from './build-info.ts'
+import { defineCommand, type Log, UsageError } from './command.ts'
+import { daemonFlags, type FlagValues, machineFlags } from './flags.ts'
+import { type MachineSettings, openMachine } from './machine.ts'
+
+export const daemonCommand = defineCommand({
+  name: 'daemon',
+  group: 'Run',
+  summary: "Serve this node's volumes on a unix socket",
+  description: `Makes, formats, mounts, grows and removes the volumes of this node, as the flex driver asks for them.
+It looks at what is there and does only what is missing: it can be stopped, killed and started at any time, and
+what it was in the middle of is finished at the next start. SIGTERM and SIGINT let running work end first.`,
+  examples: [
+    'elastic-local daemon --standalone --driver-kind LOOP --volumes-dir /srv/volumes',
+    'elastic-local daemon --standalone --lvm-volume-group data --lvm-use-thin-volumes',
+  ],
+  flags: { ...machineFlags, ...daemonFlags },
+  run: async ({ flags, log }) => {
+    if (!flags.standalone)
+      throw new UsageError(
+        'Cannot run in a cluster yet, as this version only knows --standalone; start it with --standalone.',
+      )
+    if (process.getuid?.() !== 0) throw new Error('Cannot run the daemon as it must be root: it mounts filesystems.')
+    keepHeapSmall()
+    const told = new Promise<NodeJS.Signals>((resolve) => {
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, resolve)
+    })
+    const lock = await lockFiles([volumesLockPath(flags.volumesDir), `${flags.socket}.lock`])
+    try {
+      await checkTools(flags, log)
+      const engine = await openMachine(flags, log)
+      try {
+        await engine.start()
+        await serve(engine, flags, told, log)
+      } finally {
+        await engine.stop()
+      }
+    } finally {
+      await lock.release()
+    }
+    log.info('Stopped.')
+  },
+})
+
+/** V8 would rather let the heap grow than collect it; on a node, memory belongs to the pods. */
+function keepHeapSmall(): void {
+  setFlagsFromString('--semi-space-growth-factor=1')
+  setFlagsFromString('--heap-growing-percent=10')
+}
+
+type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir' | 'standalone'>
+
+/** Serves until told to stop, and then until what runs has ended. */
+async function serve(engine: Engine, settings: Settings, told: Promise<string>, log: Log): Promise<void> {
+  const { kubeletDir, standalone, socket } = settings
+  const drain = new Drain()
+  const app = buildApp({ engine, drain, kubeletDir, standalone, version: buildInfo.version, log })
+  const server = await listen(app, socket)
+  log.info(`Serving on ${socket}.`)
+  const recovered = drain
+    .run(() => engine.recover())
+    .catch((error) => log.warn(`Cannot look at what is there: ${messageOf(error)}`))
+  log.info(`${await told}: finishing what runs.`)
+  await drain.stop()
+  await recovered
+  await close(server)
+}
+
+/** Throws when a program is missing without which no volume can be had; warns of the others. */
+async function checkTools(settings: MachineSettings, log: Log): Promise<void> {
+  const { driverKind, lvmUseThinVolumes, hostTools } = settings
+  const missing = await findMissing(requiredTools(driverKind, lvmUseThinVolumes, hostTools), { hostTools })
+  const describe = (tools: readonly Tool[]) =>
+    tools.map(({ tool, neededFor }) => `${tool} (for ${neededFor})`).join(', ')
+  const [needed, useful] = [missing.filter((tool) => !tool.optional), missing.filter((tool) => tool.optional)]
+  if (useful.length > 0) log.warn(`Not installed: ${describe(useful)}; "${adviseOnTools(useful)}" brings them.`)
+  if (needed.length > 0)
+    throw new Error(
+      `Cannot serve ${driverKind} volumes without ${describe(needed)}; "${adviseOnTools(needed)}" brings them.`,
+    )
+}

@@ -1,0 +1,80 @@
+import { readlinkSync } from 'node:fs'
+import { isSea } from 'node:sea'
+import { examine, formatFindings } from '../doctor/doctor.ts'
+import { buildDaemonKeeper } from '../inspect/keeper.ts'
+import { run } from '../run.ts'
+import { formatDocument } from '../text/document.ts'
+import { buildInfo } from './build-info.ts'
+import { defineCommand } from './command.ts'
+import { daemonFlags, machineFlags, outputFlag, pluginDirFlag } from './flags.ts'
+import { openMachine } from './machine.ts'
+import { openScreen } from './visit.ts'
+
+/** Longest silence of the daemon; it sends a sign of life every 2 s. */
+const daemonTimeoutMs = 5000
+
+export const doctorCommand = defineCommand({
+  name: 'doctor',
+  group: 'Look into volumes',
+  summary: 'Check this machine, from the kernel to the socket, and say what to do',
+  description:
+    'Changes nothing. Give it the flags of the daemon, or run it where its environment is. Exits with 1 when something\n' +
+    'fails; a warning is no failure.',
+  examples: [
+    'elastic-local doctor',
+    'elastic-local doctor --driver-kind LOOP --volumes-dir /srv/volumes',
+    'elastic-local doctor -o json | jq ".findings[] | select(.status != \\"ok\\")"',
+  ],
+  flags: {
+    output: outputFlag('table', 'json', 'yaml'),
+    socket: daemonFlags.socket,
+    kubeletDir: daemonFlags.kubeletDir,
+    pluginDir: pluginDirFlag,
+    ...machineFlags,
+  },
+  async run(call) {
+    const { flags, log } = call
+    const screen = openScreen(call)
+    const quiet = { info: (message: string) => log.debug(message), warn: (message: string) => log.debug(message) }
+    let checking = ''
+    const findings = await screen.progress(
+      () => `Checking the ${checking}`,
+      () =>
+        examine(
+          {
+            root: '/',
+            settings: flags,
+            version: buildInfo.version,
+            ...(isSea() ? { executable: '/proc/self/exe' } : {}),
+            inContainer: isContainer(),
+            run,
+            openEngine: () => openMachine(flags, quiet),
+            daemon: buildDaemonKeeper(flags.socket, { idleTimeoutMs: daemonTimeoutMs }),
+            now: new Date(),
+          },
+          (name) => {
+            checking = name
+          },
+        ),
+    )
+    const { output } = flags
+    if (output === 'json' || output === 'yaml') screen.print(formatDocument(output, { findings }))
+    else screen.print(formatFindings(findings, screen))
+    return findings.some((finding) => finding.status === 'fail') ? 1 : 0
+  },
+})
+
+/** Whether this runs in a container: Kubernetes tells its own, and the others have not the mounts of process 1. */
+function isContainer(): boolean {
+  const first = mountNamespace('1')
+  return !!process.env.KUBERNETES_SERVICE_HOST || (first !== undefined && first !== mountNamespace('self'))
+}
+
+/** Identity of a process's mount namespace (namespaces(7)); nothing when that is not for this user to see. */
+function mountNamespace(pid: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,248 @@
+import { isAbsolute, normalize } from 'node:path'
+import { defaultSettings } from '../flex/settings.ts'
+import type { DriverKind } from '../volume/pool.ts'
+import { UsageError } from './command.ts'
+
+/** One flag of a command. Its value goes through `parse` wherever it comes from: command line, environment, default. */
+export interface Flag<T = unknown> {
+  /** Without the dashes: `driver-kind`. */
+  name: string
+  /** One letter, without the dash. */
+  short?: string
+  /** What stands for the value in the help, such as `<path>`. None: the flag is a switch. */
+  value?: string
+  default?: string
+  /** What the help says in place of a default that depends on the machine. */
+  defaultHelp?: string
+  help: string
+  /** Environment variables that give the value, the first one set winning. An empty one counts as not set. */
+  env: readonly string[]
+  /** Completes the sentence "it must be …". */
+  mustBe: string
+  /** `undefined`: the text is no such value. */
+  parse(text: string): T | undefined
+}
+
+export type Flags = Readonly<Record<string, Flag>>
+
+/** Values by the keys of `Flags`: the parsed value, or `undefined` where there is neither value nor default. */
+export type FlagValues<F extends Flags> = {
+  [K in keyof F]: F[K] extends Flag<infer T> & { default: string }
+    ? T
+    : F[K] extends Flag<infer T>
+      ? T | undefined
+      : never
+}
+
+type Kind<T> = Pick<Flag<T>, 'parse' | 'mustBe'>
+type Definition = Pick<Flag, 'name' | 'help'> &
+  Partial<Pick<Flag, 'short' | 'value' | 'default' | 'defaultHelp' | 'env'>>
+
+/** A flag of one command. */
+export function flag<T, const D extends Definition>(kind: Kind<T>, definition: D): Flag<T> & D {
+  return { env: [], ...kind, ...definition }
+}
+
+/** A flag that is a setting of the machine, and so has an environment variable, too: `ELASTIC_LOCAL_<FLAG>`. */
+function setting<T, const D extends Definition>(kind: Kind<T>, definition: D): Flag<T> & D {
+  const env = [`ELASTIC_LOCAL_${definition.name.toUpperCase().replaceAll('-', '_')}`, ...(definition.env ?? [])]
+  return { ...kind, ...definition, env }
+}
+
+/** A switch: on when given, or `true`, `false`, `1`, `0`. */
+export function toggle<const N extends string>(name: N, help: string) {
+  return flag(yesOrNo, { name, help, default: 'false' })
+}
+
+export function oneOf<const T extends string>(...values: readonly T[]): Kind<T> {
+  const [last, ...others] = [...values].reverse()
+  return {
+    mustBe: others.length ? `${others.reverse().join(', ')} or ${last}` : String(last),
+    parse: (text) => values.find((value) => value === text),
+  }
+}
+
+const yesOrNo: Kind<boolean> = {
+  mustBe: 'true, false, 1 or 0',
+  parse: (text) => ({ true: true, 1: true, false: false, 0: false })[text],
+}
+
+const path: Kind<string> = {
+  mustBe: 'an absolute path',
+  parse: (text) => (isAbsolute(text) ? normalize(text).replace(/(?<=.)\/$/, '') : undefined),
+}
+
+const socketPath: Kind<string> = {
+  // unix(7): 108 bytes with the NUL at the end.
+  mustBe: 'an absolute path of at most 107 bytes',
+  parse: (text) => (Buffer.byteLength(text) <= 107 ? path.parse(text) : undefined),
+}
+
+const percent: Kind<number> = {
+  mustBe: 'a whole number from 1 to 100',
+  parse: (text) => (/^(100|[1-9][0-9]?)$/.test(text) ? Number(text) : undefined),
+}
+
+const ratio: Kind<number> = {
+  mustBe: 'a number above 0 and up to 1000, such as 1.5',
+  parse: (text) => {
+    const number = /^[0-9]{1,4}(\.[0-9]{1,6})?$/.test(text) ? Number(text) : 0
+    return number > 0 && number <= 1000 ? number : undefined
+  },
+}
+
+const lvmName: Kind<string> = {
+  mustBe: 'an LVM name: 1 to 127 of a-z, A-Z, 0-9, "+", "_", "." and "-", the first none of ".-" (lvm(8))',
+  parse: (text) => (/^[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}$/.test(text) ? text : undefined),
+}
+
+const nodeName: Kind<string> = {
+  mustBe: 'a node\'s name: 1 to 253 of a-z, 0-9, "-" and ".", the first and last a letter or digit',
+  parse: (text) => (/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(text) ? text : undefined),
+}
+
+/** What this machine's volumes are made of: the flags of whatever touches its disks. */
+export const machineFlags = {
+  driverKind: setting(oneOf<DriverKind>('LVM', 'LOOP', 'BINDMOUNT'), {
+    name: 'driver-kind',
+    value: '<kind>',
+    default: 'LVM',
+    help: 'what volumes are: LVM (logical volumes), LOOP (image files), BINDMOUNT (directories, no size limit)',
+  }),
+  volumesDir: setting(path, {
+    name: 'volumes-dir',
+    value: '<path>',
+    default: '/mnt/elastic-local-volumes',
+    help: 'where volumes are first mounted; LOOP and BINDMOUNT keep them there',
+  }),
+  lvmVolumeGroup: setting(lvmName, {
+    name: 'lvm-volume-group',
+    value: '<name>',
+    default: 'elastic-local-vg',
+    help: 'the volume group that volumes are made in',
+  }),
+  lvmUseThinVolumes: setting(yesOrNo, {
+    name: 'lvm-use-thin-volumes',
+    default: 'false',
+    help: 'make thin volumes, in a thin pool that is made at the first use',
+  }),
+  lvmThinPool: setting(lvmName, {
+    name: 'lvm-thin-pool',
+    value: '<name>',
+    default: 'elastic-local-thinpool',
+    help: 'the thin pool',
+  }),
+  lvmThinOvercommitRatio: setting(ratio, {
+    name: 'lvm-thin-overcommit-ratio',
+    value: '<number>',
+    default: '1',
+    help: 'how much may be promised, as a multiple of what the thin pool holds',
+  }),
+  lvmThinDataWatermark: setting(percent, {
+    name: 'lvm-thin-data-watermark',
+    value: '<percent>',
+    default: '90',
+    help: "no new thin volumes and no growth while more of the pool's data is in use",
+  }),
+  lvmThinMetadataWatermark: setting(percent, {
+    name: 'lvm-thin-metadata-watermark',
+    value: '<percent>',
+    default: '80',
+    help: "the same for the pool's metadata",
+  }),
+  loopPreallocate: setting(yesOrNo, {
+    name: 'loop-preallocate',
+    default: 'false',
+    help: 'reserve the whole size of an image file at once (default: it grows as it is written)',
+  }),
+  hostTools: setting(yesOrNo, {
+    name: 'host-tools',
+    default: 'false',
+    help: "run the host's LVM, mkfs and mount through nsenter, from a container that shares the host's processes",
+  }),
+}
+
+export const socketFlag = setting(socketPath, {
+  name: 'socket',
+  value: '<path>',
+  default: defaultSettings.socket,
+  help: "the daemon's socket",
+})
+
+export const pluginDirFlag = setting(path, {
+  name: 'plugin-dir',
+  value: '<path>',
+  default: '/usr/libexec/kubernetes/kubelet-plugins/volume/exec',
+  help: "the kubelet's --volume-plugin-dir (GKE: /home/kubernetes/flexvolume)",
+})
+
+/** What the daemon needs besides `machineFlags`. */
+export const daemonFlags = {
+  socket: socketFlag,
+  nodeName: setting(nodeName, {
+    name: 'node-name',
+    value: '<name>',
+    defaultHelp: "the machine's host name",
+    env: ['NODE_NAME'],
+    help: 'the name of this node in Kubernetes',
+  }),
+  kubeletDir: setting(path, {
+    name: 'kubelet-dir',
+    value: '<path>',
+    default: '/var/lib/kubelet',
+    help: "the kubelet's --root-dir: nothing is mounted outside of it",
+  }),
+  standalone: setting(yesOrNo, {
+    name: 'standalone',
+    default: 'false',
+    help: 'without Kubernetes: trust what the socket says, and make a volume at its first mount',
+  }),
+}
+
+/** Every command has these. */
+export const commonFlags = {
+  logLevel: setting(oneOf('debug', 'info', 'warn', 'error'), {
+    name: 'log-level',
+    value: '<level>',
+    default: 'info',
+    help: 'least severe messages to show: debug, info, warn, error; debug shows where an error came from',
+  }),
+}
+
+/** `-o`, for commands that print. */
+export function outputFlag<const T extends string>(...formats: readonly [T, ...T[]]) {
+  return flag(oneOf(...formats), {
+    name: 'output',
+    short: 'o',
+    value: '<format>',
+    default: formats[0] as string,
+    help: `${formats.join(', ')}`,
+  })
+}
+
+/**
+ * The values of `flags`: from the command line (`given`, by flag name), else the environment, else the default.
+ * Throws `UsageError` that names where a wrong value came from.
+ */
+export function resolveFlags<F extends Flags>(
+  flags: F,
+  given: ReadonlyMap<string, string>,
+  env: NodeJS.ProcessEnv,
+): FlagValues<F> {
+  const values = Object.entries(flags).map(([key, definition]) => [key, resolveFlag(definition, given, env)])
+  return Object.fromEntries(values) as FlagValues<F>
+}
+
+function resolveFlag(definition: Flag, given: ReadonlyMap<string, string>, env: NodeJS.ProcessEnv): unknown {
+  const variable = definition.env.find((name) => env[name])
+  const [source, text] = given.has(definition.name)
+    ? [`--${definition.name}`, given.get(definition.name)]
+    : variable
+      ? [variable, env[variable]]
+      : [`the default of --${definition.name}`, definition.default]
+  if (text === undefined) return undefined
+  const value = definition.parse(text)
+  if (value === undefined)
+    throw new UsageError(`Cannot use ${source} as it must be ${definition.mustBe}: it is ${JSON.stringify(text)}.`)
+  return value
+}

@@ -1,0 +1,15 @@
+import { listPools } from '../inspect/actions.ts'
+import { defineCommand } from './command.ts'
+import { visitFlags, withKeeper } from './visit.ts'
+
+export const poolsCommand = defineCommand({
+  name: 'pools',
+  group: 'Look into volumes',
+  summary: "Show what this node's volumes are cut from, and what is left",
+  description:
+    'RESERVED is what volumes were promised, FREE the largest volume that could be made now. Of a thin pool, DATA% and\n' +
+    'META% are what is written; when either is full, writes fail.',
+  examples: ['elastic-local pools', 'elastic-local pools -o json | jq -r ".pools[].freeBytes"'],
+  flags: visitFlags,
+  run: async (call) => await withKeeper(call, false, listPools),
+})

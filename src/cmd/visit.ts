@@ -1,0 +1,103 @@
+import { existsSync } from 'node:fs'
+import { ClientError } from '../daemon/client.ts'
+import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
+import type { ExitCode, Visit } from '../inspect/actions.ts'
+import { buildDaemonKeeper, buildEngineKeeper, type Keeper } from '../inspect/keeper.ts'
+import { buildScreen, type Screen } from '../text/screen.ts'
+import { messageOf, VolumeError } from '../volume/errors.ts'
+import { type Call, UsageError } from './command.ts'
+import { type FlagValues, machineFlags, outputFlag, socketFlag, toggle } from './flags.ts'
+import { openMachine } from './machine.ts'
+
+/** Flags of the commands that look into volumes. */
+export const visitFlags = {
+  output: outputFlag('table', 'wide', 'json', 'yaml'),
+  socket: socketFlag,
+  offline: toggle('offline', "look at the disks directly, without a daemon; the flags below must be the daemon's"),
+  ...machineFlags,
+}
+type VisitFlags = FlagValues<typeof visitFlags>
+
+/** The screen of this process, whose answers go where the call's do. */
+export function openScreen(call: Pick<Call, 'say'>): Screen {
+  const { stdin, stdout, stderr, env } = process
+  const screen = buildScreen({ stdin, stdout, stderr, env })
+  return { ...screen, print: (text) => call.say(text.replace(/\n$/, '')) }
+}
+
+type VisitCall = { flags: VisitFlags } & Pick<Call, 'say' | 'log'>
+
+/** Lets `act` ask the daemon or, offline, this machine. `changes`: whether it does more than look. */
+export async function withKeeper(
+  call: VisitCall,
+  changes: boolean,
+  act: (visit: Visit) => Promise<ExitCode>,
+): Promise<number> {
+  const { output, offline, socket } = call.flags
+  const screen = openScreen(call)
+  const visit = async (keeper: Keeper) => await act({ keeper, screen, output, now: new Date() })
+  // Half a change is worse than a late one.
+  const onSignal = () => {
+    if (offline) return screen.tell('\nFinishing this first.')
+    screen.tell('\nNot waiting any longer. What the daemon has begun, it goes on with.')
+    process.exit(interruptedExitCode)
+  }
+  if (changes) process.on('SIGINT', onSignal)
+  try {
+    return offline ? await withMachine(call, changes, visit) : await visit(buildDaemonKeeper(socket))
+  } catch (error) {
+    throw explain(error)
+  } finally {
+    process.off('SIGINT', onSignal)
+  }
+}
+
+/** As shells have it for a program that SIGINT ended. */
+const interruptedExitCode = 130
+
+async function withMachine(
+  { flags, log }: VisitCall,
+  changes: boolean,
+  visit: (keeper: Keeper) => Promise<ExitCode>,
+): Promise<ExitCode> {
+  if (process.getuid?.() !== 0) throw new Error('Cannot look at the disks directly as only root can; run it with sudo.')
+  if (flags.driverKind !== 'LVM' && !existsSync(flags.volumesDir))
+    throw new Error(`Cannot look into ${flags.volumesDir} as it is not there; name the daemon's with --volumes-dir.`)
+  const lock = changes ? await lockVolumes(flags.volumesDir) : undefined
+  try {
+    const quiet = { info: (message: string) => log.debug(message), warn: (message: string) => log.warn(message) }
+    const engine = await openMachine(flags, quiet)
+    try {
+      await engine.start()
+      return await visit(buildEngineKeeper(engine))
+    } finally {
+      await engine.stop()
+    }
+  } finally {
+    await lock?.release()
+  }
+}
+
+/** Keeps a daemon from the volumes while they are changed. */
+async function lockVolumes(volumesDir: string): Promise<Lock> {
+  try {
+    return await lockFiles([volumesLockPath(volumesDir)])
+  } catch (error) {
+    if (error instanceof VolumeError && error.code === 'busy')
+      throw new Error(
+        `Cannot change volumes in ${volumesDir} offline as a daemon, or another command, works on them; leave out --offline to ask the daemon.`,
+      )
+    throw error
+  }
+}
+
+/** The same failure for the person who asked: what is wrong with the line is a usage error, and a lost daemon has a way out. */
+function explain(error: unknown): unknown {
+  if (error instanceof VolumeError && error.code === 'invalid') return new UsageError(error.message, { cause: error })
+  if (error instanceof ClientError && error.code !== 'forbidden')
+    return new Error(
+      `${messageOf(error)}\n"elastic-local doctor" looks for the cause; --offline looks at the disks without a daemon.`,
+      { cause: error },
+    )
+  return error
+}

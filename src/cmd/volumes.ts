@@ -1,0 +1,73 @@
+import { growVolume, listVolumes, removeVolumes, showVolume } from '../inspect/actions.ts'
+import { defineCommand } from './command.ts'
+import { toggle } from './flags.ts'
+import { visitFlags, withKeeper } from './visit.ts'
+
+const group = 'Look into volumes'
+
+export const volumesListCommand = defineCommand({
+  name: 'volumes list',
+  aliases: ['volumes'],
+  group,
+  summary: "List this node's volumes: size, usage, pods, and what is wrong",
+  description:
+    'USED and USE% are those of the filesystem, and known only while the volume is mounted; for a directory they are not\n' +
+    'known at all, as it shares its disk. PODS counts the pods that see the volume. -o wide adds where it is.\n' +
+    '\n' +
+    'In JSON and YAML, sizes are bytes as decimal texts.',
+  examples: [
+    'elastic-local volumes',
+    'elastic-local volumes -o wide',
+    'elastic-local volumes -o json | jq -r ".volumes[] | select(.problems != []) | .name"',
+    'elastic-local volumes --offline --driver-kind LOOP',
+  ],
+  flags: visitFlags,
+  run: async (call) => await withKeeper(call, false, listVolumes),
+})
+
+export const volumesShowCommand = defineCommand({
+  name: 'volumes show',
+  group,
+  args: '<name>',
+  summary: 'Show all about one volume, and what to do about its problems',
+  examples: ['elastic-local volumes show pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11'],
+  flags: visitFlags,
+  run: async (call) => await withKeeper(call, false, (visit) => showVolume(visit, call.args[0] ?? '')),
+})
+
+export const volumesGrowCommand = defineCommand({
+  name: 'volumes grow',
+  group,
+  args: '<name> <size>',
+  summary: 'Make a volume and its filesystem larger, mounted or not',
+  description:
+    'The size is the whole size that the volume shall have: bytes, or a quantity as Kubernetes writes it, such as 10Gi.\n' +
+    'It rounds up to what the pool cuts. A volume that has the size already, or more, stays as it is: none ever shrinks.\n' +
+    '\n' +
+    "In a cluster, raise the request of the volume's claim instead, so that Kubernetes knows.",
+  examples: ['elastic-local volumes grow pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11 20Gi'],
+  flags: visitFlags,
+  run: async (call) => {
+    const [name = '', size = ''] = call.args
+    return await withKeeper(call, true, (visit) => growVolume(visit, name, size))
+  },
+})
+
+export const volumesRemoveCommand = defineCommand({
+  name: 'volumes remove',
+  group,
+  args: '<...names>',
+  summary: 'Remove volumes and all data in them',
+  description:
+    'Asks first. Refuses a volume that is mounted. Without a terminal to ask on, it needs --yes. A volume that is not\n' +
+    'there counts as removed.\n' +
+    '\n' +
+    'In a cluster, delete the claim or the PersistentVolume instead, so that Kubernetes knows.',
+  examples: [
+    'elastic-local volumes remove pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11',
+    'elastic-local volumes remove --yes web-0 web-1',
+  ],
+  flags: { yes: toggle('yes', 'remove without asking'), ...visitFlags },
+  run: async (call) =>
+    await withKeeper(call, true, (visit) => removeVolumes(visit, call.args, { yes: call.flags.yes })),
+})

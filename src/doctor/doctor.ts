@@ -1,0 +1,71 @@
+import { type Paint, printable } from '../text/paint.ts'
+import { formatCount } from '../text/quantity.ts'
+import { hasErrno, messageOf } from '../volume/errors.ts'
+import { checkDaemon } from './daemon.ts'
+import { type Finding, fail, type Status, warn } from './finding.ts'
+import { checkKernel } from './kernel.ts'
+import { checkDriver, checkKubeletDir } from './kubelet.ts'
+import type { Patient } from './patient.ts'
+import { checkPool, checkVolumesDir } from './pool.ts'
+import { checkRights } from './rights.ts'
+import { checkTools } from './tools.ts'
+import { checkVolumes } from './volumes.ts'
+
+/** The checks, from the kernel to the socket. */
+const checks: readonly [name: string, check: (patient: Patient) => Promise<Finding[]>][] = [
+  ['rights', checkRights],
+  ['kernel', checkKernel],
+  ['tools', checkTools],
+  ['volumes folder', checkVolumesDir],
+  ['pool', checkPool],
+  ['kubelet folder', checkKubeletDir],
+  ['flex driver', checkDriver],
+  ['daemon', checkDaemon],
+  ['volumes', checkVolumes],
+]
+
+/** Looks at everything, one after another; a check that fails itself is a finding like any other. */
+export async function examine(patient: Patient, onCheck: (name: string) => void = () => {}): Promise<Finding[]> {
+  const findings = []
+  for (const [name, check] of checks) {
+    onCheck(name)
+    findings.push(...(await check(patient).catch((error) => [describeFailure(name, error)])))
+  }
+  return findings
+}
+
+function describeFailure(check: string, error: unknown): Finding {
+  if (hasErrno(error, 'EACCES', 'EPERM')) return warn(check, `not looked at: ${messageOf(error)}`, 'Run it with sudo.')
+  return fail(check, messageOf(error), 'The check itself failed; what it looks at may still be well.')
+}
+
+/** Marks on a terminal, and words where a program may read them. */
+const marks: Record<Status, { mark: string; word: string; colour: 'green' | 'yellow' | 'red' }> = {
+  ok: { mark: '✔', word: 'OK  ', colour: 'green' },
+  warn: { mark: '!', word: 'WARN', colour: 'yellow' },
+  fail: { mark: '✘', word: 'FAIL', colour: 'red' },
+}
+
+/** The findings for a person to read, and under each that is not well what to do. */
+export function formatFindings(
+  findings: readonly Finding[],
+  { paint, terminal }: { paint: Paint; terminal: boolean },
+): string {
+  const width = Math.max(...findings.map((finding) => finding.check.length))
+  const lines = findings.map(({ check, status, message, advice }) => {
+    const { mark, word, colour } = marks[status]
+    const shown = terminal ? mark : word
+    const indent = ' '.repeat(shown.length + 2 + width + 2)
+    return `${paint(colour, shown)}  ${check.padEnd(width)}  ${printable(message)}\n${advice ? `${indent}→ ${printable(advice)}\n` : ''}`
+  })
+  return `${lines.join('')}\n${summarize(findings)}\n`
+}
+
+function summarize(findings: readonly Finding[]): string {
+  const count = (status: Status) => findings.filter((finding) => finding.status === status).length
+  const failed = count('fail')
+  const warned = count('warn')
+  if (failed === 0 && warned === 0) return 'All is well.'
+  if (failed === 0) return `Nothing fails; ${formatCount(warned, 'warning')}.`
+  return `${formatCount(failed, 'failure')}${warned > 0 ? `, ${formatCount(warned, 'warning')}` : ''}.`
+}

@@ -1,0 +1,122 @@
+import { constants } from 'node:fs'
+import { access, realpath, stat, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ownFolder } from '../mount/records.ts'
+import { CommandError } from '../run.ts'
+import { formatBytes, formatCount } from '../text/quantity.ts'
+import { messageOf } from '../volume/errors.ts'
+import type { PoolReport } from '../volume/pool.ts'
+import { type Finding, fail, ok, warn } from './finding.ts'
+import { askEngine, at, findNode, type Patient, poolTimeoutMs, readRights } from './patient.ts'
+
+const folderCheck = 'volumes folder'
+/** Less than this leaves no room for the records of what is under way. */
+const littleBytes = 64n << 20n
+const fewInodes = 1000n
+/** Filesystems that are gone with the machine's memory or with the container, by their number in statfs(2). */
+const fleeting = new Map([
+  [0x01021994n, 'in memory (tmpfs)'],
+  [0x858458f6n, 'in memory (ramfs)'],
+  [0x794c7630n, "in a container's own layer (overlay)"],
+])
+
+/** The folder that volumes are first mounted in, and where the daemon keeps its records. */
+export async function checkVolumesDir(patient: Patient): Promise<Finding[]> {
+  const { volumesDir, driverKind } = patient.settings
+  const path = at(patient, volumesDir)
+  const node = await findNode(patient, volumesDir)
+  if (!node) {
+    const advice = 'The daemon makes it at its first start; --volumes-dir names another.'
+    return [warn(folderCheck, `${volumesDir} is not there yet`, advice)]
+  }
+  const folder = await stat(path).catch(() => undefined)
+  if (!folder?.isDirectory())
+    return [fail(folderCheck, `${volumesDir} is no folder`, 'Move it away, or name another with --volumes-dir.')]
+  const findings: Finding[] = []
+  const isRoot = (await readRights(patient)).uid === 0
+  // What an ordinary user may write says nothing.
+  const refused = isRoot
+    ? await access(path, constants.W_OK | constants.X_OK).then(() => undefined, messageOf)
+    : undefined
+  if (refused !== undefined) {
+    const advice = `Look for a read-only filesystem with "findmnt -T ${volumesDir}", and in "dmesg" for why it is that.`
+    findings.push(fail(folderCheck, `${volumesDir} cannot be written: ${refused}`, advice))
+  }
+  const { type, bavail, bsize, files, ffree } = await statfs(path, { bigint: true })
+  const freeBytes = bavail * bsize
+  if (freeBytes < littleBytes) {
+    const advice = 'Make room on that filesystem: without it no volume can be made, grown or removed.'
+    findings.push(fail(folderCheck, `${volumesDir} has ${formatBytes(freeBytes)} left`, advice))
+  }
+  if (files > 0n && ffree < fewInodes)
+    findings.push(
+      warn(folderCheck, `${volumesDir} has ${ffree} inodes left`, 'Remove small files from that filesystem.'),
+    )
+  const place = fleeting.get(type)
+  if (place && driverKind !== 'LVM') {
+    const message = `${volumesDir} is ${place}: its volumes are lost at a restart`
+    findings.push(warn(folderCheck, message, 'Name a folder on a disk with --volumes-dir.'))
+  }
+  if (findings.length > 0) return findings
+  const real = node.isSymbolicLink() ? `, which is ${await realpath(path)},` : ''
+  return [
+    ok(folderCheck, `${volumesDir}${real} ${isRoot ? 'can be written' : 'is there'}, ${formatBytes(freeBytes)} free`),
+  ]
+}
+
+/** What volumes are cut from. */
+export async function checkPool(patient: Patient): Promise<Finding[]> {
+  const { driverKind, volumesDir, lvmVolumeGroup } = patient.settings
+  if ((await readRights(patient)).uid !== 0)
+    return [warn('pool', 'it was not looked at', 'Only root can; run it with sudo.')]
+  const begun = driverKind === 'LOOP' ? join(volumesDir, ownFolder, 'loop') : volumesDir
+  if (await findNode(patient, begun)) return judgePool(await askEngine(patient, (engine) => engine.report()))
+  if (driverKind === 'LVM') return [await checkVolumeGroup(patient, lvmVolumeGroup)]
+  return [warn('pool', `there is none in ${volumesDir} yet`, 'The daemon makes it at its first start.')]
+}
+
+/** What to do about a problem of a pool, by its words. */
+const advices: readonly [problem: RegExp, advice: string][] = [
+  [
+    /disks are missing/,
+    'Look at "pvs" and bring the disk back. If it is lost, "vgreduce --removemissing" gives up its volumes.',
+  ],
+  [
+    /metadata area is nearly full/,
+    'Remove volumes, or use a group whose disks were made with "pvcreate --metadatasize 64m".',
+  ],
+  [
+    /data area in use/,
+    'Remove volumes, or give the thin pool more: "lvextend --size +<size> <group>/<pool>", after a "vgextend" if need be.',
+  ],
+  [/metadata area in use/, 'Give it more: "lvextend --poolmetadatasize +<size> <group>/<pool>".'],
+]
+
+function judgePool(pool: PoolReport): Finding[] {
+  const name = `${pool.driverKind} ${pool.name}`
+  if (pool.problems.length > 0)
+    return pool.problems.map((problem) => {
+      // "metadata area in use" holds "data area in use".
+      const advice = advices.findLast(([pattern]) => pattern.test(problem))?.[1]
+      return fail('pool', `${name}: ${problem}`, advice ?? 'Look at "elastic-local pools".')
+    })
+  if (pool.freeBytes === 0n)
+    return [warn('pool', `${name} has no room for another volume`, 'Remove volumes, or add a disk.')]
+  const room = `${formatBytes(pool.freeBytes)} of ${formatBytes(pool.totalBytes)} free`
+  const note = pool.enforcesSize ? '' : '; sizes are counted, not enforced'
+  return [ok('pool', `${name}: ${room}, ${formatCount(pool.volumes, 'volume')}${note}`)]
+}
+
+/** Only whether the group is there: anything more needs the folder of the volumes. */
+async function checkVolumeGroup(patient: Patient, group: string): Promise<Finding> {
+  try {
+    await patient.run('lvm', ['vgs', '--noheadings', '-o', 'vg_name', group], { timeoutMs: poolTimeoutMs })
+    return ok('pool', `volume group ${group} is there`)
+  } catch (error) {
+    if (error instanceof CommandError && /not found/.test(error.stderr)) {
+      const advice = `Make it with "vgcreate ${group} <disk>…", or name another with --lvm-volume-group.`
+      return fail('pool', `volume group ${group} is missing`, advice)
+    }
+    return fail('pool', messageOf(error), 'Look at "vgs" and "pvs".')
+  }
+}

@@ -1,0 +1,98 @@
+import { basename, dirname, join, relative } from 'node:path'
+import { driverName } from '../flex/target.ts'
+import { adviseOnVolume } from '../inspect/advice.ts'
+import { buildJournal, ownFolder } from '../mount/records.ts'
+import { formatCount, formatDuration } from '../text/quantity.ts'
+import type { VolumeView } from '../volume/engine.ts'
+import { type Finding, ok, warn } from './finding.ts'
+import {
+  askEngine,
+  at,
+  findNode,
+  findReal,
+  type Patient,
+  readMounts,
+  readNames,
+  readRights,
+  readText,
+} from './patient.ts'
+
+const leftovers = 'leftovers'
+
+/** What is wrong with single volumes, and what nothing belongs to any more. */
+export async function checkVolumes(patient: Patient): Promise<Finding[]> {
+  const { volumesDir } = patient.settings
+  const fromDaemon = await patient.daemon.list().catch(() => undefined)
+  if (!fromDaemon && (await readRights(patient)).uid !== 0)
+    return [warn('volumes', 'they were not looked at', 'Only root can; run it with sudo.')]
+  if (!fromDaemon && !(await findNode(patient, volumesDir))) return [ok('volumes', 'there are none yet')]
+  const volumes = fromDaemon ?? (await askEngine(patient, (engine) => engine.list()))
+  const found = [
+    ...volumes.flatMap((volume) => volume.problems.map((problem) => describeProblem(volume, problem))),
+    ...(await findOldIntents(patient, volumes, fromDaemon !== undefined)),
+    ...(await findStaleMounts(patient, volumes)),
+    ...(await findDeadLoops(patient)),
+  ]
+  if (found.length > 0) return found
+  return [ok('volumes', `${formatCount(volumes.length, 'volume')}, nothing wrong, nothing left over`)]
+}
+
+function describeProblem({ name }: VolumeView, problem: string): Finding {
+  const advice = adviseOnVolume(name, problem) ?? `Look at "elastic-local volumes show ${name}".`
+  return warn('volumes', `${name}: ${problem}`, advice)
+}
+
+/** While the daemon works, an intent that is younger is about work under way. */
+const oldIntentMs = 10 * 60_000
+
+async function findOldIntents(
+  patient: Patient,
+  volumes: readonly VolumeView[],
+  daemonWorks: boolean,
+): Promise<Finding[]> {
+  const { volumesDir } = patient.settings
+  const told = new Set(volumes.filter((volume) => volume.problems.length > 0).map((volume) => volume.name))
+  const findings = []
+  for (const [name, { phase }] of await buildJournal(at(patient, volumesDir)).read()) {
+    const since = (await findNode(patient, join(volumesDir, ownFolder, 'intents', `${name}.json`)))?.mtime
+    const ageMs = since ? patient.now.getTime() - since.getTime() : 0
+    if (told.has(name) || (daemonWorks && ageMs < oldIntentMs)) continue
+    const what = phase === 'removing' ? 'its removal' : 'its making'
+    const message = `${name}: ${what} was begun ${formatDuration(ageMs)} ago and not finished`
+    findings.push(warn(leftovers, message, 'Starting the daemon anew finishes it.'))
+  }
+  return findings
+}
+
+async function findDeadLoops(patient: Patient): Promise<Finding[]> {
+  const images = join(await findReal(patient, patient.settings.volumesDir), ownFolder, 'loop')
+  const findings = []
+  for (const block of await readNames(patient, '/sys/block')) {
+    const file = block.startsWith('loop') ? await readText(patient, `/sys/block/${block}/loop/backing_file`) : undefined
+    const image = /^(.*) \(deleted\)\n?$/.exec(file ?? '')?.[1]
+    if (image === undefined || dirname(image) !== images) continue
+    const advice = `Free its space with "losetup --detach /dev/${block}".`
+    findings.push(warn(leftovers, `/dev/${block} still holds the deleted image ${image}`, advice))
+  }
+  return findings
+}
+
+async function findStaleMounts(patient: Patient, volumes: readonly VolumeView[]): Promise<Finding[]> {
+  const names = new Set(volumes.map((volume) => volume.name))
+  const volumesDir = await findReal(patient, patient.settings.volumesDir)
+  const kubeletDir = await findReal(patient, patient.settings.kubeletDir)
+  // The last mounted is the first to be unmounted.
+  return (await readMounts(patient)).toReversed().flatMap(({ target, source }) => {
+    const name = dirname(target) === volumesDir ? basename(target) : volumeOfPod(relative(kubeletDir, target))
+    if (name === undefined || name === ownFolder || names.has(name)) return []
+    const message = `${source} is mounted on ${target}, and there is no volume ${name}`
+    return [warn(leftovers, message, `If nobody needs it: "umount ${target}".`)]
+  })
+}
+
+/** The volume that is mounted in a pod's folder, if that is what the way from the kubelet's folder leads to. */
+function volumeOfPod(way: string): string | undefined {
+  const [pods, , volumes, driver, name, ...rest] = way.split('/')
+  const ours = pods === 'pods' && volumes === 'volumes' && driver === driverName.replace('/', '~')
+  return ours && rest.length === 0 ? name : undefined
+}

@@ -1,0 +1,227 @@
+import fc from 'fast-check'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { rejects } from '../../test/contract.ts'
+import { VolumeError } from '../volume/errors.ts'
+import { type FsType, fsTypes } from '../volume/pool.ts'
+import { buildSpec, parseMkfsOptions, parseMountOptions, parseOptions } from './options.ts'
+
+const test = suite('volume options')
+const keys = [
+  'kubernetes.io/fsType',
+  'kubernetes.io/readwrite',
+  'kubernetes.io/pvOrVolumeName',
+  'sizeBytes',
+  'mkfsOptions',
+  'mountOptions',
+]
+const bare = { mkfsOptions: [], mountOptions: [], readOnly: false }
+
+test('parseOptions() reads what the kubelet and the PV say, and leaves what it does not know', () => {
+  const options = {
+    'kubernetes.io/fsType': 'xfs',
+    'kubernetes.io/readwrite': 'ro',
+    'kubernetes.io/pvOrVolumeName': 'pvc-1',
+    'kubernetes.io/pod.uid': 'u',
+    'kubernetes.io/secret/key': 'c2VjcmV0',
+    sizeBytes: '1073741824',
+    mkfsOptions: ' -m  reflink=0 ',
+    mountOptions: 'noatime,,discard,',
+    other: 5,
+  }
+  assert.equal(parseOptions(options), {
+    sizeBytes: 1n << 30n,
+    fsType: 'xfs',
+    mkfsOptions: ['-m', 'reflink=0'],
+    mountOptions: ['noatime', 'discard'],
+    readOnly: true,
+    volumeName: 'pvc-1',
+  })
+})
+
+test('parseOptions() takes missing and empty options for not given', () => {
+  assert.equal(parseOptions({}), bare)
+  assert.equal(parseOptions(Object.fromEntries(keys.map((key) => [key, '']))), bare)
+  assert.equal(parseOptions({ 'kubernetes.io/readwrite': 'rw' }), bare)
+})
+
+test('parseOptions() believes only what the object itself holds', () => {
+  assert.equal(parseOptions(Object.create({ sizeBytes: '5', mountOptions: 'noatime' })), bare)
+  assert.equal(parseOptions(JSON.parse('{"__proto__":{"sizeBytes":"5"}}')), bare)
+})
+
+test('parseOptions() refuses what is no object, and an option that is no text, and names it', async () => {
+  for (const options of [undefined, null, 5, 'text', true, [], [{}]])
+    await rejects('invalid', /^Cannot read the options as they must be a JSON object: they are /, () =>
+      parseOptions(options),
+    )
+  for (const key of keys)
+    for (const value of [5, null, true, {}, ['ext4']])
+      await rejects(
+        'invalid',
+        new RegExp(`^Cannot read option ${key} .*: it is ${RegExp.escape(JSON.stringify(value))}`),
+        () => parseOptions({ [key]: value }),
+      )
+})
+
+test('parseOptions() refuses a size, a filesystem and an access that are none, and shows them', async () => {
+  for (const sizeBytes of ['0', '-1', '1e3', '9223372036854775808', 'ten', '1.5', ' 1'])
+    await rejects('invalid', /option sizeBytes as a size/, () => parseOptions({ sizeBytes }))
+  for (const fsType of ['ext3', 'EXT4', 'ext4 ', 'ntfs', '../ext4', '-F', 'constructor'])
+    await rejects('invalid', new RegExp(`fsType .* one of ext4, xfs, btrfs: it is "${RegExp.escape(fsType)}"`), () =>
+      parseOptions({ 'kubernetes.io/fsType': fsType }),
+    )
+  for (const access of ['RO', 'true', 'r', 'wr'])
+    await rejects('invalid', /must be "ro" or "rw"/, () => parseOptions({ 'kubernetes.io/readwrite': access }))
+})
+
+test('buildSpec() makes ext4 by default, and needs a size', async () => {
+  assert.equal(buildSpec({ ...bare, sizeBytes: 5n }), { sizeBytes: 5n, fsType: 'ext4', mkfsOptions: [] })
+  assert.is(buildSpec({ ...bare, sizeBytes: 5n, fsType: 'btrfs' }).fsType, 'btrfs')
+  await rejects('invalid', /sizeBytes .* missing/, () => buildSpec(bare))
+})
+
+test('parseMountOptions() takes options that shape a plain filesystem', () => {
+  const text =
+    'noatime,ro,data=ordered,commit=30,errors=remount-ro,compress=zstd:3,logbsize=256k,largeio,nosuid,nodev,noexec'
+  assert.equal(parseMountOptions(text), text.split(','))
+})
+
+test('parseMountOptions() refuses options that reach further, and shows the first', async () => {
+  const elsewhere = [
+    'bind',
+    'rbind',
+    'move',
+    'remount',
+    'loop',
+    'loop=/dev/loop9',
+    'offset=4096',
+    'subvol=other',
+    'subvolid=5',
+  ]
+  const spread = ['shared', 'rshared', 'private', 'slave', 'unbindable', 'runbindable']
+  const power = [
+    'suid',
+    'dev',
+    'user',
+    'users',
+    'group',
+    'owner',
+    'helper=x',
+    'uhelper=nfs',
+    'context=x',
+    'rootcontext=x',
+  ]
+  const devices = ['device=x', 'logdev=x', 'rtdev=x', 'journal_dev=0x801', 'journal_path=x']
+  const odd = [
+    ' noatime',
+    'no atime',
+    'x-mount.mkdir',
+    'X-mount.owner=0',
+    '-o',
+    '--bind',
+    'a=/etc',
+    'a="b"',
+    'a=b=c',
+    'ä',
+    'a\n',
+    'a\0',
+    '=',
+    'NOATIME',
+    '_netdev',
+  ]
+  for (const option of [...elsewhere, ...spread, ...power, ...devices, ...odd])
+    await rejects(
+      'invalid',
+      new RegExp(`^Cannot mount with option ${RegExp.escape(JSON.stringify(option))} of mountOptions`),
+      () => parseMountOptions(`noatime,${option}`),
+    )
+})
+
+test('parseMkfsOptions() takes flags that shape a filesystem, each with its value', () => {
+  const good: [FsType, string][] = [
+    ['ext4', '-b 4096 -O ^has_journal,metadata_csum -m 1 -E stride=16,stripe_width=32 -T largefile -I 256 -J size=64'],
+    ['xfs', '-b size=4096 -m reflink=0,crc=1 -d agcount=8,su=64k,sw=4 -i maxpct=25 -l size=64m'],
+    ['btrfs', '--mixed -n 4096 --checksum xxhash -O no-holes -m single -M --features extref,free-space-tree'],
+  ]
+  for (const [fsType, text] of good)
+    assert.equal(parseMkfsOptions(fsType, text.replaceAll(' ', ' \t')), text.split(' '))
+})
+
+test('parseMkfsOptions() refuses flags and values that reach beyond the device, and shows them', async () => {
+  const bad: [FsType, string, string][] = [
+    ['ext4', '-F', '-F'],
+    ['ext4', '-n', '-n'],
+    ['ext4', '-S', '-S'],
+    ['ext4', '-d /etc', '-d'],
+    ['ext4', '-l /etc/passwd', '-l'],
+    ['ext4', '-b4096', '-b4096'],
+    ['ext4', '-O /etc', '/etc'],
+    ['ext4', '-E offset=4096', 'offset=4096'],
+    ['ext4', '-E stride=16,offset=4096', 'stride=16,offset=4096'],
+    ['ext4', '-E root_owner=0:0', 'root_owner=0:0'],
+    ['ext4', '-J device=sda1', 'device=sda1'],
+    ['ext4', '--', '--'],
+    ['ext4', '-O $(id)', '$(id)'],
+    ['xfs', '-p proto', '-p'],
+    ['xfs', '-N', '-N'],
+    ['xfs', '-d name=sda', 'name=sda'],
+    ['xfs', '-d file,size=1g', 'file,size=1g'],
+    ['xfs', '-l logdev=sda', 'logdev=sda'],
+    ['xfs', '-r rtdev=sda', 'rtdev=sda'],
+    ['btrfs', '-r rootdir', '-r'],
+    ['btrfs', '--rootdir x', '--rootdir'],
+    ['btrfs', '--nodesize=4096', '--nodesize=4096'],
+  ]
+  // A word that is no flag's value is another device or file for mkfs, and a flag without one takes our device for it.
+  const unpaired: [FsType, string, string][] = [
+    ['ext4', '4096', '4096'],
+    ['ext4', '-b 4096 4096', '4096'],
+    ['ext4', '-E -b sda', '-b'],
+    ['ext4', '-m 1 -O', '-O'],
+    ['btrfs', '-M swapfile', 'swapfile'],
+    ['btrfs', '--mixed swapfile', 'swapfile'],
+    ['btrfs', '-n -d swapfile', '-d'],
+  ]
+  for (const [fsType, text, shown] of [...bad, ...unpaired])
+    await rejects(
+      'invalid',
+      new RegExp(`^Cannot format ${fsType} with ${RegExp.escape(JSON.stringify(shown))} of mkfsOptions`),
+      () => parseMkfsOptions(fsType, text),
+    )
+})
+
+test('whatever the options are, the answer is options that reach nothing else, or a VolumeError', () => {
+  const word = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 8 }),
+    fc.constantFrom('-b', '-M', '-O', '--mixed', '-d', 'bind', 'noatime', 'name=x', '4096', '/etc', ',', ' ', '='),
+  )
+  const text = fc.array(word, { maxLength: 6 }).chain((words) => fc.constantFrom(words.join(' '), words.join(',')))
+  const value = fc.oneof(text, fc.jsonValue())
+  const options = fc.record(
+    {
+      'kubernetes.io/fsType': fc.oneof(fc.constantFrom(...fsTypes, ''), value),
+      'kubernetes.io/readwrite': fc.oneof(fc.constantFrom('ro', 'rw', ''), value),
+      'kubernetes.io/pvOrVolumeName': value,
+      sizeBytes: fc.oneof(fc.bigInt().map(String), value),
+      mkfsOptions: value,
+      mountOptions: value,
+    },
+    { requiredKeys: [] },
+  )
+  fc.assert(
+    fc.property(fc.oneof(options, fc.jsonValue()), (asked) => {
+      try {
+        const { mountOptions, mkfsOptions, sizeBytes = 1n } = parseOptions(asked)
+        for (const option of mountOptions) assert.match(option, /^[a-z0-9_]+(=[\w.:+-]+)?$/)
+        for (const word of mkfsOptions) assert.not.match(word, /[/\s]/)
+        assert.ok(sizeBytes > 0n && sizeBytes < 2n ** 63n)
+      } catch (error) {
+        if (!(error instanceof VolumeError && error.code === 'invalid')) throw error
+      }
+    }),
+    { numRuns: 2000 },
+  )
+})
+
+test.run()

@@ -1,0 +1,37 @@
+/** What to do about a problem of a volume, by the words of the problem. The first that fits holds. */
+const advices: readonly [problem: RegExp, advice: (name: string) => string][] = [
+  [/removal was not finished/, (name) => `Finish it with "elastic-local volumes remove ${name}".`],
+  [
+    /never finished/,
+    (name) =>
+      `Mounting it or starting the daemon anew finishes it; if nobody needs it, "elastic-local volumes remove ${name}".`,
+  ],
+  [
+    /(image|directory) .* is missing/,
+    (name) =>
+      `Its data is gone from there: put it back from a backup, or give it up with "elastic-local volumes remove ${name}".`,
+  ],
+  [
+    /out of inodes/,
+    (name) => `Remove small files, or grow it, which brings new inodes: "elastic-local volumes grow ${name} <size>".`,
+  ],
+  [
+    /nearly full/,
+    (name) =>
+      `Remove files, or grow it: raise the request of its claim or, without a cluster, "elastic-local volumes grow ${name} <size>".`,
+  ],
+  [
+    /read-only/,
+    () =>
+      'Look for errors of its disk in "dmesg". If there are any, stop its pods, so that it is unmounted: it is checked before it is mounted again.',
+  ],
+  [
+    /usage cannot be read/,
+    () => 'Look for errors of its disk in "dmesg"; stopping its pods and starting them again mounts it anew.',
+  ],
+]
+
+/** What a person can do about that problem of that volume; nothing for one that says so itself. */
+export function adviseOnVolume(name: string, problem: string): string | undefined {
+  return advices.find(([pattern]) => pattern.test(problem))?.[1](name)
+}

@@ -1,0 +1,156 @@
+import { type Paint, printable } from '../text/paint.ts'
+import { formatAge, formatBytes, formatCount, formatShare } from '../text/quantity.ts'
+import { type Column, formatFields, formatTable } from '../text/table.ts'
+import type { VolumeView } from '../volume/engine.ts'
+import type { PoolReport } from '../volume/pool.ts'
+import { adviseOnVolume } from './advice.ts'
+
+export interface Surroundings {
+  paint: Paint
+  now: Date
+  pools: readonly PoolReport[]
+}
+
+const highPercent = 90n
+const fullPercent = 95n
+
+/** The volumes, one a line, and what is wrong with them below. */
+export function formatVolumes(
+  volumes: readonly VolumeView[],
+  wide: boolean,
+  { paint, now, pools }: Surroundings,
+): string {
+  const columns: Column<VolumeView>[] = [
+    { title: 'NAME', value: (volume) => volume.name },
+    { title: 'SIZE', value: (volume) => formatBytes(volume.sizeBytes), right: true },
+    { title: 'USED', value: (volume) => whenOwn(volume, (usage) => formatBytes(usage.usedBytes)), right: true },
+    {
+      title: 'USE%',
+      value: (volume) => whenOwn(volume, (usage) => formatShare(usage.usedBytes, usage.totalBytes)),
+      right: true,
+      colour: fullnessColour,
+    },
+    { title: 'FS', value: (volume) => volume.fsType },
+    { title: 'STATE', value: (volume) => volume.state, colour: stateColour },
+    { title: 'PODS', value: (volume) => String(podsOf(volume).length), right: true },
+    { title: 'AGE', value: (volume) => volume.createdAt && formatAge(volume.createdAt, now) },
+  ]
+  if (wide)
+    columns.push(
+      { title: 'POOL', value: (volume) => poolOf(volume, pools) },
+      { title: 'PATH', value: (volume) => volume.path },
+      {
+        title: 'MOUNTS',
+        value: (volume) =>
+          volume.mounts.map(({ target, readOnly }) => (readOnly ? `${target} (ro)` : target)).join(', '),
+      },
+    )
+  const table = formatTable(columns, volumes, paint)
+  const problems = volumes.flatMap((volume) =>
+    volume.problems.map((problem) => `${paint('yellow', '!')} ${volume.name}: ${printable(problem)}\n`),
+  )
+  if (problems.length === 0) return table
+  return `${table}\n${problems.join('')}"elastic-local volumes show <name>" says what to do.\n`
+}
+
+/** All that is known of one volume, for a person to read. */
+export function formatVolume(volume: VolumeView, { paint, now, pools }: Surroundings): string {
+  const fields: [string, string][] = [
+    ['Name', volume.name],
+    ['State', paint(stateColour(volume) ?? 'green', volume.state)],
+    ['Size', formatExactly(volume.sizeBytes)],
+    ['Filesystem', volume.fsType ?? (volume.driverKind === 'BINDMOUNT' ? 'that of the disk below' : 'unknown')],
+    ['Pool', poolOf(volume, pools)],
+    ['Path', printable(volume.path)],
+    [
+      'Created',
+      volume.createdAt ? `${volume.createdAt.toISOString()} (${formatAge(volume.createdAt, now)} ago)` : 'unknown',
+    ],
+    ...usageFields(volume),
+    ['Mounts', volume.mounts.length > 0 ? volume.mounts.map(formatMount).join('\n') : 'none'],
+    [
+      'Problems',
+      volume.problems.length > 0
+        ? volume.problems.map((problem) => formatProblem(volume, problem, paint)).join('\n')
+        : 'none',
+    ],
+  ]
+  return formatFields(fields, paint)
+}
+
+/** What a volume is called when something is about to happen to it: `volume web-0 (10 GiB)`. */
+export function nameWithSize(volume: Pick<VolumeView, 'name' | 'sizeBytes'>): string {
+  return `${volume.name} (${formatBytes(volume.sizeBytes)})`
+}
+
+/** UIDs of the pods that see the volume, each once, from the folders that their kubelet gave them. */
+export function podsOf(volume: VolumeView): string[] {
+  return [...new Set(volume.mounts.map((mount) => podUid(mount.target)).filter((uid) => uid !== undefined))]
+}
+
+function podUid(target: string): string | undefined {
+  return /\/pods\/([^/]+)\//.exec(target)?.[1]
+}
+
+function formatExactly(bytes: bigint): string {
+  return `${formatBytes(bytes)} (${bytes} bytes)`
+}
+
+function formatMount({ target, readOnly }: VolumeView['mounts'][number]): string {
+  const uid = podUid(target)
+  return `${uid ? `pod ${printable(uid)}, ` : ''}${readOnly ? 'read-only' : 'read-write'}, ${printable(target)}`
+}
+
+function formatProblem(volume: VolumeView, problem: string, paint: Paint): string {
+  const advice = adviseOnVolume(volume.name, problem)
+  return `${paint('yellow', '!')} ${printable(problem)}${advice ? `\n  → ${advice}` : ''}`
+}
+
+function usageFields(volume: VolumeView): [string, string][] {
+  const { usage } = volume
+  if (!usage) return [['Usage', 'known only while it is mounted']]
+  const { usedBytes, totalBytes, availableBytes, inodes, inodesUsed } = usage
+  const bytes = `${formatBytes(usedBytes)} of ${formatBytes(totalBytes)} used (${formatShare(usedBytes, totalBytes)}), ${formatBytes(availableBytes)} available`
+  // btrfs makes inodes as it needs them, and counts none (statfs(2)).
+  const inodeText =
+    inodes > 0n ? `${inodesUsed} of ${inodes} used (${formatShare(inodesUsed, inodes)})` : 'without limit'
+  if (isOwn(volume))
+    return [
+      ['Usage', bytes],
+      ['Inodes', inodeText],
+    ]
+  return [
+    ['Disk below', `${bytes}; shared by all volumes of the pool`],
+    ['Inodes', inodeText],
+  ]
+}
+
+/** Whether the usage is that of the volume alone: a directory shares its disk with others. */
+function isOwn(volume: VolumeView): boolean {
+  return volume.driverKind !== 'BINDMOUNT'
+}
+
+function whenOwn(volume: VolumeView, format: (usage: NonNullable<VolumeView['usage']>) => string): string | undefined {
+  return volume.usage && isOwn(volume) ? format(volume.usage) : undefined
+}
+
+function poolOf(volume: VolumeView, pools: readonly PoolReport[]): string {
+  const pool = pools.find((each) => each.driverKind === volume.driverKind)
+  return pool ? `${pool.driverKind} ${pool.name}` : volume.driverKind
+}
+
+function fullnessColour(volume: VolumeView): 'red' | 'yellow' | undefined {
+  if (!volume.usage || !isOwn(volume) || volume.usage.totalBytes === 0n) return undefined
+  const percent = (volume.usage.usedBytes * 100n) / volume.usage.totalBytes
+  if (percent >= fullPercent) return 'red'
+  return percent >= highPercent ? 'yellow' : undefined
+}
+
+function stateColour(volume: VolumeView): 'yellow' | undefined {
+  return volume.state === 'ready' ? undefined : 'yellow'
+}
+
+/** The number and whole size of some volumes: `3 volumes (30 GiB)`. */
+export function formatTotal(volumes: readonly VolumeView[]): string {
+  return `${formatCount(volumes.length, 'volume')} (${formatBytes(volumes.reduce((sum, volume) => sum + volume.sizeBytes, 0n))})`
+}

@@ -1,0 +1,31 @@
+import { basename, dirname } from 'node:path'
+import { runFlexDriver } from './flex/driver.ts'
+import { isFlexVerb } from './flex/protocol.ts'
+
+/*
+ * Everything imported above is in the small bundle that every role compiles; ./cmd/cli.ts and all it needs is in the
+ * other, which build.mjs embeds as an asset, so that a call-out of the kubelet starts as fast as Node itself.
+ */
+const args = process.argv.slice(2)
+const driverFolder = [process.argv0, process.execPath].map(dirname).find((folder) => folder.endsWith('~elastic-local'))
+
+if (driverFolder !== undefined || isFlexVerb(args[0])) {
+  runFlexDriver(args, driverFolder)
+} else if (basename(process.argv0) === 'kubectl-elastic_local') {
+  process.stderr.write(
+    'kubectl elastic-local needs the cluster version of elastic-local; this one knows one node only.\n',
+  )
+  process.exitCode = 2
+} else {
+  runCommandLine()
+}
+
+async function runCommandLine(): Promise<void> {
+  // Without the line of source that Node shows, which is all of the minified bundle.
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(`elastic-local: a bug: ${error instanceof Error ? error.stack : error}\n`)
+    process.exit(1)
+  })
+  const { runCli } = await import('./cmd/cli.ts')
+  process.exitCode = await runCli(args)
+}

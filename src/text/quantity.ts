@@ -1,0 +1,34 @@
+import prettyBytes from 'pretty-bytes'
+import prettyMs from 'pretty-ms'
+
+/** A size as people read it, in binary units: `10 GiB`. */
+export function formatBytes(bytes: bigint): string {
+  return prettyBytes(bytes, { binary: true })
+}
+
+/** A time span in its two largest units: `3d4h`, `5m30s`. */
+export function formatDuration(ms: number): string {
+  return prettyMs(Math.max(0, Math.floor(ms / 1000) * 1000), { unitCount: 2 })
+    .replaceAll(' ', '')
+    .replace('0ms', '0s')
+}
+
+/** How long ago `since` was: `3d4h`. */
+export function formatAge(since: Date, now: Date): string {
+  return formatDuration(now.getTime() - since.getTime())
+}
+
+/** The share of `part` in `whole`, rounded up as df(1) does, so that `0%` means nothing at all. */
+export function formatShare(part: bigint, whole: bigint): string {
+  return whole > 0n ? `${(part * 100n + whole - 1n) / whole}%` : '-'
+}
+
+/** A percentage that was measured: `12.5%`. */
+export function formatPercent(percent: number): string {
+  return `${Number(percent.toFixed(1))}%`
+}
+
+/** A number and its noun: `1 volume`, `3 volumes`. */
+export function formatCount(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
