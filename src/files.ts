@@ -9,7 +9,18 @@ import { hasErrno } from './volume/errors.ts'
 export async function replaceFile(path: string, content: string | Buffer, mode = 0o600): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.tmp`)
   await removeFile(temporary)
-  const file = await open(temporary, 'wx', mode)
+  try {
+    await writeSynced(temporary, content, mode)
+    await rename(temporary, path)
+  } catch (error) {
+    await unlink(temporary).catch(() => {})
+    throw error
+  }
+  await syncFolder(dirname(path))
+}
+
+async function writeSynced(path: string, content: string | Buffer, mode: number): Promise<void> {
+  const file = await open(path, 'wx', mode)
   try {
     await file.writeFile(content)
     await file.chmod(mode)
@@ -17,8 +28,6 @@ export async function replaceFile(path: string, content: string | Buffer, mode =
   } finally {
     await file.close()
   }
-  await rename(temporary, path)
-  await syncFolder(dirname(path))
 }
 
 /** Removes a file, and says so to the disk; nothing to do when there is none. */

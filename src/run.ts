@@ -59,7 +59,14 @@ export function searchPath(): string {
 export const run: Runner = (file, args, options = {}) =>
   new Promise((resolve, reject) => {
     const { timeoutMs = 0, accept = [] } = options
-    const settings = { env: commandEnv(), maxBuffer: 256 << 20, timeout: timeoutMs, killSignal: 'SIGKILL' } as const
+    // In a process group of its own, so that Ctrl-C on a terminal does not cut a mkfs short.
+    const settings = {
+      env: commandEnv(),
+      maxBuffer: 256 << 20,
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
+      detached: true,
+    } as const
     execFile(file, args, settings, (error, stdout, stderr) => {
       const exitCode = error ? error.code : 0
       if (typeof exitCode === 'number' && (exitCode === 0 || accept.includes(exitCode)))

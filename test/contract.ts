@@ -460,7 +460,7 @@ async function withCleanUp(body: () => Promise<void>, startEngine: () => Promise
 }
 
 /** Fails unless `work` throws a `VolumeError` of that code whose message matches. */
-export async function rejects(code: VolumeErrorCode, message: RegExp, work: () => Promise<unknown>): Promise<void> {
+export async function rejects(code: VolumeErrorCode, message: RegExp, work: () => unknown): Promise<void> {
   try {
     await work()
   } catch (error) {

@@ -9,6 +9,8 @@ const root = join(import.meta.dirname, '..')
 const gibibyte = 2 ** 30
 const guestTimeoutMs = 20 * 60_000
 const fileTimeoutMs = 10 * 60_000
+/** Jobs of a suite that run side by side: a guest has one processor. */
+const atOnce = 2
 
 interface Job {
   title: string
@@ -85,6 +87,7 @@ async function testFiles(folder: string): Promise<string[]> {
 const suites: Record<string, () => Promise<Job[]>> = {
   unit: async () => (await testFiles('src')).map((file) => fileJob(file, false)),
   kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true)),
+  executable: async () => [fileJob(join(root, 'test/executable.test.ts'), true)],
   guest: async () => [
     guestJob('pools.ts', { args: ['linear'] }),
     guestJob('pools.ts', { args: ['thin'] }),
@@ -124,17 +127,21 @@ async function runJob(job: Job): Promise<{ passed: number; failed: number }> {
   return { passed, failed }
 }
 
-const total = { passed: 0, failed: 0 }
 const names = process.argv.slice(2)
 const unknown = names.find((name) => !Object.hasOwn(suites, name))
 if (unknown !== undefined || names.length === 0)
   throw new Error(`Cannot run ${unknown ?? 'nothing'} as suites must be of ${Object.keys(suites).join(', ')}.`)
+const total = { passed: 0, failed: 0 }
 for (const name of names) {
-  for (const job of (await suites[name]?.()) ?? []) {
-    const { passed, failed } = await runJob(job)
-    total.passed += passed
-    total.failed += failed
+  const jobs = (await suites[name]?.()) ?? []
+  const work = async () => {
+    for (let job = jobs.shift(); job; job = jobs.shift()) {
+      const { passed, failed } = await runJob(job)
+      total.passed += passed
+      total.failed += failed
+    }
   }
+  await Promise.all(Array.from({ length: atOnce }, work))
 }
 process.stdout.write(`${total.passed} passed, ${total.failed} failed\n`)
 process.exitCode = total.failed > 0 ? 1 : 0

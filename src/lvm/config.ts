@@ -1,4 +1,4 @@
-import { access, mkdir } from 'node:fs/promises'
+import { access, mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { replaceFile } from '../files.ts'
 import type { Runner } from '../run.ts'
@@ -23,10 +23,7 @@ export async function writeLvmConfig({
     () => 0,
   )
   const devices = await run('lvm', ['lvmconfig', '--type', 'current', 'devices'], { accept: [5], timeoutMs: 60_000 })
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  await replaceFile(
-    join(folder, 'lvm.conf'),
-    `# Written by elastic-local at each start.
+  const text = `# Written by elastic-local.
 ${devices.exitCode === 0 ? devices.stdout : ''}
 ${udev ? '' : 'devices/obtain_device_list_from_udev=0\n'}activation { udev_sync=${udev} udev_rules=${udev} monitoring=0 }
 backup { backup=1 archive=0 }
@@ -37,6 +34,10 @@ log {
   command_log_cols="log_seq_num,log_type,log_context,log_object_type,log_object_name,log_message,log_errno,log_ret_code"
 }
 report { output_format="json" time_format="%s" }
-`,
-  )
+`
+  const path = join(folder, 'lvm.conf')
+  // Another process of ours may be reading it, or about to write the very same.
+  if ((await readFile(path, 'utf8').catch(() => '')) === text) return
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await replaceFile(path, text)
 }

@@ -38,7 +38,7 @@ export interface ThinOptions {
 }
 
 export interface LvmPoolParts {
-  shell: LvmShell
+  shell: Pick<LvmShell, 'run' | 'pending' | 'close'>
   volumeGroup: string
   /** Set for thin volumes; they share a pool that is made at the first one. */
   thin: ThinOptions | undefined
@@ -50,8 +50,8 @@ export interface LvmPoolParts {
 const thinPoolPercent = 95
 /** Percent in use of the metadata area from which on nothing new is made. */
 const metadataAreaPercent = 90n
-/** How often, in volumes made, the metadata area is looked at: it fills by less than 1 KiB a volume. */
-const metadataCheckInterval = 32
+/** What the description of one more volume takes at the most; some 450 bytes with our tags. */
+const metadataVolumeBytes = 1024n
 /** A command that works for longer is shown as a problem. */
 const slowCommandMs = 60_000
 const sectorBytes = 512n
@@ -85,6 +85,21 @@ export class LvmPool implements Pool {
       return undefined
     })
     await this.#refresh()
+    for (const volume of this.#ours()) {
+      await this.#heal(volume).catch((error) => log.warn(messageOf(error)))
+    }
+  }
+
+  /**
+   * Makes the kernel's device what LVM says it is: an lvextend that was killed leaves it suspended, which hangs all I/O,
+   * at its old size, and LVM finds nothing to extend any more.
+   */
+  async #heal(volume: LogicalVolume): Promise<void> {
+    if (!volume.active || (await this.#isCurrent(volume))) return
+    const { volumeGroup } = this.#parts
+    await this.#lvm(['lvchange', '--refresh', `${volumeGroup}/${volume.name}`], (error) => {
+      throw lvmError(`Cannot refresh ${volume.name} in volume group ${volumeGroup}`, error)
+    })
   }
 
   async stop(): Promise<void> {
@@ -175,6 +190,7 @@ export class LvmPool implements Pool {
     const volume = this.#findOurs(name)
     if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} in volume group ${volumeGroup}.`)
     const grownBytes = roundUp(sizeBytes, (await this.#volumeGroup()).extentBytes)
+    await this.#heal(volume)
     if (grownBytes <= volume.sizeBytes) return { action: 'unchanged', volume: this.#toStored(volume) }
     if (thin && volume.thinPool) await this.#mustFitThin(thin, name, grownBytes - volume.sizeBytes)
     await this.#lvm(['lvextend', '--size', `${grownBytes}b`, `${volumeGroup}/${name}`], (error) => {
@@ -201,11 +217,13 @@ export class LvmPool implements Pool {
     const known = this.#findOurs(name)
     if (known && (await this.#isCurrent(known))) return { kind: 'device', path: this.#deviceOf(name) }
     await this.#refresh()
-    if (!this.#findOurs(name))
-      throw new VolumeError('not-found', `Cannot find volume ${name} in volume group ${volumeGroup}.`)
-    await this.#lvm(['lvchange', '--activate', 'y', `${volumeGroup}/${name}`], (error) => {
-      throw lvmError(`Cannot activate ${name} in volume group ${volumeGroup}`, error)
-    })
+    const volume = this.#findOurs(name)
+    if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} in volume group ${volumeGroup}.`)
+    if (volume.active) await this.#heal(volume)
+    else
+      await this.#lvm(['lvchange', '--activate', 'y', `${volumeGroup}/${name}`], (error) => {
+        throw lvmError(`Cannot activate ${name} in volume group ${volumeGroup}`, error)
+      })
     await this.#refresh()
     return { kind: 'device', path: this.#deviceOf(name) }
   }
@@ -215,7 +233,8 @@ export class LvmPool implements Pool {
 
   async report(): Promise<PoolReport> {
     const { volumeGroup, thin } = this.#parts
-    await this.#refresh()
+    // Behind a command that hangs, what is known is a better answer than none.
+    if (this.#queueProblems().length === 0) await this.#refresh()
     const group = await this.#volumeGroup()
     const reservedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
     const common = { driverKind: 'LVM', reservedBytes, volumes: this.#ours().length, enforcesSize: true } as const
@@ -257,7 +276,10 @@ export class LvmPool implements Pool {
 
   /** Refuses before LVM would fail in the middle: a group whose description no longer fits cannot be changed at all. */
   async #mustHaveMetadataRoom(name: string): Promise<void> {
-    if (this.#createdSinceCheck >= metadataCheckInterval) await this.#refresh()
+    const known = await this.#volumeGroup()
+    const guessedFreeBytes = known.metadataFreeBytes - BigInt(this.#createdSinceCheck + 1) * metadataVolumeBytes
+    if (metadataAreaUsed({ ...known, metadataFreeBytes: guessedFreeBytes }) < metadataAreaPercent) return
+    await this.#refresh()
     const group = await this.#volumeGroup()
     if (metadataAreaUsed(group) < metadataAreaPercent) return
     throw new VolumeError(
@@ -352,18 +374,19 @@ export class LvmPool implements Pool {
   }
 
   #ours(): LogicalVolume[] {
-    return [...this.#known.values()].filter((volume) => volume.tags.includes(ownTag))
+    return [...this.#known.values()].filter(isOurs)
   }
 
   #findOurs(name: string): LogicalVolume | undefined {
     const volume = this.#known.get(name)
-    return volume?.tags.includes(ownTag) ? volume : undefined
+    return volume && isOurs(volume) ? volume : undefined
   }
 
-  /** Whether the kernel's device is that very logical volume, as large as it was reported. */
+  /** Whether the kernel's device is that very logical volume, at work, and as large as it was reported. */
   async #isCurrent(volume: LogicalVolume): Promise<boolean> {
     const device = this.#deviceOf(volume.name)
     if ((await readDeviceUuid(device)) !== volume.uuid || volume.uuid === '') return false
+    if ((await readDeviceFile(device, 'dm/suspended')) !== '0') return false
     const sectors = (await readDeviceFile(device, 'size')) ?? '0'
     return BigInt(sectors) * sectorBytes === volume.sizeBytes
   }
@@ -388,6 +411,9 @@ export class LvmPool implements Pool {
     }
   }
 }
+
+/** A thin pool is never a volume, whatever its tags: with it, all volumes in it would go. */
+const isOurs = ({ tags, segmentType }: LogicalVolume) => tags.includes(ownTag) && segmentType !== 'thin-pool'
 
 const sum = (numbers: bigint[]) => numbers.reduce((total, each) => total + each, 0n)
 
@@ -429,12 +455,13 @@ function classify(error: unknown): VolumeErrorCode {
   const { stderr } = error
   if (/already exists in volume group|already used by/.test(stderr)) return 'exists'
   if (
-    /insufficient (free space|suitable)|Insufficient free|not enough (free|space)|free space \(|too large for|is over quota/i.test(
+    /insufficient (free space|suitable)|not enough (free|space)|free space \(|free space .* reached threshold|exceeds maximum metadata size|too large for|is over quota/i.test(
       stderr,
     )
   )
     return 'no-space'
-  if (/Volume group .* not found|Failed to find logical volume/.test(stderr)) return 'not-found'
+  if (/Volume group .* not found|Failed to find logical volume|not found in volume group/.test(stderr))
+    return 'not-found'
   if (/in use|contains a filesystem in use|is used by another device/.test(stderr)) return 'busy'
   return 'failed'
 }

@@ -141,7 +141,7 @@ export class DirectoryPool implements Pool {
     const totalBytes = blocks * bsize
     const unpromisedBytes = totalBytes - reservedBytes
     const availableBytes = bavail * bsize
-    const freeBytes = unpromisedBytes < availableBytes ? unpromisedBytes : availableBytes
+    const [freeBytes = 0n] = [unpromisedBytes, availableBytes].sort((a, b) => (a < b ? -1 : 1))
     return {
       name: volumesDir,
       driverKind: this.driverKind,

@@ -46,8 +46,8 @@ export function buildFilesystems({ run }: { run: Runner }): Filesystems {
       // xfs and btrfs replay their logs when they are mounted.
       if (fsType !== 'ext4') return
       try {
-        // e2fsck(8): 1 and 2 mean that it repaired what it found.
-        await run('e2fsck', ['-p', device], { accept: [1, 2] })
+        // e2fsck(8): 1 and 2, which add up, mean that it repaired what it found.
+        await run('e2fsck', ['-p', device], { accept: [1, 2, 3] })
       } catch (error) {
         const damaged = error instanceof CommandError && error.exitCode !== undefined && (error.exitCode & 4) !== 0
         throw new VolumeError(

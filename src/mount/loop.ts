@@ -1,6 +1,7 @@
-import { mkdir, open, readdir, readFile, stat, statfs, truncate } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, open, readFile, stat, statfs, truncate } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import AsyncLock from 'async-lock'
+import { formatDeviceNumber } from '../device-number.ts'
 import { removeFile, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
@@ -34,8 +35,11 @@ export class LoopPool implements Pool {
   readonly #markers: Records<Marker>
   /** Held from looking at the free space until an image has taken its share. */
   readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
-  /** Loop devices by volume. Only this process attaches them; each is verified before it is believed. */
-  readonly #devices = new Map<string, string>()
+  /**
+   * Loop devices by volume, with the image's path as the kernel shows it. Only this process attaches them; each is
+   * verified before it is believed.
+   */
+  readonly #devices = new Map<string, { device: string; backing: string }>()
 
   constructor(parts: LoopPoolParts) {
     this.#parts = parts
@@ -45,11 +49,27 @@ export class LoopPool implements Pool {
 
   async start(): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 })
-    const nameByImage = new Map([...(await this.#markers.readAll()).keys()].map((name) => [this.#imageOf(name), name]))
-    for (const block of await readdir('/sys/block')) {
-      const name = block.startsWith('loop') ? nameByImage.get((await readBackingFile(block)) ?? '') : undefined
-      if (name) this.#devices.set(name, `/dev/${block}`)
+    await this.#identifyDevices()
+  }
+
+  /**
+   * Finds the loop devices of our images by inode. The path that the kernel shows is that of whoever attached the
+   * image, and changes when the container in which that was is gone.
+   */
+  async #identifyDevices(): Promise<void> {
+    const columns = ['--list', '--raw', '--noheadings', '--output', 'NAME,BACK-INO,BACK-MAJ:MIN']
+    const rows = (await this.#losetup(...columns)).matchAll(/^(\S+) (\d+) (?:\\x20)*(\d+:\d+)/gm)
+    const deviceByInode = new Map([...rows].map(([, device = '', inode, disk]) => [`${disk} ${inode}`, device]))
+    if (deviceByInode.size === 0) return
+    for (const name of await this.#markers.names()) {
+      const device = deviceByInode.get((await findFile(this.#imageOf(name)))?.inode ?? '')
+      if (device) await this.#remember(name, device)
     }
+  }
+
+  async #remember(name: string, device: string): Promise<void> {
+    const backing = await readBackingFile(device)
+    if (backing) this.#devices.set(name, { device, backing })
   }
 
   async stop(): Promise<void> {}
@@ -160,7 +180,7 @@ export class LoopPool implements Pool {
       )
     if (volume.source) return volume.source
     const device = (await this.#losetup('--find', '--show', '--nooverlap', volume.path)).trim()
-    this.#devices.set(name, device)
+    await this.#remember(name, device)
     return { kind: 'device', path: device }
   }
 
@@ -185,7 +205,7 @@ export class LoopPool implements Pool {
   }
 
   async #measure(): Promise<{ freeBytes: bigint; reservedBytes: bigint; volumes: number }> {
-    const names = [...(await this.#markers.readAll()).keys()]
+    const names = await this.#markers.names()
     const images = (await Promise.all(names.map((name) => findFile(this.#imageOf(name))))).filter((image) => !!image)
     const { bavail, bsize } = await statfs(this.#folder, { bigint: true })
     const reservedBytes = images.reduce((sum, image) => sum + image.sizeBytes, 0n)
@@ -209,12 +229,11 @@ export class LoopPool implements Pool {
   }
 
   async #findDevice(name: string): Promise<string | undefined> {
-    const device = this.#devices.get(name)
-    if (!device) return undefined
-    const backing = await readBackingFile(device.slice('/dev/'.length))
-    if (backing === this.#imageOf(name)) return device
+    const known = this.#devices.get(name)
+    if (!known || (await readBackingFile(known.device)) === known.backing) return known?.device
     this.#devices.delete(name)
-    return undefined
+    await this.#identifyDevices()
+    return this.#devices.get(name)?.device
   }
 
   async #losetup(...args: string[]): Promise<string> {
@@ -232,10 +251,11 @@ export class LoopPool implements Pool {
 
 const positive = (bytes: bigint) => (bytes > 0n ? bytes : 0n)
 
-async function findFile(path: string): Promise<{ sizeBytes: bigint; takenBytes: bigint } | undefined> {
+async function findFile(path: string): Promise<{ sizeBytes: bigint; takenBytes: bigint; inode: string } | undefined> {
   try {
-    const { size, blocks } = await stat(path, { bigint: true })
-    return { sizeBytes: size, takenBytes: blocks * statBlockBytes }
+    const { size, blocks, dev, ino } = await stat(path, { bigint: true })
+    const inode = `${formatDeviceNumber(Number(dev))} ${ino}`
+    return { sizeBytes: size, takenBytes: blocks * statBlockBytes, inode }
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined
     throw error
@@ -243,8 +263,8 @@ async function findFile(path: string): Promise<{ sizeBytes: bigint; takenBytes: 
 }
 
 /** The image behind a loop device, also when it has been deleted since, or nothing when the device is free. */
-async function readBackingFile(block: string): Promise<string | undefined> {
-  const text = await readFile(`/sys/block/${block}/loop/backing_file`, 'utf8').catch(() => undefined)
+async function readBackingFile(device: string): Promise<string | undefined> {
+  const text = await readFile(`/sys/block/${basename(device)}/loop/backing_file`, 'utf8').catch(() => undefined)
   return text?.replace(/\n$/, '').replace(/ \(deleted\)$/, '')
 }
 

@@ -13,6 +13,8 @@ export const ownFolder = '.elastic-local'
 export interface Records<T> {
   read(name: string): Promise<T | undefined>
   readAll(): Promise<Map<string, T>>
+  /** The names alone, which costs no reading. */
+  names(): Promise<string[]>
   write(name: string, record: T): Promise<void>
   clear(name: string): Promise<void>
 }
@@ -28,16 +30,19 @@ export function buildRecords<S extends v.GenericSchema>(folder: string, schema: 
       throw new VolumeError('failed', `Cannot read ${pathOf(name)}: ${messageOf(error)}`, { cause: error })
     }
   }
+  const names = async (): Promise<string[]> => {
+    const files = await readdir(folder).catch((error) => {
+      if (hasErrno(error, 'ENOENT')) return []
+      throw error
+    })
+    return files.filter((file) => /^[^.].*\.json$/.test(file)).map((file) => file.slice(0, -'.json'.length))
+  }
   return {
     read,
+    names,
     readAll: async () => {
-      const files = await readdir(folder).catch((error) => {
-        if (hasErrno(error, 'ENOENT')) return []
-        throw error
-      })
-      const names = files.filter((file) => /^[^.].*\.json$/.test(file)).map((file) => file.slice(0, -'.json'.length))
       const all = new Map<string, v.InferOutput<S>>()
-      for (const name of names) {
+      for (const name of await names()) {
         const record = await read(name)
         if (record !== undefined) all.set(name, record)
       }

@@ -37,7 +37,7 @@ export function parseMountInfo(text: string): MountEntry[] {
         !options ||
         !fsType ||
         source === undefined ||
-        !/^\d+$/.test(`${id}${parentId}`)
+        !/^\d+ \d+$/.test(`${id} ${parentId}`)
       )
         throw new VolumeError(
           'failed',

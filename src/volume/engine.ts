@@ -220,7 +220,11 @@ export class Engine {
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
-      await this.#setIntent(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
+      await this.#setIntent(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) }).catch((error) => {
+        // A full disk must not keep anybody from making room. Without the intent, a removal that is cut short is not
+        // finished by itself, but still by asking again.
+        if (!(error instanceof VolumeError && error.code === 'no-space')) throw error
+      })
       await this.#unstageUnused(volume)
     }
     const removed = await pool.remove(name)

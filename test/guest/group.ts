@@ -1,4 +1,5 @@
 /** Runs in a guest: a volume group that is missing, shared with others, or whose description no longer fits. */
+import { writeFile } from 'node:fs/promises'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
@@ -10,6 +11,11 @@ const mebibyte = 1n << 20n
 const spec = { sizeBytes: 8n * mebibyte, fsType: 'ext4', mkfsOptions: [] } as const
 const test = suite('volume groups')
 
+/** Process ids of the `lvm` shells. */
+async function shells(): Promise<string[]> {
+  return (await run('pgrep', ['-x', 'lvm'], { accept: [1] })).stdout.split('\n').filter(Boolean)
+}
+
 test('a missing volume group is an error that says how to make it', async () => {
   const world = await openLvmWorld({ volumeGroup: 'missing-vg' })
   const engine = new Engine(world.parts)
@@ -19,7 +25,7 @@ test('a missing volume group is an error that says how to make it', async () => 
 })
 
 test('a group whose metadata area fills refuses new volumes early, and what is there goes on', async () => {
-  await run('pvcreate', ['--quiet', '--yes', '--metadatasize', '64k', '/dev/ubdb'])
+  await run('pvcreate', ['--quiet', '--yes', '--metadatasize', '32k', '--dataalignment', '32k', '/dev/ubdb'])
   await run('vgcreate', ['--quiet', 'small-vg', '/dev/ubdb'])
   const world = await openLvmWorld({ volumeGroup: 'small-vg' })
   const { pool } = world.parts
@@ -47,7 +53,6 @@ test('a shell that is killed in the middle is replaced, and asking again ends we
   const world = await openLvmWorld({ volumeGroup: 'elastic-local-vg' })
   const engine = new Engine(world.parts)
   await engine.start()
-  const shells = async () => (await run('pgrep', ['-x', 'lvm'], { accept: [1] })).stdout.split('\n').filter(Boolean)
   for (let index = 0; index < 5; index += 1) {
     const name = `cut-${index}`
     const creation = engine.create(name, spec).then(
@@ -64,6 +69,30 @@ test('a shell that is killed in the middle is replaced, and asking again ends we
     await engine.remove(name)
   }
   assert.equal(await world.leftovers(), [])
+  await engine.stop()
+  await world.close()
+})
+
+test('a growth whose shell is killed in the middle is finished by asking again, and writing goes on', async () => {
+  const world = await openLvmWorld({ volumeGroup: 'elastic-local-vg' })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  const target = world.target('a', 'growing')
+  await engine.create('growing', { ...spec, sizeBytes: 64n * mebibyte })
+  await engine.mount({ name: 'growing', target, readOnly: false, mountOptions: [] })
+  let sizeBytes = 64n * mebibyte
+  for (let delayMs = 0; delayMs <= 240; delayMs += 20) {
+    sizeBytes += 16n * mebibyte
+    const growth = engine.grow('growing', sizeBytes).catch(() => {})
+    await new Promise((resolve) => setTimeout(resolve, delayMs))
+    for (const pid of await shells()) process.kill(Number(pid), 'SIGKILL')
+    await growth
+    assert.is((await engine.grow('growing', sizeBytes)).volume.sizeBytes, sizeBytes)
+    await writeFile(`${target}/data`, String(sizeBytes), { flush: true })
+    assert.ok(((await engine.find('growing'))?.usage?.totalBytes ?? 0n) > (sizeBytes * 7n) / 10n)
+  }
+  await engine.unmount('growing', target)
+  await engine.remove('growing')
   await engine.stop()
   await world.close()
 })

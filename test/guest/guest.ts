@@ -9,6 +9,9 @@ import { StringDecoder } from 'node:string_decoder'
 const treeDir = dirname(dirname(import.meta.dirname))
 const initScript = join(import.meta.dirname, 'init.sh')
 
+/** How the shell ends that starts `linux` when there is no such program. */
+const notFound = 127
+
 /** The Node binary that programs in a guest run on, the same as the project's own. */
 export const guestNode = join(treeDir, `node_modules/node-linux-${process.arch === 'arm64' ? 'arm64' : 'x64'}/bin/node`)
 
@@ -101,21 +104,11 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   await writeFile(output.stdout.path, '')
   await writeFile(output.stderr.path, '')
 
-  // In a process group of its own, so that all its processes and threads go at once.
-  // On one processor: the guest's kernel and its programs take turns anyway, and across processors each turn costs far more.
-  const child = spawn(
-    'taskset',
-    [
-      '-c',
-      String(pickCpu()),
-      'setpriv',
-      '--pdeathsig',
-      'KILL',
-      'linux',
-      ...buildKernelArgs(options, scratchDir, privateDir),
-    ],
-    { detached: true, stdio: ['ignore', 'pipe', 'pipe'] },
-  )
+  const child = spawn('taskset', buildHostArgs(options, scratchDir, privateDir), {
+    // A process group of its own, so that all of it goes at once.
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const removeDirs = () => {
     rmSync(controlDir, { recursive: true, force: true })
     rmSync(privateDir, { recursive: true, force: true })
@@ -151,15 +144,15 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
 
   async function finish(): Promise<GuestResult> {
     try {
-      const [exitCode, signal] = await once(child, 'close').catch((error: Error) => {
-        throw new Error(`Cannot start a guest as user-mode Linux must be installed (test/setup.sh): ${error.message}`)
-      })
+      const [exitCode, signal] = await once(child, 'close')
       killGroup(child)
       drain()
       const seen = { console: kernelConsole, stdout: output.stdout.text, stderr: output.stderr.text }
       const status = await readFile(join(controlDir, 'exit-code'), 'utf8').catch(() => '')
       if (reason !== '') throw new GuestError(reason, seen)
-      if (!/^\d+\n$/.test(status)) throw new GuestError(`it died (exit status ${exitCode}, signal ${signal})`, seen)
+      if (exitCode === notFound) throw new GuestError('user-mode Linux is not installed (test/setup.sh)', seen)
+      if (!/^\d+\n$/.test(status))
+        throw new GuestError(`it ended before its program did (exit status ${exitCode}, signal ${signal})`, seen)
       return { exitCode: Number(status), stdout: seen.stdout, stderr: seen.stderr }
     } finally {
       clearTimeout(timer)
@@ -200,25 +193,26 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   }
 }
 
-function buildKernelArgs(options: GuestOptions, scratchDir: string, privateDir: string): string[] {
+/** What taskset(1) runs. */
+function buildHostArgs(options: GuestOptions, scratchDir: string, privateDir: string): string[] {
   const modules = ['dm-mod', 'dm-thin-pool', 'dm-snapshot', 'xfs', 'btrfs', 'loop', ...(options.modules ?? [])]
   return [
+    // The guest's kernel and its programs take turns anyway, and across processors each turn costs far more.
+    ...['-c', String(pickCpu())],
+    // Should this process be killed, the kernel ends the namespace's first process, and with it the whole guest.
+    ...['setpriv', '--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child'],
+    // That is not the guest itself, as a first process survives its own abort(), which is how a panic ends.
+    ...['sh', '-c', '"$@"; exit $?', 'sh', 'linux'],
     `mem=${options.memoryMiB ?? 1024}M`,
-    'root=/dev/root',
-    'rootfstype=hostfs',
-    'rootflags=/',
-    'ro',
-    `init=${initScript}`,
+    ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${initScript}`],
     `ubd1=${options.disk}`,
-    'con=null',
-    'con0=null,fd:1',
-    'quiet',
+    ...['con=null', 'con0=null,fd:1', 'quiet'],
     // So that the reset at the end of init.sh is the end.
     'noreboot',
     `uml_dir=${privateDir}`,
+    // The rest becomes init's environment. A space would end a value.
     `guest_tree=${treeDir}`,
     `guest_scratch=${scratchDir}`,
-    // Unknown arguments become init's environment, where a space would end them.
     `guest_modules=${modules.join(',')}`,
   ]
 }

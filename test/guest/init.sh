@@ -8,7 +8,7 @@
 
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/tmp
 control=$guest_scratch/.guest
-unset mem uml_dir OLDPWD
+unset mem uml_dir
 
 # Ends the guest at once, whatever still hangs; the kernel is told not to start again.
 halt() {
@@ -39,6 +39,7 @@ fi
 mkdir -p "$guest_scratch" && mount -t hostfs -o "$guest_scratch" -o sync scratch "$guest_scratch" ||
   fail "cannot mount $guest_scratch"
 cd "$guest_scratch" || fail "cannot enter $guest_scratch"
+unset OLDPWD
 
 mkdir -p /run/guest/lib /run/guest/lvm
 ln -s /usr/lib/uml/modules /run/guest/lib/modules

@@ -1,0 +1,63 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { request } from '../src/daemon/client.ts'
+
+const executable = join(import.meta.dirname, '../dist/elastic-local')
+
+/** A built daemon with LOOP volumes in a scratch folder, for the time of a benchmark. */
+export interface BenchDaemon {
+  pid: number
+  folder: string
+  executable: string
+  socket: string
+  target(pod: string, volume: string): string
+  post(path: string, body: object): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Starts it; `folder` is gone after `stop`. */
+export async function startDaemon(): Promise<BenchDaemon> {
+  const folder = await mkdtemp(join(tmpdir(), 'elastic-local-bench-'))
+  const socket = join(folder, 'socket')
+  const kubelet = join(folder, 'kubelet')
+  const args = [
+    '--standalone',
+    '--driver-kind',
+    'LOOP',
+    '--volumes-dir',
+    join(folder, 'volumes'),
+    '--log-level',
+    'info',
+  ]
+  await mkdir(kubelet)
+  const daemon: ChildProcess = spawn(executable, ['daemon', ...args, '--kubelet-dir', kubelet, '--socket', socket], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  await new Promise<void>((resolve, reject) => {
+    daemon.once('exit', (exitCode) => reject(new Error(`The daemon ended with ${exitCode}.`)))
+    daemon.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      if (text.includes('Serving')) resolve()
+    })
+  })
+  return {
+    pid: daemon.pid ?? 0,
+    folder,
+    executable,
+    socket,
+    target: (pod, volume) => join(kubelet, 'pods', pod, 'volumes/volumes.k8s.elastic.co~elastic-local', volume),
+    post: async (path, body) => {
+      const answer = await request({ socketPath: socket, method: 'POST', path, body })
+      const { status } = answer.body as { status?: string }
+      if (status !== 'Success') throw new Error(`${path} answered ${JSON.stringify(answer.body)}`)
+    },
+    stop: async () => {
+      const ended = once(daemon, 'exit')
+      daemon.kill('SIGTERM')
+      await ended
+      await rm(folder, { recursive: true })
+    },
+  }
+}

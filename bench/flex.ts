@@ -1,0 +1,54 @@
+/**
+ * The flex driver's `init` against a bare SEA program: what a call-out costs beyond Node itself.
+ *
+ *   node bench/flex.ts [runs]
+ */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { bake, build } from '../build.mjs'
+
+const aim = 1.15
+const runs = Number(process.argv[2] ?? 60)
+const say = (line: string) => process.stdout.write(`${line}\n`)
+
+const executable = await build({ log: () => {} })
+const work = mkdtempSync(join(tmpdir(), 'elastic-local-bench-'))
+try {
+  const entry = join(work, 'bare.cjs')
+  const bare = join(work, 'bare')
+  writeFileSync(entry, `require('node:fs').writeSync(1, '{"status":"Success"}\\n')\n`)
+  await bake({ entry, output: bare })
+  if (!existsSync(bare)) throw new Error('The bare program was not built.')
+
+  const programs = { bare: [bare], init: [executable, 'init'] } as const
+  const times: Record<keyof typeof programs, number[]> = { bare: [], init: [] }
+  for (const [file, ...args] of Object.values(programs)) for (let i = 0; i < 5; i++) execFileSync(file, args)
+  for (let i = 0; i < runs; i++) {
+    // In turn, and in turns, so that neither profits from what else the machine does.
+    const order = Object.keys(programs) as (keyof typeof programs)[]
+    for (const name of i % 2 ? order : order.reverse()) {
+      const [file, ...args] = programs[name]
+      const start = process.hrtime.bigint()
+      const { status } = spawnSync(file, args)
+      times[name].push(Number(process.hrtime.bigint() - start) / 1e6)
+      if (status !== 0) throw new Error(`${name} exited with ${status}.`)
+    }
+  }
+
+  const ratio = quantile(times.init, 0.5) / quantile(times.bare, 0.5)
+  say(`| program | median | p10 | p90 | runs |`)
+  say(`|---|---|---|---|---|`)
+  for (const [name, all] of Object.entries(times))
+    say(`| ${name} | ${[0.5, 0.1, 0.9].map((q) => `${quantile(all, q).toFixed(1)} ms`).join(' | ')} | ${all.length} |`)
+  say('')
+  say(`flex init / bare SEA program: ${ratio.toFixed(3)} (aim: ${aim} or less)`)
+} finally {
+  rmSync(work, { recursive: true, force: true })
+}
+
+function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN
+}

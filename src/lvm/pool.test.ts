@@ -1,0 +1,408 @@
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { rejects } from '../../test/contract.ts'
+import { formatLvmAnswer, readFixture } from '../../test/lvm-fixtures.ts'
+import type { VolumeErrorCode } from '../volume/errors.ts'
+import { LvmPool, type ThinOptions } from './pool.ts'
+import { type LvmAnswer, parseAnswer, type Row } from './report.ts'
+import type { LvmRunner, LvmShell } from './shell.ts'
+
+const test = suite('LVM pool')
+const mebibyte = 1n << 20n
+const extentBytes = 4n * mebibyte
+/** A name that no device of this machine has. */
+const volumeGroup = 'elastic-local-test-none'
+const thin: ThinOptions = { poolName: 'pool', overcommitRatio: 1, dataWatermark: 90, metadataWatermark: 80 }
+const request = { id: 'an-id', sizeBytes: 8n * mebibyte, fsType: 'ext4' } as const
+
+const rowsOf = (name: string): LvmAnswer => {
+  const { command, text } = readFixture(name)
+  return parseAnswer(command, text)
+}
+const [groupRow = {}] = rowsOf('shell-group').vg
+const [poolRow = {}] = rowsOf('shell-list-thin').lv
+const [linearRow = {}] = rowsOf('shell-list-volume').lv
+
+/** Not active, as this machine has no such device. */
+const linearVolume = (name: string, changes: Row = {}): Row => ({
+  ...linearRow,
+  lv_name: name,
+  lv_tags: 'elastic-local',
+  lv_active: '',
+  ...changes,
+})
+const thinPool = (changes: Row = {}): Row => ({ ...poolRow, lv_name: 'pool', lv_tags: '', ...changes })
+const thinVolume = (name: string, sizeBytes: bigint): Row =>
+  linearVolume(name, { segtype: 'thin', pool_lv: 'pool', lv_size: String(sizeBytes) })
+
+/** A shell on a volume group that is only rows. Its reports are those rows; every other command succeeds or ends in `answers`. */
+class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
+  readonly changes: string[] = []
+  pending: LvmShell['pending'] = { waiting: 0 }
+  group: Row
+  volumes: Row[]
+  readonly #answers: Record<string, string>
+
+  constructor(parts: { group?: Row; volumes?: Row[]; answers?: Record<string, string> }) {
+    this.group = { ...groupRow, ...parts.group }
+    this.volumes = parts.volumes ?? []
+    this.#answers = parts.answers ?? {}
+  }
+
+  run: LvmRunner = async (command) => {
+    const [verb = ''] = command
+    const text = this.#answers[verb]
+    if (verb !== 'vgs' && verb !== 'lvs') this.changes.push(command.join(' '))
+    if (text) return parseAnswer(command, text)
+    if (verb === 'vgs') return { vg: [this.group], lv: [] }
+    if (verb !== 'lvs') return { vg: [], lv: [] }
+    const name = command.at(-1)?.split('/')[1]
+    return { vg: [], lv: this.volumes.filter((row) => name === undefined || row.lv_name === name) }
+  }
+
+  async close(): Promise<void> {}
+}
+
+function openPool(parts: ConstructorParameters<typeof FakeShell>[0] & { thin?: ThinOptions; now?: () => Date } = {}) {
+  const shell = new FakeShell(parts)
+  const warnings: string[] = []
+  const pool = new LvmPool({
+    shell,
+    volumeGroup,
+    thin: parts.thin,
+    now: parts.now ?? (() => new Date(0)),
+    log: { warn: (message) => warnings.push(message) },
+  })
+  return { shell, pool, warnings }
+}
+
+test('start() says how to make a volume group that is missing', async () => {
+  const { pool } = openPool({ answers: { vgs: readFixture('shell-group-missing').text } })
+  await rejects('not-found', /vgcreate elastic-local-test-none <disk>….*Volume group "nope" not found/s, () =>
+    pool.start(),
+  )
+})
+
+test('start() activates the group, and goes on with what could be activated', async () => {
+  const failing = formatLvmAnswer({}, ['device-mapper: reload failed'])
+  const { pool, shell, warnings } = openPool({ group: { vg_missing_pv_count: '1' }, answers: { vgchange: failing } })
+  await pool.start()
+  assert.equal(shell.changes, [`vgchange --activate y ${volumeGroup}`])
+  assert.match(warnings.join('\n'), /misses a disk.*\n.*could be activated: .*reload failed/)
+})
+
+test('create() makes a linear volume of whole extents, marked in the same step', async () => {
+  const { pool, shell } = openPool()
+  const { action, volume } = await pool.create('one', { ...request, sizeBytes: 8n * mebibyte + 1n })
+  assert.is(action, 'created')
+  assert.is(volume.sizeBytes, 12n * mebibyte)
+  assert.equal(shell.changes, [
+    `lvcreate --yes --name one --type linear --size ${12n * mebibyte}b --wipesignatures y --zero y --addtag elastic-local --addtag elastic-local.id=an-id --addtag elastic-local.fs=ext4 ${volumeGroup}`,
+  ])
+})
+
+test('names that LVM keeps for itself, and that of the thin pool, are refused before anything is run', async () => {
+  const { pool, shell } = openPool({ thin })
+  for (const name of ['snapshot', 'snapshot1', 'pvmove0', 'pool'])
+    await rejects('invalid', new RegExp(`Cannot make ${name} as that name is reserved`), () =>
+      pool.create(name, request),
+    )
+  assert.equal(shell.changes, [])
+})
+
+test('create() leaves what has that name: ours is what was asked for, anything else is in the way', async () => {
+  const answers = { lvcreate: readFixture('shell-create-exists').text }
+  const ours = openPool({ answers, volumes: [linearVolume('one', { lv_tags: 'elastic-local,elastic-local.id=x' })] })
+  const found = await ours.pool.create('one', request)
+  assert.is(found.action, 'unchanged')
+  assert.is(found.volume.id, 'x')
+  const theirs = openPool({ answers, volumes: [linearVolume('one', { lv_tags: 'elastic-local-2,backup' })] })
+  await rejects('exists', /\/dev\/elastic-local-test-none\/one is there without our tag "elastic-local"/, () =>
+    theirs.pool.create('one', request),
+  )
+  assert.is(theirs.shell.changes.length, 1)
+})
+
+/** What the recorded failures of each command are to the caller. */
+const codes: [
+  keyof Pick<LvmPool, 'create' | 'grow' | 'remove' | 'activate' | 'list'>,
+  string,
+  string,
+  VolumeErrorCode,
+][] = [
+  ['create', 'lvcreate', 'shell-create-no-space', 'no-space'],
+  ['create', 'lvcreate', 'shell-create-metadata-full', 'no-space'],
+  ['create', 'lvcreate', 'create-thin-out-of-data', 'no-space'],
+  ['create', 'lvcreate', 'shell-create-thin-pool-no-space', 'no-space'],
+  ['create', 'lvcreate', 'shell-create-bad-tag', 'failed'],
+  ['grow', 'lvextend', 'shell-extend-no-space', 'no-space'],
+  ['grow', 'lvextend', 'shell-extend-missing', 'not-found'],
+  ['grow', 'lvextend', 'shell-extend-same-linear', 'failed'],
+  ['remove', 'lvremove', 'shell-remove-open', 'busy'],
+  ['remove', 'lvremove', 'shell-remove-open-thin', 'busy'],
+  ['remove', 'lvremove', 'shell-remove-open-btrfs', 'busy'],
+  ['remove', 'lvremove', 'shell-remove-in-use', 'busy'],
+  ['remove', 'lvremove', 'shell-remove-missing', 'not-found'],
+  ['activate', 'lvchange', 'shell-change-missing', 'not-found'],
+  ['activate', 'lvchange', 'shell-activate-thin-pending', 'failed'],
+  ['list', 'lvs', 'shell-list-missing-group', 'not-found'],
+  ['list', 'vgs', 'shell-group-missing', 'not-found'],
+]
+
+test("LVM's recorded failures become errors of the right kind, with its words", async () => {
+  for (const [method, verb, fixture, code] of codes) {
+    const { command, text } = readFixture(fixture)
+    const { pool } = openPool({ volumes: method === 'create' ? [] : [linearVolume('one')], answers: { [verb]: text } })
+    const calls = {
+      create: () => pool.create('one', request),
+      grow: () => pool.grow('one', 1n << 30n),
+      remove: () => pool.remove('one'),
+      activate: () => pool.activate('one'),
+      list: () => pool.list(),
+    }
+    await rejects(code, new RegExp(`^Cannot .*: lvm ${command[0]} exited with [35]: `, 's'), calls[method])
+  }
+})
+
+test('only what carries our tag is listed, found, grown, removed or activated', async () => {
+  const foreign = { untagged: '', similar: 'elastic-local-2', elsewhere: 'elastic-local.id=x' }
+  const volumes = [
+    linearVolume('ours'),
+    ...Object.entries(foreign).map(([name, lv_tags]) => linearVolume(name, { lv_tags })),
+  ]
+  const { pool, shell } = openPool({ volumes })
+  assert.equal(
+    (await pool.list()).map((volume) => volume.name),
+    ['ours'],
+  )
+  for (const name of Object.keys(foreign)) {
+    assert.is(await pool.find(name), undefined)
+    await rejects('not-found', new RegExp(name), () => pool.grow(name, 1n << 40n))
+    await rejects('not-found', new RegExp(name), () => pool.activate(name))
+    assert.equal(await pool.remove(name), { action: 'unchanged' })
+  }
+  assert.equal(shell.changes, [])
+  assert.is((await pool.report()).volumes, 1)
+})
+
+test('a thin pool and the parts of one are no volumes, even with our tag', async () => {
+  const { lv } = rowsOf('shell-list-thin')
+  const { pool, shell } = openPool({ volumes: lv, thin: { ...thin, poolName: 'elastic-local-thinpool' } })
+  assert.equal(
+    (await pool.list()).map((volume) => volume.name.slice(-2)),
+    ['02', '03'],
+  )
+  assert.equal(await pool.remove('elastic-local-thinpool'), { action: 'unchanged' })
+  assert.equal(shell.changes, [])
+})
+
+test('grow() extends to whole extents, and asks LVM for nothing when the volume is as large already', async () => {
+  const { pool, shell } = openPool({ volumes: [linearVolume('one', { lv_size: String(8n * mebibyte) })] })
+  for (const sizeBytes of [1n, 4n * mebibyte, 8n * mebibyte])
+    assert.is((await pool.grow('one', sizeBytes)).action, 'unchanged')
+  const grown = await pool.grow('one', 8n * mebibyte + 1n)
+  assert.is(grown.action, 'grown')
+  assert.is(grown.volume.sizeBytes, 12n * mebibyte)
+  assert.equal(shell.changes, [`lvextend --size ${12n * mebibyte}b ${volumeGroup}/one`])
+})
+
+test('an active volume whose device is not what LVM says, after an lvextend that was killed, is refreshed before use', async () => {
+  const volumes = [linearVolume('one', { lv_active: 'active' })]
+  const calls: ((pool: LvmPool) => Promise<unknown>)[] = [
+    (pool) => pool.start(),
+    (pool) => pool.activate('one'),
+    (pool) => pool.grow('one', 1n),
+  ]
+  for (const call of calls) {
+    const { pool, shell } = openPool({ volumes })
+    await call(pool)
+    assert.is(shell.changes.at(-1), `lvchange --refresh ${volumeGroup}/one`)
+  }
+})
+
+test('a volume tells its size, id, filesystem and age, and its device only while it is active', async () => {
+  const lv_tags = 'elastic-local,elastic-local.id=x,elastic-local.fs=xfs'
+  const { pool } = openPool({ volumes: [linearVolume('one', { lv_tags, lv_active: 'active' }), linearVolume('two')] })
+  const [one, two] = await pool.list()
+  const path = `/dev/${volumeGroup}/one`
+  assert.equal(one, {
+    name: 'one',
+    path,
+    id: 'x',
+    fsType: 'xfs',
+    sizeBytes: BigInt(linearRow.lv_size ?? 0),
+    createdAt: new Date(Number(linearRow.lv_time) * 1000),
+    source: { kind: 'device', path },
+  })
+  assert.equal([two?.id, two?.fsType, two?.source], [undefined, undefined, undefined])
+})
+
+test('create() refuses from 90 % of the metadata area on, as a group whose description does not fit cannot be changed', async () => {
+  const usable = 1044480 / 2
+  const nearly = openPool({ group: { vg_mda_free: String(usable * 0.1 + 512) } })
+  await nearly.pool.create('one', request)
+  const full = openPool({ group: { vg_mda_free: String(usable * 0.1) } })
+  await rejects(
+    'no-space',
+    /metadata area of volume group .* nearly full \(52224 of 522240 bytes free\).*--metadatasize/,
+    () => full.pool.create('one', request),
+  )
+  assert.equal(full.shell.changes, [])
+  assert.match((await full.pool.report()).problems.join(), /metadata area is nearly full/)
+  assert.equal((await nearly.pool.report()).problems, [])
+})
+
+test('create() looks at the metadata area again before the volumes it made since could have filled it', async () => {
+  const { pool, shell } = openPool({ group: { vg_mda_free: String((1044480 / 2) * 0.1 + 20 * 1024) } })
+  await pool.create('first', request)
+  shell.group = { ...shell.group, vg_mda_free: '0' }
+  const making = async () => {
+    for (let i = 0; i < 100; i++) await pool.create(`v${i}`, request)
+  }
+  await rejects('no-space', /metadata area/, making)
+  assert.ok(shell.changes.length <= 20, `${shell.changes.length} volumes were made`)
+})
+
+test('report() of linear volumes counts what is promised and what is free', async () => {
+  const volumes = [
+    linearVolume('one', { lv_size: '8388608' }),
+    linearVolume('theirs', { lv_tags: '', lv_size: '4194304' }),
+  ]
+  const { pool } = openPool({ volumes, group: { vg_free: '1000', vg_missing_pv_count: '2' } })
+  assert.equal(await pool.report(), {
+    name: volumeGroup,
+    driverKind: 'LVM',
+    totalBytes: 8389608n,
+    reservedBytes: 8388608n,
+    freeBytes: 1000n,
+    volumes: 1,
+    enforcesSize: true,
+    problems: ['2 of its disks are missing'],
+  })
+})
+
+test('the first thin volume makes the thin pool, which leaves room and refuses writes when it is full', async () => {
+  const { pool, shell } = openPool({ thin })
+  await pool.create('one', request)
+  assert.equal(shell.changes, [
+    `lvcreate --yes --thin --extents 95%FREE --poolmetadataspare y --errorwhenfull y --zero y --wipesignatures y ${volumeGroup}/pool`,
+    `lvcreate --yes --name one --type thin --thinpool pool --virtualsize ${8n * mebibyte}b --addtag elastic-local --addtag elastic-local.id=an-id --addtag elastic-local.fs=ext4 ${volumeGroup}`,
+  ])
+})
+
+test('a thin pool that is there is used', async () => {
+  const { pool, shell } = openPool({ thin, volumes: [thinPool()] })
+  await pool.create('one', request)
+  assert.is(shell.changes.length, 1)
+})
+
+test('a thin pool may promise its data area times the overcommit ratio, and not one extent more', async () => {
+  const poolBytes = 100n * extentBytes
+  for (const [overcommitRatio, promisable] of [
+    [1, 100n],
+    [1.5, 150n],
+    [0.5, 50n],
+    [10, 1000n],
+    [0.333, 33n],
+  ] as const) {
+    const volumes = [
+      thinPool({ lv_size: String(poolBytes) }),
+      thinVolume('a', 10n * extentBytes),
+      thinVolume('b', 5n * extentBytes),
+    ]
+    const open = () => openPool({ thin: { ...thin, overcommitRatio }, volumes: [...volumes] })
+    const left = (promisable - 15n) * extentBytes
+    const fits = open()
+    await fits.pool.create('c', { ...request, sizeBytes: left })
+    const { pool, shell } = open()
+    await rejects('no-space', new RegExp(`may promise .* more \\(overcommit ratio ${overcommitRatio}\\)`), () =>
+      pool.create('c', { ...request, sizeBytes: left + 1n }),
+    )
+    await rejects('no-space', /may promise/, () => pool.grow('a', 10n * extentBytes + left + 1n))
+    assert.is((await pool.grow('a', 10n * extentBytes + left)).action, 'grown')
+    assert.is(shell.changes.length, 1)
+    const report = await open().pool.report()
+    assert.is(report.reservedBytes, 15n * extentBytes)
+    assert.is(report.totalBytes, BigInt(Math.floor(Number(poolBytes) * overcommitRatio)))
+    assert.is(report.freeBytes, report.totalBytes - report.reservedBytes)
+  }
+})
+
+test('what is promised to volumes of others counts, too, and volumes outside the thin pool do not', async () => {
+  const theirs = { ...thinVolume('theirs', 99n * extentBytes), lv_tags: '' }
+  const volumes = [
+    thinPool({ lv_size: String(100n * extentBytes) }),
+    theirs,
+    linearVolume('linear', { lv_size: String(1n << 40n) }),
+  ]
+  const { pool } = openPool({ thin, volumes })
+  assert.is((await pool.report()).freeBytes, extentBytes)
+  await rejects('no-space', /may promise 4194304 more/, () =>
+    pool.create('one', { ...request, sizeBytes: extentBytes + 1n }),
+  )
+})
+
+test('a pool that promised too much already, after its ratio was lowered, has nothing left', async () => {
+  const { pool } = openPool({ thin, volumes: [thinPool({ lv_size: '4194304' }), thinVolume('a', 8388608n)] })
+  assert.is((await pool.report()).freeBytes, 0n)
+  await rejects('no-space', /may promise 0 more/, () => pool.create('one', request))
+})
+
+test('report() before there is a thin pool counts what it would be', async () => {
+  const { pool } = openPool({ thin: { ...thin, overcommitRatio: 2 }, group: { vg_free: '1000' } })
+  const { totalBytes, freeBytes, thin: fullness } = await pool.report()
+  assert.equal([totalBytes, freeBytes], [1900n, 1900n])
+  assert.equal(fullness, { dataPercent: 0, metadataPercent: 0, overcommitRatio: 2 })
+})
+
+test('from a watermark on nothing new is made and nothing grows, and report() says why', async () => {
+  const fullness: [Row, RegExp | undefined][] = [
+    [{ data_percent: '89.99', metadata_percent: '79.99' }, undefined],
+    [{ data_percent: '90.00' }, /90 % of its data area in use, and nothing new is made from 90 % on/],
+    [{ data_percent: '100.00' }, /100 % of its data area/],
+    [{ metadata_percent: '80.00' }, /80 % of its metadata area in use, and nothing new is made from 80 % on/],
+  ]
+  for (const [changes, said] of fullness) {
+    const { pool, shell } = openPool({ thin, volumes: [thinPool(changes), thinVolume('a', extentBytes)] })
+    const report = await pool.report()
+    if (said) {
+      await rejects('no-space', said, () => pool.create('one', request))
+      await rejects('no-space', said, () => pool.grow('a', 2n * extentBytes))
+      assert.is(report.freeBytes, 0n)
+      assert.match(report.problems.join(), said)
+      assert.equal(shell.changes, [])
+    } else {
+      await pool.create('one', request)
+      assert.equal(report.problems, [])
+    }
+  }
+})
+
+test('create() looks at the fullness of the thin pool each time', async () => {
+  const { pool, shell } = openPool({ thin, volumes: [thinPool()] })
+  await pool.create('one', request)
+  shell.volumes = [thinPool({ data_percent: '95.00' })]
+  await rejects('no-space', /95 % of its data area/, () => pool.create('two', request))
+})
+
+test('a logical volume that has the name of the thin pool and is none is a refusal that names it', async () => {
+  const { pool, shell } = openPool({ thin, volumes: [linearVolume('pool', { lv_tags: '' })] })
+  await rejects('no-space', /pool is there and no thin pool but linear/, () => pool.create('one', request))
+  assert.equal(shell.changes, [])
+})
+
+test('a command that runs for a minute is a problem that names it, and report() does not wait behind it', async () => {
+  let now = 0
+  const { pool, shell } = openPool({ volumes: [linearVolume('one')], now: () => new Date(now) })
+  await pool.report()
+  shell.pending = { running: { command: ['lvremove', '--yes', 'vg/x'], since: new Date(0) }, waiting: 3 }
+  now = 59_999
+  assert.equal((await pool.report()).problems, [])
+  now = 61_000
+  shell.run = () => new Promise(() => {})
+  const { problems, volumes } = await pool.report()
+  assert.equal(problems, ['"lvremove --yes vg/x" has been running for 61 s and 3 commands wait behind it'])
+  assert.is(volumes, 1)
+})
+
+test.run()

@@ -1,0 +1,144 @@
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { rejects } from '../../test/contract.ts'
+import { type Step, scripted } from '../../test/scripted-runner.ts'
+import type { Filesystems } from '../volume/host.ts'
+import { buildFilesystems } from './filesystems.ts'
+
+const test = suite('filesystems')
+const device = '/dev/loop7'
+
+const on = <T>(steps: Step[], work: (filesystems: Filesystems) => Promise<T>) =>
+  scripted(steps, (run) => work(buildFilesystems({ run })))
+
+const blkid = (output: Partial<Step>): Step => ({ file: 'blkid', args: ['-p', '-o', 'export', device], ...output })
+const wipefs = (output: Partial<Step>): Step => ({
+  file: 'wipefs',
+  args: ['--json', '--output', 'TYPE', device],
+  ...output,
+})
+const signatures = (...steps: Step[]) => on(steps, (filesystems) => filesystems.signatures(device))
+const e2fsck = (output: Partial<Step>): Step => ({ file: 'e2fsck', args: ['-p', device], ...output })
+
+/** Of util-linux 2.38.1. */
+const recorded = {
+  ext4: `DEVNAME=${device}\nUUID=ca248f88-1be8-4de1-b7a2-dc52c501ca94\nVERSION=1.0\nBLOCK_SIZE=1024\nTYPE=ext4\nUSAGE=filesystem\n`,
+  partitions: `DEVNAME=${device}\nPTUUID=8a5d7f1e\nPTTYPE=dos\n`,
+  two: '{\n   "signatures": [\n      {\n         "type": "btrfs"\n      },{\n         "type": "ext4"\n      },{\n         "type": "ext4"\n      }\n   ]\n}\n',
+  none: '{\n   "signatures": [\n\n   ]\n}\n',
+}
+
+test('signatures() names the filesystem that blkid sees, and asks no further', async () => {
+  assert.equal(await signatures(blkid({ stdout: recorded.ext4 })), ['ext4'])
+})
+
+test('signatures() names a partition table', async () => {
+  assert.equal(await signatures(blkid({ stdout: recorded.partitions })), ['dos'])
+})
+
+test('a device is blank when neither blkid nor wipefs sees anything', async () => {
+  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: recorded.none })), [])
+  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: '' })), [])
+})
+
+test('signatures() names what only wipefs sees', async () => {
+  assert.equal(
+    await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: '{"signatures":[{"type":"LVM2_member"}]}' })),
+    ['LVM2_member'],
+  )
+})
+
+test('where blkid cannot decide, signatures() names all that wipefs sees, each type once', async () => {
+  assert.equal(await signatures(blkid({ exitCode: 8 }), wipefs({ stdout: recorded.two })), ['btrfs', 'ext4'])
+})
+
+test('signatures() asks wipefs, too, when blkid sees something without a name', async () => {
+  assert.equal(
+    await signatures(blkid({ stdout: `DEVNAME=${device}\nUSAGE=other\n` }), wipefs({ stdout: recorded.two })),
+    ['btrfs', 'ext4'],
+  )
+})
+
+test('a device never counts as blank when it could not be looked at', async () => {
+  const failed = /^Cannot look what is on \/dev\/loop7: /
+  await rejects('failed', failed, () => signatures(blkid({ exitCode: 4, stderr: 'bad usage' })))
+  await rejects('failed', failed, () => signatures(blkid({ exitCode: 1 })))
+  const looked = blkid({ exitCode: 2 })
+  await rejects('failed', failed, () =>
+    signatures(looked, wipefs({ exitCode: 1, stderr: 'probing initialization failed' })),
+  )
+  for (const stdout of ['rubbish', '{"signatures":[{', 'null', '{"signatures":5}'])
+    await rejects('failed', failed, () => signatures(looked, wipefs({ stdout })))
+})
+
+test('make() formats without asking, leaves the device as sparse or full as it is, and puts the options last', async () => {
+  const options = ['-O', '^x']
+  const commands: [Parameters<Filesystems['make']>[1], string, string[]][] = [
+    ['ext4', 'mkfs.ext4', ['-F', '-q', '-m', '0', '-E', 'nodiscard']],
+    ['xfs', 'mkfs.xfs', ['-f', '-q', '-K']],
+    ['btrfs', 'mkfs.btrfs', ['-f', '-q', '-K']],
+  ]
+  for (const [fsType, file, args] of commands)
+    await on([{ file, args: [...args, ...options, device] }], (filesystems) =>
+      filesystems.make(device, fsType, options),
+    )
+})
+
+test('make() says what mkfs said', async () => {
+  const making = (output: Partial<Step>) => () =>
+    on([{ file: 'mkfs.xfs', args: ['-f', '-q', '-K', device], ...output }], (filesystems) =>
+      filesystems.make(device, 'xfs', []),
+    )
+  await rejects(
+    'failed',
+    /^Cannot make xfs on \/dev\/loop7: mkfs.xfs exited with 1: too small$/,
+    making({ exitCode: 1, stderr: 'too small\n' }),
+  )
+})
+
+test('check() takes a clean and a repaired ext4 for good: statuses 0, 1, 2 and their sum', async () => {
+  for (const exitCode of [0, 1, 2, 3])
+    await on([e2fsck({ exitCode })], (filesystems) => filesystems.check(device, 'ext4'))
+})
+
+test('check() tells a filesystem that a person must repair from one that could not be checked', async () => {
+  const checking = (exitCode: number) => () =>
+    on([e2fsck({ exitCode, stdout: 'UNEXPECTED INCONSISTENCY' })], (filesystems) => filesystems.check(device, 'ext4'))
+  for (const exitCode of [4, 5, 12])
+    await rejects(
+      'failed',
+      /not safe to repair unseen.*run "e2fsck \/dev\/loop7".*UNEXPECTED INCONSISTENCY/,
+      checking(exitCode),
+    )
+  for (const exitCode of [8, 16, 32, 128]) await rejects('failed', /^Cannot check \/dev\/loop7: /, checking(exitCode))
+})
+
+test('check() leaves xfs and btrfs to the kernel, which replays their logs at the mount', async () => {
+  for (const fsType of ['xfs', 'btrfs'] as const) await on([], (filesystems) => filesystems.check(device, fsType))
+})
+
+test('grow() asks each filesystem by the tool of its own: ext4 by its device, the others by where they are mounted', async () => {
+  const steps: [Parameters<Filesystems['grow']>[2], Step][] = [
+    ['ext4', { file: 'resize2fs', args: [device] }],
+    ['xfs', { file: 'xfs_growfs', args: ['-d', '/volumes/one'] }],
+    ['btrfs', { file: 'btrfs', args: ['filesystem', 'resize', 'max', '/volumes/one'] }],
+  ]
+  for (const [fsType, step] of steps)
+    await on([step], (filesystems) => filesystems.grow(device, '/volumes/one', fsType))
+})
+
+test('grow() names the capability that the kernel wants for a mounted ext4, and nothing but what went wrong otherwise', async () => {
+  const growing = (stderr: string) => () =>
+    on([{ file: 'resize2fs', args: [device], exitCode: 1, stderr }], (filesystems) =>
+      filesystems.grow(device, '/v', 'ext4'),
+    )
+  const denied = 'resize2fs 1.47.0 (5-Feb-2023)\nresize2fs: Permission denied to resize filesystem'
+  await rejects('failed', /Permission denied to resize filesystem; .* CAP_SYS_RESOURCE/s, growing(denied))
+  await rejects(
+    'failed',
+    /^Cannot grow the ext4 on \/dev\/loop7: resize2fs exited with 1: No space left$/,
+    growing('No space left'),
+  )
+})
+
+test.run()

@@ -1,0 +1,122 @@
+import { mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { rejects } from '../../test/contract.ts'
+import { withScratch } from '../../test/scratch.ts'
+import { type Step, scripted } from '../../test/scripted-runner.ts'
+import type { Mounts } from '../volume/host.ts'
+import { buildMounts } from './mounts.ts'
+
+const test = suite('mounts')
+const device = '/dev/loop7'
+
+const on = <T>(steps: Step[], work: (mounts: Mounts) => Promise<T>) =>
+  scripted(steps, (run) => work(buildMounts({ run, mountInfo: '/proc/self/mountinfo' })))
+
+const mounting = (args: string[], output: Partial<Step> = {}): Step => ({ file: 'mount', args, ...output })
+
+test('mountDevice() makes the folder, and mounts with our options before the given ones', () =>
+  withScratch(async (scratch) => {
+    const folder = join(scratch, 'a/b')
+    const cases: [Parameters<Mounts['mountDevice']>[2], string[], string[]][] = [
+      ['ext4', [], ['-t', 'ext4', '--', device, folder]],
+      ['ext4', ['noatime', 'ro'], ['-t', 'ext4', '-o', 'noatime,ro', '--', device, folder]],
+      ['xfs', [], ['-t', 'xfs', '-o', 'nouuid', '--', device, folder]],
+      ['xfs', ['noatime', 'ro'], ['-t', 'xfs', '-o', 'nouuid,noatime,ro', '--', device, folder]],
+      ['btrfs', ['compress=zstd'], ['-t', 'btrfs', '-o', 'compress=zstd', '--', device, folder]],
+    ]
+    for (const [fsType, options, args] of cases)
+      await on([mounting(args)], (mounts) => mounts.mountDevice(device, folder, fsType, options))
+    assert.is((await stat(folder)).mode & 0o777, 0o750)
+  }))
+
+test('mountDevice() that fails says why, and takes the folder away again', () =>
+  withScratch(async (scratch) => {
+    const folder = join(scratch, 'one')
+    const stderr = `mount: ${folder}: wrong fs type, bad option, bad superblock on ${device}.`
+    const step = mounting(['-t', 'ext4', '--', device, folder], { exitCode: 32, stderr })
+    const work = () => on([step], (mounts) => mounts.mountDevice(device, folder, 'ext4', []))
+    await rejects('failed', /^Cannot mount \/dev\/loop7 on .*one: mount exited with 32: .*wrong fs type/, work)
+    assert.equal(await readdir(scratch), [])
+  }))
+
+test('bind() makes the target, and mounts for writing or not', () =>
+  withScratch(async (scratch) => {
+    const target = join(scratch, 'pods/a')
+    await on([mounting(['-o', 'bind', '--', '/v/one', target])], (mounts) =>
+      mounts.bind('/v/one', target, { readOnly: false }),
+    )
+    await on([mounting(['-o', 'bind,ro', '--', '/v/one', target])], (mounts) =>
+      mounts.bind('/v/one', target, { readOnly: true }),
+    )
+    assert.ok((await stat(target)).isDirectory())
+  }))
+
+test('nothing is mounted on a file or through a link', () =>
+  withScratch(async (scratch) => {
+    await mkdir(join(scratch, 'folder'))
+    await writeFile(join(scratch, 'file'), '')
+    await symlink(join(scratch, 'folder'), join(scratch, 'link'))
+    for (const [name, kind] of [
+      ['file', 'file'],
+      ['link', 'symbolic link'],
+    ] as const) {
+      const target = join(scratch, name)
+      await rejects('invalid', new RegExp(`${target} as it must be a folder: it is a ${kind}`), () =>
+        on([], (mounts) => mounts.bind('/v/one', target, { readOnly: false })),
+      )
+      await rejects('invalid', /must be a folder/, () =>
+        on([], (mounts) => mounts.mountDevice(device, target, 'ext4', [])),
+      )
+    }
+    await rejects('failed', /Cannot make the folder .*file\/sub/, () =>
+      on([], (mounts) => mounts.bind('/v/one', join(scratch, 'file/sub'), { readOnly: false })),
+    )
+  }))
+
+test('a bind mount that fails says why', () =>
+  withScratch(async (scratch) => {
+    const target = join(scratch, 'a')
+    const step = mounting(['-o', 'bind', '--', '/v/one', target], {
+      exitCode: 32,
+      stderr: 'special device /v/one does not exist.',
+    })
+    await rejects('failed', /^Cannot mount \/v\/one on .*does not exist/, () =>
+      on([step], (mounts) => mounts.bind('/v/one', target, { readOnly: false })),
+    )
+  }))
+
+test('unmount() tells a mount in which somebody works from other failures', async () => {
+  const unmounting = (output: Partial<Step>) => () =>
+    on([{ file: 'umount', args: ['--', '/pods/a'], ...output }], (mounts) => mounts.unmount('/pods/a'))
+  await unmounting({})()
+  const busy = { exitCode: 32, stderr: 'umount: /pods/a: target is busy.\n' }
+  await rejects('busy', /^Cannot unmount \/pods\/a: .*target is busy.*"fuser -vm \/pods\/a"/s, unmounting(busy))
+  const failed = { exitCode: 32, stderr: 'umount: /pods/a: not mounted.\n' }
+  await rejects(
+    'failed',
+    /^Cannot unmount \/pods\/a: umount exited with 32: umount: \/pods\/a: not mounted\.$/,
+    unmounting(failed),
+  )
+})
+
+test('removeFolder() removes an empty folder and nothing else', () =>
+  withScratch(async (scratch) => {
+    await mkdir(join(scratch, 'empty'))
+    await mkdir(join(scratch, 'full/inside'), { recursive: true })
+    await writeFile(join(scratch, 'file'), '')
+    for (const name of ['empty', 'empty', 'full', 'file'])
+      await on([], (mounts) => mounts.removeFolder(join(scratch, name)))
+    assert.equal((await readdir(scratch)).sort(), ['file', 'full'])
+  }))
+
+test('usage() gives the numbers of statfs(2), and read() the table of the kernel', async () => {
+  const usage = await on([], (mounts) => mounts.usage('/'))
+  assert.ok(usage.totalBytes > 0n && usage.usedBytes > 0n && usage.totalBytes >= usage.usedBytes + usage.availableBytes)
+  assert.ok(usage.inodes >= usage.inodesUsed)
+  const table = await on([], (mounts) => mounts.read())
+  assert.is(table.at('/proc')?.fsType, 'proc')
+})
+
+test.run()
