@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { thrownBy } from '../test/thrown.ts'
@@ -37,6 +38,17 @@ test('run() ends a command that gives no answer in time, and says so', async () 
     (await fails(() => node('setInterval(() => {}, 1000)', { timeoutMs: 50 }))).message,
     /gave no answer in 50 ms$/,
   )
+})
+
+test('run() fails, and the process lives on, when no file descriptor is left', async () => {
+  const script = `
+    import { openSync, writeSync } from 'node:fs'
+    import { run } from ${JSON.stringify(join(import.meta.dirname, 'run.ts'))}
+    try { for (;;) openSync('/dev/null') } catch {}
+    await run('true', []).then(() => {}, (error) => writeSync(1, error.message))
+    setImmediate(() => writeSync(1, ', and on'))`
+  const command = 'ulimit -n 60 && exec "$0" --input-type=module -e "$1"'
+  assert.is((await run('sh', ['-c', command, process.execPath, script])).stdout, 'true cannot be run (EMFILE), and on')
 })
 
 test('run() passes each argument as it is, never through a shell', async () => {

@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { spawn } from 'node:child_process'
 
 /** What a finished command left. */
 export interface Output {
@@ -58,30 +58,35 @@ export function searchPath(): string {
 /** Runs the programs of this machine, or container. */
 export const run: Runner = (file, args, options = {}) =>
   new Promise((resolve, reject) => {
-    const { timeoutMs = 0, accept = [] } = options
-    // In a process group of its own, so that Ctrl-C on a terminal does not cut a mkfs short.
-    const settings = {
-      env: commandEnv(),
-      maxBuffer: 256 << 20,
-      timeout: timeoutMs,
-      killSignal: 'SIGKILL',
-      detached: true,
-    } as const
-    execFile(file, args, settings, (error, stdout, stderr) => {
-      const exitCode = error ? error.code : 0
-      if (typeof exitCode === 'number' && (exitCode === 0 || accept.includes(exitCode)))
-        return resolve({ exitCode, stdout, stderr })
-      if (typeof exitCode === 'number') return reject(new CommandError({ file, args }, { exitCode, stdout, stderr }))
-      const reason = error?.killed ? `gave no answer in ${timeoutMs} ms` : startFailure(String(exitCode), error?.signal)
-      const signal = error?.signal ? { signal: error.signal } : {}
-      reject(new CommandError({ file, args }, { stdout, stderr, ...signal, ...(reason ? { reason } : {}) }))
+    const { timeoutMs, accept = [] } = options
+    // In a process group of its own, so that Ctrl-C on the daemon's terminal does not cut a command short.
+    const child = spawn(file, args, { env: commandEnv(), stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+    const output = { stdout: '', stderr: '' }
+    let timer: NodeJS.Timeout | undefined
+    const fail = (end: { reason?: string; exitCode?: number; signal?: string }) => {
+      clearTimeout(timer)
+      reject(new CommandError({ file, args }, { ...output, ...end }))
+    }
+    child.once('error', (error: NodeJS.ErrnoException) =>
+      fail({ reason: error.code === 'ENOENT' ? 'is not installed' : `cannot be run (${error.code})` }),
+    )
+    child.once('close', (exitCode, signal) => {
+      if (exitCode === null) return fail(signal ? { signal } : {})
+      if (exitCode !== 0 && !accept.includes(exitCode)) return fail({ exitCode })
+      clearTimeout(timer)
+      resolve({ exitCode, ...output })
     })
+    // Missing when this process has no file descriptor left.
+    for (const name of ['stdout', 'stderr'] as const)
+      child[name]?.setEncoding('utf8').on('data', (text: string) => {
+        output[name] += text
+      })
+    if (timeoutMs !== undefined)
+      timer = setTimeout(() => {
+        child.kill('SIGKILL')
+        fail({ reason: `gave no answer in ${timeoutMs} ms`, signal: 'SIGKILL' })
+      }, timeoutMs)
   })
-
-function startFailure(errno: string, signal: NodeJS.Signals | undefined): string | undefined {
-  if (signal) return undefined
-  return errno === 'ENOENT' ? 'is not installed' : `cannot be run (${errno})`
-}
 
 /** The command line that runs `file` with the host's tools, from a container that shares the host's processes. */
 export function hostCommand(file: string, args: readonly string[]): [string, string[]] {

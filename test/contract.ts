@@ -3,7 +3,6 @@ import * as assert from 'uvu/assert'
 import { Engine, type EngineParts, type VolumeSpec } from '../src/volume/engine.ts'
 import { VolumeError, type VolumeErrorCode } from '../src/volume/errors.ts'
 import { minimumBytes } from '../src/volume/host.ts'
-import type { Intent } from '../src/volume/journal.ts'
 import type { FsType } from '../src/volume/pool.ts'
 
 const mebibyte = 1n << 20n
@@ -209,6 +208,16 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     assert.is(await world.read(world.target('a', 'one'), 'file'), undefined)
   })
 
+  check('a volume is removed also when there is no room left to note that', async () => {
+    await engine.create('one', spec())
+    const write = async () => {
+      throw new VolumeError('no-space', 'the disk is full')
+    }
+    engine = await startEngine({ journal: { ...world.parts.journal, write } })
+    assert.is((await engine.remove('one')).action, 'removed')
+    assert.equal(await engine.list(), [])
+  })
+
   check('a mounted volume is not removed', async () => {
     await engine.create('one', spec())
     await engine.mount(request('one'))
@@ -299,153 +308,12 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
   test.run()
 }
 
-/** Contract tests of pools whose volumes are devices, which need a filesystem. Registers a uvu suite. */
-export function deviceContract(title: string, openWorld: () => Promise<World>): void {
-  const test = suite(`${title}, formatting`)
-  let world: World
-  const spec: VolumeSpec = { sizeBytes: 32n * mebibyte, fsType: 'ext4', mkfsOptions: [] }
-
-  async function startEngine(changes: Partial<EngineParts> = {}): Promise<Engine> {
-    const engine = new Engine({ ...world.parts, ...changes })
-    await engine.start()
-    return engine
-  }
-
-  const check = (name: string, body: () => Promise<void>) => test(name, () => withCleanUp(body, startEngine, world))
-
-  test.before(async () => {
-    world = await openWorld()
-  })
-  test.after(async () => {
-    await world.parts.pool.stop()
-    await world.close()
-  })
-
-  check('a size below what the filesystem needs is refused before anything is made', async () => {
-    const engine = await startEngine()
-    for (const fsType of ['ext4', 'xfs', 'btrfs'] as const)
-      await rejects('invalid', /at least/, () => engine.create('one', { ...spec, fsType, sizeBytes: mebibyte }))
-    assert.equal(await engine.list(), [])
-  })
-
-  check('a failing mkfs says so, and leaves nothing', async () => {
-    const engine = await startEngine()
-    await rejects('failed', /Cannot (make|format)/, () => engine.create('one', { ...spec, mkfsOptions: ['--fail'] }))
-    assert.equal(await engine.list(), [])
-    assert.equal(await world.parts.journal.read(), new Map())
-    assert.is((await engine.create('one', spec)).action, 'created')
-  })
-
-  check('a new volume that turns out to hold something is not formatted', async () => {
-    const died = new Promise<string>((resolve) => {
-      const signatures = (device: string) => new Promise<never>(() => resolve(device))
-      startEngine({ filesystems: { ...world.parts.filesystems, signatures } }).then((doomed) =>
-        doomed.create('one', spec),
-      )
-    })
-    const device = await died
-    await world.plantSignature(device)
-    const engine = await startEngine()
-    await engine.recover()
-    assert.is((await engine.find('one'))?.state, 'unfinished')
-    assert.match((await engine.find('one'))?.problems.join() ?? '', /never finished/)
-    await rejects('exists', /swap/, () => engine.attach('one'))
-    assert.equal(await world.parts.filesystems.signatures((await world.parts.pool.activate('one')).path), ['swap'])
-  })
-
-  check('a volume whose mkfs was interrupted is formatted again', async () => {
-    const died = new Promise<void>((resolve) => {
-      const clear = () => new Promise<never>(() => resolve())
-      startEngine({ journal: { ...world.parts.journal, clear } }).then((doomed) => doomed.create('one', spec))
-    })
-    await died
-    const engine = await startEngine()
-    await engine.recover()
-    assert.is((await engine.find('one'))?.state, 'ready')
-    assert.equal(await world.parts.journal.read(), new Map())
-  })
-
-  check('a finished volume whose filesystem is lost is an error, never formatted anew', async () => {
-    let engine = await startEngine()
-    await engine.create('one', spec)
-    const { path } = await engine.attach('one')
-    await world.plantSignature(path)
-    engine = await startEngine()
-    const target = world.target('a', 'one')
-    await rejects('failed', /holds swap/, () =>
-      engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] }),
-    )
-    assert.equal(await world.parts.filesystems.signatures(path), ['swap'])
-  })
-
-  check('an intent about an earlier volume of that name harms nothing', async () => {
-    let engine = await startEngine()
-    await engine.create('one', spec)
-    const { sizeBytes, fsType, mkfsOptions } = spec
-    const making = { id: 'another', sizeBytes, fsType, mkfsOptions }
-    const intents: Intent[] = [
-      { phase: 'creating', ...making },
-      { phase: 'formatting', ...making },
-      { phase: 'removing', id: 'another' },
-    ]
-    for (const intent of intents) {
-      await world.parts.journal.write('one', intent)
-      engine = await startEngine()
-      const target = world.target('a', 'one')
-      await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], create: spec })
-      await world.write(target, 'file', 'precious')
-      await engine.unmount('one', target)
-      await world.parts.journal.write('one', intent)
-      engine = await startEngine()
-      await engine.recover()
-      assert.equal(await world.parts.journal.read(), new Map())
-      await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
-      assert.is(await world.read(target, 'file'), 'precious')
-      await engine.unmount('one', target)
-    }
-  })
-
-  check('a volume whose making was cut short before it was blank is not used', async () => {
-    const engine = await startEngine()
-    const { sizeBytes, fsType, mkfsOptions } = spec
-    await world.parts.journal.write('one', { phase: 'creating', id: 'cut', sizeBytes, fsType, mkfsOptions })
-    await world.parts.pool.create('one', { id: 'cut', sizeBytes, fsType })
-    const device = (await world.parts.pool.activate('one')).path
-    await world.parts.filesystems.make(device, 'ext4', [])
-    await world.parts.pool.deactivate('one')
-    const next = await startEngine()
-    await next.create('one', spec)
-    assert.is.not((await world.parts.pool.find('one'))?.id, 'cut')
-    await engine.stop()
-  })
-
-  check('a mount that asks for another filesystem than there is, is refused', async () => {
-    const engine = await startEngine()
-    await engine.create('one', spec)
-    const target = world.target('a', 'one')
-    const mounting = () => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], fsType: 'xfs' })
-    await rejects('invalid', /holds ext4/, mounting)
-    assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
-  })
-
-  check('an interrupted removal is finished at the next start', async () => {
-    const engine = await startEngine()
-    await engine.create('one', spec)
-    const id = (await world.parts.pool.find('one'))?.id ?? ''
-    await world.parts.journal.write('one', { phase: 'removing', id })
-    const next = await startEngine()
-    assert.is((await next.find('one'))?.state, 'removing')
-    await rejects('not-found', /being removed/, () => next.attach('one'))
-    await next.recover()
-    assert.is(await next.find('one'), undefined)
-    assert.equal(await world.parts.journal.read(), new Map())
-  })
-
-  test.run()
-}
-
 /** Runs a test's body, removes all volumes it left, and fails if anything of them stays. */
-async function withCleanUp(body: () => Promise<void>, startEngine: () => Promise<Engine>, world: World): Promise<void> {
+export async function withCleanUp(
+  body: () => Promise<void>,
+  startEngine: () => Promise<Engine>,
+  world: World,
+): Promise<void> {
   try {
     await body()
   } finally {

@@ -10,7 +10,7 @@ import { buildFilesystems } from '../src/mount/filesystems.ts'
 import { LoopPool } from '../src/mount/loop.ts'
 import { buildMounts } from '../src/mount/mounts.ts'
 import { buildJournal, ownFolder } from '../src/mount/records.ts'
-import { run } from '../src/run.ts'
+import { hostCommand, type Runner, run, runOnHost } from '../src/run.ts'
 import { hasErrno, VolumeError } from '../src/volume/errors.ts'
 import type { Pool } from '../src/volume/pool.ts'
 import type { World } from './contract.ts'
@@ -35,11 +35,15 @@ interface Ground {
 }
 
 /** A world on this machine's kernel, in `folder` or a new scratch folder, with the pool that `build` makes there. */
-async function openWorld(build: (volumesDir: string) => Promise<Ground>, folder?: string): Promise<World> {
+async function openWorld(
+  build: (volumesDir: string) => Promise<Ground>,
+  options: { folder?: string | undefined; runner?: Runner; mountInfo?: string } = {},
+): Promise<World> {
+  const { folder, runner = run, mountInfo = '/proc/self/mountinfo' } = options
   const scratch = folder ?? (await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
   const volumesDir = join(scratch, 'volumes')
   await mkdir(volumesDir, { recursive: true })
-  const mounts = buildMounts({ run, mountInfo: '/proc/self/mountinfo' })
+  const mounts = buildMounts({ run: runner, mountInfo })
   const ground = await build(volumesDir)
   const isEmpty = async (folder: string) => (await readdir(folder).catch(() => [])).map((file) => join(folder, file))
   const unmountAll = async () => {
@@ -49,7 +53,7 @@ async function openWorld(build: (volumesDir: string) => Promise<Ground>, folder?
     parts: {
       pool: ground.pool,
       mounts,
-      filesystems: buildFilesystems({ run }),
+      filesystems: buildFilesystems({ run: runner }),
       journal: buildJournal(volumesDir),
       volumesDir,
       log: { info: () => {}, warn: () => {} },
@@ -150,10 +154,13 @@ export async function openLvmWorld(options: {
   volumeGroup: string
   thin?: ThinOptions | undefined
   folder?: string
+  /** Runs the tools of process 1's mount namespace. */
+  hostTools?: boolean
 }): Promise<World> {
-  const { volumeGroup, thin, folder } = options
-  return await openWorld(async (volumesDir) => {
-    const { pool, shell } = await buildLvmPool({ volumeGroup, thin, volumesDir })
+  const { volumeGroup, thin, folder, hostTools = false } = options
+  const host = hostTools ? { runner: runOnHost, mountInfo: '/proc/1/mountinfo' } : {}
+  const build = async (volumesDir: string): Promise<Ground> => {
+    const { pool, shell } = await buildLvmPool({ volumeGroup, thin, volumesDir, hostTools })
     const lvs = async () =>
       (await shell.run(['lvs', '-o', 'lv_name,lv_tags,lv_size', '--units', 'b', '--nosuffix', volumeGroup])).lv
     return {
@@ -175,7 +182,8 @@ export async function openLvmWorld(options: {
         await shell.run(['vgchange', '--activate', 'n', volumeGroup])
       },
     }
-  }, folder)
+  }
+  return await openWorld(build, { folder, ...host })
 }
 
 /** An LVM pool with a shell of its own, configured in `volumesDir`. */
@@ -183,10 +191,11 @@ export async function buildLvmPool(options: {
   volumeGroup: string
   thin: ThinOptions | undefined
   volumesDir: string
+  hostTools?: boolean
 }): Promise<{ pool: LvmPool; shell: LvmShell }> {
-  const { volumesDir, ...rest } = options
+  const { volumesDir, hostTools, ...rest } = options
   const configDir = join(volumesDir, ownFolder, 'lvm')
-  await writeLvmConfig({ run, folder: configDir, root: '/' })
-  const shell = new LvmShell({ command: ['lvm', []], configDir, now })
+  await writeLvmConfig({ run: hostTools ? runOnHost : run, folder: configDir, root: hostTools ? '/proc/1/root' : '/' })
+  const shell = new LvmShell({ command: hostTools ? hostCommand('lvm', []) : ['lvm', []], configDir, now })
   return { shell, pool: new LvmPool({ ...rest, shell, now, log: { warn: () => {} } }) }
 }

@@ -70,7 +70,8 @@ export class TestNode {
   /** Starts any command, with the programs of `wrap` before the machine's. */
   spawn([file = '', ...args]: readonly string[]): Daemon {
     const env = { ...process.env, PATH: `${join(this.folder, 'bin')}:${process.env.PATH}` }
-    const child = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    // A process group of its own, as a terminal gives each command.
+    const child = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     let output = ''
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding('utf8').on('data', (text) => {
@@ -144,6 +145,11 @@ export class TestNode {
 
   async unmount(pod: string, name = 'one'): Promise<string> {
     return await this.callOut('/unmount', { targetDir: this.target(pod, name) })
+  }
+
+  /** The volume as the daemon shows it to people. */
+  async show(name = 'one'): Promise<Record<string, unknown>> {
+    return (await this.ask('GET', `/v1/volumes/${name}`)).body.volume as Record<string, unknown>
   }
 
   target(pod: string, name = 'one'): string {

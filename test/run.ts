@@ -8,7 +8,7 @@ import { bootGuest, createDisk } from './guest/guest.ts'
 const root = join(import.meta.dirname, '..')
 const gibibyte = 2 ** 30
 const guestTimeoutMs = 20 * 60_000
-const fileTimeoutMs = 10 * 60_000
+const fileTimeoutMs = 3 * 60_000
 /** Jobs of a suite that run side by side: a guest has one processor. */
 const atOnce = 2
 
@@ -87,11 +87,9 @@ async function testFiles(folder: string): Promise<string[]> {
 const suites: Record<string, () => Promise<Job[]>> = {
   unit: async () => (await testFiles('src')).map((file) => fileJob(file, false)),
   kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true)),
-  executable: async () => [fileJob(join(root, 'test/executable.test.ts'), true)],
+  executable: async () => ['executable', 'modes'].map((name) => fileJob(join(root, `test/${name}.test.ts`), true)),
   guest: async () => [
-    guestJob('pools.ts', { args: ['linear'] }),
-    guestJob('pools.ts', { args: ['thin'] }),
-    guestJob('pools.ts', { args: ['loop'] }),
+    ...['linear', 'thin', 'loop', 'host'].map((part) => guestJob('pools.ts', { args: [part] })),
     guestJob('group.ts', { args: [] }),
     guestJob('full.ts', { args: [] }),
     ...['linear', 'thin'].map((kind) =>

@@ -3,9 +3,10 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { runCli } from './cli.ts'
-import { type Call, type Command, defineCommand, UsageError } from './command.ts'
+import { type Call, type Command, defineCommand } from './command.ts'
 import { commands as realCommands } from './commands.ts'
 import { flag, oneOf, outputFlag, socketFlag, toggle } from './flags.ts'
+import { UsageError } from './usage-error.ts'
 
 const test = suite('cli')
 let call: Call | undefined

@@ -2,10 +2,11 @@ import { parseArgs } from 'node:util'
 import { cac } from 'cac'
 import { createConsola } from 'consola'
 import { distance } from 'fastest-levenshtein'
-import { type Command, UsageError } from './command.ts'
+import type { Command } from './command.ts'
 import { commands as allCommands } from './commands.ts'
 import { commonFlags, type Flag, resolveFlags } from './flags.ts'
 import { formatCommandHelp, formatGroupHelp, formatHelp, usage } from './help.ts'
+import { UsageError } from './usage-error.ts'
 
 /** Where the command line comes from and goes to. */
 export interface CliParts {

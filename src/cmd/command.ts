@@ -44,8 +44,3 @@ export interface Log {
 export function defineCommand<F extends Flags>(command: Command<F>): Command<F> {
   return command
 }
-
-/** The command line is wrong; exit code 2. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError'
-}

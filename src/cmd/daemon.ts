@@ -7,9 +7,10 @@ import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.t
 import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
 import { buildInfo } from './build-info.ts'
-import { defineCommand, type Log, UsageError } from './command.ts'
+import { defineCommand, type Log } from './command.ts'
 import { daemonFlags, type FlagValues, machineFlags } from './flags.ts'
 import { type MachineSettings, openMachine } from './machine.ts'
+import { UsageError } from './usage-error.ts'
 
 export const daemonCommand = defineCommand({
   name: 'daemon',

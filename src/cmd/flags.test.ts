@@ -1,6 +1,5 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { UsageError } from './command.ts'
 import {
   commonFlags,
   daemonFlags,
@@ -11,6 +10,7 @@ import {
   resolveFlags,
   toggle,
 } from './flags.ts'
+import { UsageError } from './usage-error.ts'
 
 const test = suite('flags')
 const all: Flags = { ...machineFlags, ...daemonFlags, ...commonFlags, pluginDir: pluginDirFlag }

@@ -1,7 +1,7 @@
 import { isAbsolute, normalize } from 'node:path'
 import { defaultSettings } from '../flex/settings.ts'
 import type { DriverKind } from '../volume/pool.ts'
-import { UsageError } from './command.ts'
+import { UsageError } from './usage-error.ts'
 
 /** One flag of a command. Its value goes through `parse` wherever it comes from: command line, environment, default. */
 export interface Flag<T = unknown> {

@@ -5,9 +5,10 @@ import type { ExitCode, Visit } from '../inspect/actions.ts'
 import { buildDaemonKeeper, buildEngineKeeper, type Keeper } from '../inspect/keeper.ts'
 import { buildScreen, type Screen } from '../text/screen.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
-import { type Call, UsageError } from './command.ts'
+import type { Call } from './command.ts'
 import { type FlagValues, machineFlags, outputFlag, socketFlag, toggle } from './flags.ts'
 import { openMachine } from './machine.ts'
+import { UsageError } from './usage-error.ts'
 
 /** Flags of the commands that look into volumes. */
 export const visitFlags = {

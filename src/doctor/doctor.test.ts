@@ -637,7 +637,7 @@ volumes('that are well are counted', async () => {
 volumes('with problems are told of with what to do', async () => {
   const { patient, engine, machine, close } = await openDaemon()
   await engine.create('web', { sizeBytes: gibibyte, fsType: 'ext4', mkfsOptions: [] })
-  machine.intents.set('web', { phase: 'removing' })
+  machine.intents.set('web', { phase: 'removing', id: machine.volumes.get('web')?.id ?? '' })
   await engine.start()
   assert.equal(await lines(checkVolumes(patient)), ['warn volumes: web: its removal was not finished; remove it again'])
   assert.match(await adviceOf(checkVolumes(patient)), 'elastic-local volumes remove web')

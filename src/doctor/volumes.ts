@@ -3,7 +3,7 @@ import { driverName } from '../flex/target.ts'
 import { adviseOnVolume } from '../inspect/advice.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
 import { formatCount, formatDuration } from '../text/quantity.ts'
-import type { VolumeView } from '../volume/engine.ts'
+import type { VolumeView } from '../volume/view.ts'
 import { type Finding, ok, warn } from './finding.ts'
 import {
   askEngine,

@@ -176,7 +176,7 @@ test('whatever is asked for, the answer is a target of our driver below the fold
           target.path,
         )
       }),
-      { numRuns: 1000 },
+      { numRuns: 300 },
     )
   }))
 

@@ -12,10 +12,11 @@ import { close, listen } from '../daemon/server.ts'
 import type { OutputFormat } from '../text/document.ts'
 import { plain } from '../text/paint.ts'
 import type { Screen } from '../text/screen.ts'
-import { Engine, type VolumeView } from '../volume/engine.ts'
+import { Engine } from '../volume/engine.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { MemoryMachine } from '../volume/memory.ts'
 import type { FsType, PoolReport } from '../volume/pool.ts'
+import type { VolumeView } from '../volume/view.ts'
 import { growVolume, listPools, listVolumes, removeVolumes, showVolume, type Visit } from './actions.ts'
 import { adviseOnVolume } from './advice.ts'
 import { buildDaemonKeeper, buildEngineKeeper, type Keeper } from './keeper.ts'
@@ -215,7 +216,7 @@ listing('adds pool, path and mounts when wide', async () => {
 listing('tells below the table what is wrong', async () => {
   const { make, machine } = await openEngine()
   await make('web')
-  machine.intents.set('web', { phase: 'removing' })
+  machine.intents.set('web', { phase: 'removing', id: machine.volumes.get('web')?.id ?? '' })
   const { pool, mounts, filesystems, journal } = machine
   const restarted = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
   await restarted.start()

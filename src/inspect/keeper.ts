@@ -1,8 +1,9 @@
 import * as v from 'valibot'
 import { type ClientAnswer, type ClientRequest, request } from '../daemon/client.ts'
-import type { Engine, VolumeView } from '../volume/engine.ts'
+import type { Engine } from '../volume/engine.ts'
 import { VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { driverKinds, type PoolReport } from '../volume/pool.ts'
+import type { VolumeView } from '../volume/view.ts'
 
 /** Who keeps a node's volumes, as far as a person's tools ask: the daemon, or an engine in this process. */
 export interface Keeper {

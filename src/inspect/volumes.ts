@@ -1,8 +1,8 @@
 import { type Paint, printable } from '../text/paint.ts'
 import { formatAge, formatBytes, formatCount, formatShare } from '../text/quantity.ts'
 import { type Column, formatFields, formatTable } from '../text/table.ts'
-import type { VolumeView } from '../volume/engine.ts'
 import type { PoolReport } from '../volume/pool.ts'
+import type { VolumeView } from '../volume/view.ts'
 import { adviseOnVolume } from './advice.ts'
 
 export interface Surroundings {

@@ -1,8 +1,5 @@
-import { readFile, stat } from 'node:fs/promises'
 import AsyncLock from 'async-lock'
-import { formatDeviceNumber } from '../device-number.ts'
-import { CommandError } from '../run.ts'
-import { hasErrno, messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
+import { messageOf, VolumeError } from '../volume/errors.ts'
 import {
   type CreateRequest,
   fsTypes,
@@ -12,6 +9,8 @@ import {
   type StoredVolume,
 } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
+import { readDeviceFile, readDeviceUuid } from './device.ts'
+import { classify, lvmError } from './failure.ts'
 import {
   type LogicalVolume,
   type LvmAnswer,
@@ -431,41 +430,4 @@ function thinRefusal(thin: ThinOptions, pool: LogicalVolume): string | undefined
   if (metadataPercent >= thin.metadataWatermark)
     return `thin pool ${pool.name} has ${metadataPercent} % of its metadata area in use, and nothing new is made from ${thin.metadataWatermark} % on`
   return undefined
-}
-
-/** The UUID in LVM's form of the logical volume behind a device node, if it is one (`LVM-<VG UUID><LV UUID>`). */
-async function readDeviceUuid(device: string): Promise<string | undefined> {
-  const uuid = /^LVM-[A-Za-z0-9]{32}([A-Za-z0-9]{32})$/.exec((await readDeviceFile(device, 'dm/uuid')) ?? '')?.[1]
-  return uuid?.replace(/^(.{6})(.{4})(.{4})(.{4})(.{4})(.{4})(.{6})$/, '$1-$2-$3-$4-$5-$6-$7')
-}
-
-async function readDeviceFile(device: string, file: string): Promise<string | undefined> {
-  try {
-    const { rdev } = await stat(device)
-    return (await readFile(`/sys/dev/block/${formatDeviceNumber(rdev)}/${file}`, 'utf8')).trim()
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return undefined
-    throw new VolumeError('failed', `Cannot look at ${device}: ${messageOf(error)}`, { cause: error })
-  }
-}
-
-/** What kind of failure LVM's words mean. Its exit status is 5 for all of them. */
-function classify(error: unknown): VolumeErrorCode {
-  if (!(error instanceof CommandError)) return 'failed'
-  const { stderr } = error
-  if (/already exists in volume group|already used by/.test(stderr)) return 'exists'
-  if (
-    /insufficient (free space|suitable)|not enough (free|space)|free space \(|free space .* reached threshold|exceeds maximum metadata size|too large for|is over quota/i.test(
-      stderr,
-    )
-  )
-    return 'no-space'
-  if (/Volume group .* not found|Failed to find logical volume|not found in volume group/.test(stderr))
-    return 'not-found'
-  if (/in use|contains a filesystem in use|is used by another device/.test(stderr)) return 'busy'
-  return 'failed'
-}
-
-function lvmError(what: string, error: unknown): VolumeError {
-  return new VolumeError(classify(error), `${what}: ${messageOf(error)}`, { cause: error })
 }

@@ -98,6 +98,7 @@ test('a damaged record is an error that names its file', () =>
       assert.is(await readFile(path, 'utf8'), text)
     }
     assert.equal(await markers.read('good'), marker)
+    assert.equal((await markers.names()).sort(), ['bad', 'good'])
   }))
 
 test('a record that cannot be written is an error that names its file', () =>

@@ -1,4 +1,5 @@
-import { contract, deviceContract } from '../../test/contract.ts'
+import { contract } from '../../test/contract.ts'
+import { deviceContract } from '../../test/device-contract.ts'
 import { openMemoryWorld } from '../../test/memory-world.ts'
 
 contract('engine in memory', openMemoryWorld, ['ext4', 'xfs', 'btrfs'])

@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import AsyncLock from 'async-lock'
 import { messageOf, VolumeError } from './errors.ts'
-import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes, type Usage } from './host.ts'
+import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes } from './host.ts'
 import type { Intent, Journal } from './journal.ts'
 import { parseVolumeName } from './name.ts'
 import { type FsType, fsTypes, type Pool, type PoolReport, type Source, type StoredVolume } from './pool.ts'
+import { buildView, type VolumeView } from './view.ts'
 
 /** What a volume is to be. */
 export interface VolumeSpec {
@@ -26,22 +27,6 @@ export interface MountRequest {
   create?: VolumeSpec
 }
 
-/** A volume as a person sees it. */
-export interface VolumeView {
-  name: string
-  driverKind: Pool['driverKind']
-  sizeBytes: bigint
-  state: 'ready' | 'unfinished' | 'removing'
-  fsType?: string
-  path: string
-  createdAt?: Date
-  /** Where it is seen, the engine's own mount not counted. */
-  mounts: { target: string; readOnly: boolean }[]
-  /** Only while it is mounted. */
-  usage?: Usage
-  problems: string[]
-}
-
 export interface EngineParts {
   pool: Pool
   mounts: Mounts
@@ -53,9 +38,6 @@ export interface EngineParts {
 }
 
 type FormatIntent = Exclude<Intent, { phase: 'removing' }>
-
-/** Share of a filesystem in use, in percent, from which on it is called a problem. */
-const fullPercent = 95n
 
 /**
  * Makes, mounts, grows and removes the volumes of one pool.
@@ -399,7 +381,10 @@ export class Engine {
     if (this.#targets(table, volume).length > 0) return
     if (pool.sourceKind === 'device') {
       const folder = this.#stagePath(volume.name)
-      if (shownBy(table, volume).length > 0) await mounts.unmount(folder)
+      const staged = shownBy(table, volume)
+      if (staged.length > 0) await mounts.unmount(folder)
+      // The kernel makes a filesystem read-only when it finds an error: that is for the next check to repair.
+      if (staged.some((mount) => mount.readOnlyFilesystem)) this.#checked.delete(volume.name)
       await mounts.removeFolder(folder)
     }
     await pool.deactivate(volume.name)
@@ -415,38 +400,19 @@ export class Engine {
   }
 
   async #view(volume: StoredVolume, table: MountTable): Promise<VolumeView> {
+    const { pool, mounts } = this.#parts
     const intent = this.#intents.get(volume.name)
     const shown = shownBy(table, volume)
-    const targets = this.#targets(table, volume)
-    const readable = this.#parts.pool.sourceKind === 'directory' ? volume.path : shown[0]?.target
-    const usage = readable && !volume.problem ? await this.#parts.mounts.usage(readable).catch(messageOf) : undefined
-    const problems = [
-      ...(volume.problem ? [volume.problem] : []),
-      ...(intent?.phase === 'removing' && !this.#locks.isBusy(volume.name)
-        ? ['its removal was not finished; remove it again']
-        : []),
-      ...(intent && intent.phase !== 'removing' && !this.#locks.isBusy(volume.name)
-        ? ['it was never finished; mounting it finishes it']
-        : []),
-      ...(typeof usage === 'string' ? [`its usage cannot be read: ${usage}`] : []),
-      ...(typeof usage === 'object' ? fullness(usage) : []),
-      ...(shown.some((mount) => mount.readOnlyFilesystem)
-        ? ['its filesystem is read-only, perhaps after an error']
-        : []),
-    ]
-    const fsType = shown[0]?.fsType ?? volume.fsType
-    return {
-      name: volume.name,
-      driverKind: this.#parts.pool.driverKind,
-      sizeBytes: volume.sizeBytes,
-      state: intent ? (intent.phase === 'removing' ? 'removing' : 'unfinished') : 'ready',
-      ...(fsType && this.#parts.pool.sourceKind === 'device' ? { fsType } : {}),
-      path: volume.path,
-      ...(volume.createdAt ? { createdAt: volume.createdAt } : {}),
-      mounts: targets.map(({ target, readOnly }) => ({ target, readOnly })),
-      ...(typeof usage === 'object' ? { usage } : {}),
-      problems,
-    }
+    const readable = pool.sourceKind === 'directory' ? volume.path : shown[0]?.target
+    return buildView({
+      volume,
+      pool,
+      intent: intent?.id === volume.id ? intent : undefined,
+      isBusy: this.#locks.isBusy(volume.name),
+      shown,
+      targets: this.#targets(table, volume),
+      usage: readable && !volume.problem ? await mounts.usage(readable).catch(messageOf) : undefined,
+    })
   }
 
   async #setIntent(name: string, intent: Intent): Promise<void> {
@@ -464,13 +430,4 @@ export class Engine {
 /** Mounts that show the volume; a volume that is not active has none. */
 function shownBy(table: MountTable, volume: StoredVolume): MountPoint[] {
   return volume.source ? table.of(volume.source) : []
-}
-
-function fullness(usage: Usage): string[] {
-  const problems = []
-  if (usage.totalBytes > 0n && (usage.usedBytes * 100n) / usage.totalBytes >= fullPercent)
-    problems.push('it is nearly full')
-  if (usage.inodes > 0n && (usage.inodesUsed * 100n) / usage.inodes >= fullPercent)
-    problems.push('it is nearly out of inodes')
-  return problems
 }

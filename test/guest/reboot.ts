@@ -48,6 +48,8 @@ if (step === 'make') {
       await writeSynced(`pvc-${fsType}`)
     }
     await engine.create('gone', { sizeBytes, fsType: 'ext4', mkfsOptions: [] })
+    // The mounts stay, for the restart to take away.
+    await engine.stop()
   })
 }
 

@@ -114,6 +114,62 @@ test(
 )
 
 test(
+  'Ctrl-C on the terminal of a daemon lets running work end, too',
+  withNode(async (node) => {
+    const { begun, letGo } = await node.hold('mkfs.ext4')
+    const daemon = await node.start()
+    const mounting = node.mount('a', small)
+    await begun
+    process.kill(-Number(daemon.child.pid), 'SIGINT')
+    await daemon.says(/SIGINT: finishing what runs/)
+    await letGo()
+    assert.is(await mounting, 'Success')
+    assert.is(await daemon.ended, 0)
+  }),
+)
+
+test(
+  'a volume in which somebody works is not unmounted until they are done',
+  withNode(async (node) => {
+    await node.start()
+    assert.is(await node.mount('a', small), 'Success')
+    const file = await open(fileOf(node, 'a'), 'w')
+    try {
+      assert.match(await node.unmount('a'), /Cannot unmount .*target is busy.*fuser -vm/s)
+    } finally {
+      await file.close()
+    }
+    assert.is(await node.unmount('a'), 'Success')
+    assert.equal(await node.mounts(), [])
+  }),
+)
+
+test(
+  'mkfs and mount options of a volume take effect',
+  withNode(async (node) => {
+    await node.start()
+    const options = { ...small, mkfsOptions: '-b 2048 -I 512', mountOptions: 'noatime,commit=30' }
+    assert.is(await node.mount('a', options), 'Success')
+    assert.is((await statfs(node.target('a'))).bsize, 2048)
+    for (const line of await node.mounts()) assert.match(line, /\bnoatime\b.* - ext4 .*\bcommit=30\b/)
+  }),
+)
+
+test(
+  'an xfs volume and a copy of it are mounted side by side',
+  withNode(async (node) => {
+    await node.start()
+    const options = volumeOptions(320 * mebibyte, 'xfs')
+    for (const name of ['one', 'two']) {
+      assert.is(await node.mount('a', options, name), 'Success')
+      assert.is(await node.unmount('a', name), 'Success')
+    }
+    await run('cp', ['--sparse=always', node.image('one'), node.image('two')])
+    for (const name of ['one', 'two']) assert.is(await node.mount('a', {}, name), 'Success')
+  }),
+)
+
+test(
   'a daemon in a new container knows the volumes that one in an earlier container mounted',
   withNode(async (node) => {
     await node.share()
@@ -125,8 +181,7 @@ test(
     await node.start({ contained: true })
     assert.is(await node.mount('a', small), 'Success')
     assert.equal(await node.mounts(), mounts)
-    const { volume } = (await node.ask('GET', '/v1/volumes/one')).body as { volume: { mounts: unknown } }
-    assert.equal(volume.mounts, [{ target: node.target('a'), readOnly: false }])
+    assert.equal((await node.show()).mounts, [{ target: node.target('a'), readOnly: false }])
     assert.is((await node.ask('DELETE', '/v1/volumes/one')).status, 409)
     assert.is(await readFile(fileOf(node, 'a'), 'utf8'), 'precious')
     assert.is(await node.unmount('a'), 'Success')
@@ -149,11 +204,8 @@ test(
     await node.start()
     assert.is(await node.mount('a', {}), 'Success')
     await write(fileOf(node, 'a'), 'text')
-    assert.equal((await node.ask('GET', '/v1/volumes/one')).body.volume, {
-      ...((await node.ask('GET', '/v1/volumes/one')).body.volume as object),
-      state: 'ready',
-      problems: [],
-    })
+    const volume = await node.show()
+    assert.equal([volume.state, volume.problems], ['ready', []])
   }),
 )
 
@@ -292,7 +344,7 @@ test(
 )
 
 test(
-  "a target on which something else is mounted is left as it is, by mount and, if it is not a volume's, by all",
+  'a target on which something else is mounted is left as it is',
   withNode(async (node) => {
     await node.start()
     assert.is(await node.mount('a', small), 'Success')

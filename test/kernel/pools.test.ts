@@ -1,7 +1,31 @@
-import { contract, deviceContract } from '../contract.ts'
+import { stat } from 'node:fs/promises'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { contract } from '../contract.ts'
+import { deviceContract } from '../device-contract.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
 
 contract('loop images', () => openLoopWorld({ preallocate: false }), ['ext4', 'xfs', 'btrfs'])
 contract('preallocated loop images', () => openLoopWorld({ preallocate: true }), ['ext4'])
 deviceContract('loop images', () => openLoopWorld({ preallocate: false }))
+const test = suite('loop images on the disk')
+for (const preallocate of [false, true])
+  test(`${preallocate ? 'preallocated' : 'sparse'} images take ${preallocate ? 'all' : 'little'} of the disk, growth included`, async () => {
+    const world = await openLoopWorld({ preallocate })
+    const { pool } = world.parts
+    await pool.start()
+    try {
+      const { volume } = await pool.create('one', { id: 'one', sizeBytes: 32n << 20n, fsType: 'ext4' })
+      const { path } = await pool.activate('one')
+      await world.parts.filesystems.make(path, 'ext4', [])
+      await pool.grow('one', 64n << 20n)
+      const takenBytes = (await stat(volume.path)).blocks * 512
+      assert.ok(preallocate ? takenBytes >= 64 * 2 ** 20 : takenBytes < 16 * 2 ** 20, `${takenBytes} bytes are taken`)
+      await pool.remove('one')
+    } finally {
+      await world.close()
+    }
+  })
+test.run()
+
 contract('directories', openDirectoryWorld, ['ext4'])
