@@ -25,6 +25,17 @@ test('replaceFile() makes a file and puts new content in its place, with that mo
     assert.equal(await readdir(folder), ['file'])
   }))
 
+test('replaceFile() gives the file its mode whatever the umask is', () =>
+  withScratch(async (folder) => {
+    const umask = process.umask(0o777)
+    try {
+      await replaceFile(join(folder, 'file'), '', 0o755)
+    } finally {
+      process.umask(umask)
+    }
+    assert.is((await stat(join(folder, 'file'))).mode & 0o7777, 0o755)
+  }))
+
 test('replaceFile() replaces a running program, and a reader keeps what it opened', () =>
   withScratch(async (folder) => {
     const path = join(folder, 'file')
