@@ -82,7 +82,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     await rejects('failed', /holds swap/, () =>
       engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] }),
     )
-    assert.equal(await world.parts.filesystems.signatures(path), ['swap'])
+    assert.equal(await world.parts.filesystems.signatures((await engine.attach('one')).path), ['swap'])
   })
 
   check('an intent about an earlier volume of that name harms nothing', async () => {

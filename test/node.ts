@@ -119,12 +119,19 @@ export class TestNode {
     await chmod(path, 0o755)
   }
 
-  /** Makes a program wait, once it has made the file `begun`, until the file `go` is there; ends it with the folder. */
-  async hold(tool: string): Promise<{ begun: Promise<void>; letGo(): Promise<void> }> {
+  /**
+   * Makes a program wait until it is let go, or its node is gone. `begunBy` resolves when it waits, and throws when
+   * what shall run it ends before.
+   */
+  async hold(tool: string): Promise<{ begunBy(asking: Promise<unknown>): Promise<void>; letGo(): Promise<void> }> {
     const [begun, go] = [join(this.folder, `${tool}.begun`), join(this.folder, `${tool}.go`)]
     const wait = `while [ ! -e '${go}' ]; do [ -d '${this.folder}' ] || exit 1; sleep 0.02; done`
     await this.wrap(tool, `: > '${begun}'\n${wait}\nexec "$real" "$@"`)
-    return { begun: appearance(begun), letGo: () => writeFile(go, '') }
+    const tooEarly = (answer: unknown) => Promise.reject(new Error(`${tool} was never run: ${answer}`))
+    return {
+      begunBy: (asking) => Promise.race([appearance(begun), asking.then(tooEarly, tooEarly)]),
+      letGo: () => writeFile(go, ''),
+    }
   }
 
   /** Asks a daemon. */
@@ -134,17 +141,21 @@ export class TestNode {
   }
 
   /** One call-out: `Success`, or the message of the `Failure`. */
-  async callOut(path: string, body: object): Promise<string> {
-    const answer = (await this.ask('POST', path, body)).body
-    return answer.status === 'Success' ? 'Success' : String(answer.message)
+  callOut(path: string, body: object): Promise<string> {
+    const answer = this.ask('POST', path, body).then(({ body }) =>
+      body.status === 'Success' ? 'Success' : String(body.message),
+    )
+    // It may fail while its test waits for something else, which must not end the process before the clean-up.
+    answer.catch(() => {})
+    return answer
   }
 
-  async mount(pod: string, options: object, name = 'one'): Promise<string> {
-    return await this.callOut('/mount', { targetDir: this.target(pod, name), options })
+  mount(pod: string, options: object, name = 'one'): Promise<string> {
+    return this.callOut('/mount', { targetDir: this.target(pod, name), options })
   }
 
-  async unmount(pod: string, name = 'one'): Promise<string> {
-    return await this.callOut('/unmount', { targetDir: this.target(pod, name) })
+  unmount(pod: string, name = 'one'): Promise<string> {
+    return this.callOut('/unmount', { targetDir: this.target(pod, name) })
   }
 
   /** The volume as the daemon shows it to people. */
@@ -216,16 +227,20 @@ export const withNode = (work: (node: TestNode) => Promise<void>) => () =>
     const node = new TestNode(folder)
     await mkdir(node.volumesDir)
     await mkdir(node.kubeletDir)
+    // How the test runner ends a file that takes too long.
+    const onTerm = () => node.close().finally(() => process.exit(1))
+    process.once('SIGTERM', onTerm)
     try {
       await work(node)
     } finally {
       await node.close()
+      process.off('SIGTERM', onTerm)
     }
   })
 
 /** Resolves when the file is there. */
-export async function appearance(file: string): Promise<void> {
-  const watcher = watch(dirname(file))
+async function appearance(file: string): Promise<void> {
+  const watcher = watch(dirname(file), { persistent: false })
   try {
     while (!existsSync(file)) await once(watcher, 'change')
   } finally {

@@ -42,7 +42,7 @@ const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> =
 export function buildApp(parts: AppParts): Hono {
   const { engine, drain, kubeletDir, log } = parts
   const app = new Hono()
-  app.use(bodyLimit({ maxSize: largestBodyBytes, onError: (c) => c.json(flexFailure(tooLarge), 413) }))
+  app.use(bodyLimit({ maxSize: largestBodyBytes, onError: refuseBody }))
 
   /** A call-out: decode, call the engine, answer. */
   const flex = (path: string, work: (body: Record<string, unknown>) => Promise<object>) =>
@@ -160,6 +160,12 @@ export function buildApp(parts: AppParts): Hono {
 }
 
 const tooLarge = new VolumeError('invalid', `Cannot read the request as it must be at most ${largestBodyBytes} bytes.`)
+
+/** Reads the rest away first: an answer to somebody who still sends may never arrive. */
+async function refuseBody(c: Context): Promise<Response> {
+  await c.req.raw.body?.pipeTo(new WritableStream()).catch(() => {})
+  return c.json(flexFailure(tooLarge), 413)
+}
 
 function flexFailure(error: unknown): { status: 'Failure'; message: string } {
   return { status: 'Failure', message: messageOf(error) }

@@ -178,7 +178,7 @@ export class LoopPool implements Pool {
         'not-found',
         `Cannot use ${name} as ${volume.problem}: its data is lost. Restore the image, or remove the volume.`,
       )
-    if (volume.source) return volume.source
+    if (volume.source && !(await isLeaving(volume.source.path))) return volume.source
     const device = (await this.#losetup('--find', '--show', '--nooverlap', volume.path)).trim()
     await this.#remember(name, device)
     return { kind: 'device', path: device }
@@ -186,8 +186,8 @@ export class LoopPool implements Pool {
 
   async deactivate(name: string): Promise<void> {
     const device = await this.#findDevice(name)
+    // Of a device that is in use the kernel only makes a note, so it stays known until it is really gone.
     if (device) await this.#losetup('--detach', device)
-    this.#devices.delete(name)
   }
 
   async report(): Promise<PoolReport> {
@@ -266,6 +266,12 @@ async function findFile(path: string): Promise<{ sizeBytes: bigint; takenBytes: 
 async function readBackingFile(device: string): Promise<string | undefined> {
   const text = await readFile(`/sys/block/${basename(device)}/loop/backing_file`, 'utf8').catch(() => undefined)
   return text?.replace(/\n$/, '').replace(/ \(deleted\)$/, '')
+}
+
+/** Whether the kernel lets the device go as soon as nobody has it open; attaching its image again takes that back. */
+async function isLeaving(device: string): Promise<boolean> {
+  const text = await readFile(`/sys/block/${device.slice('/dev/'.length)}/loop/autoclear`, 'utf8').catch(() => '1')
+  return text.trim() === '1'
 }
 
 function imageError(verb: string, path: string, error: unknown): VolumeError {

@@ -83,7 +83,7 @@ export class Engine {
     const volumes = await this.#parts.pool.list()
     const table = await this.#parts.mounts.read()
     const mounted = volumes.filter((volume) => this.#targets(table, volume).length > 0)
-    await Promise.all(volumes.map((volume) => this.#locked(volume.name, () => this.#unstageUnused(volume))))
+    await Promise.all(volumes.map(({ name }) => this.#locked(name, () => this.#releaseUnused(name))))
     this.#parts.log.info(`Found ${volumes.length} volumes, ${mounted.length} of them mounted.`)
   }
 
@@ -107,17 +107,17 @@ export class Engine {
       const { pool, mounts } = this.#parts
       await this.#mustBeReady(name, request.create)
       const source = await pool.activate(name)
-      const table = await mounts.read()
-      const seen = table.at(request.target)
-      if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
-      const folder = await this.#stage(name, source, table, request)
       try {
+        const table = await mounts.read()
+        const seen = table.at(request.target)
+        if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
+        const folder = await this.#stage(name, source, table, request)
         await mounts.bind(folder, request.target, { readOnly: request.readOnly })
+        return { action: 'mounted' }
       } catch (error) {
-        await this.#unstageUnused(await this.#mustFind(name))
+        await this.#releaseUnused(name)
         throw error
       }
-      return { action: 'mounted' }
     })
   }
 
@@ -160,8 +160,7 @@ export class Engine {
         await mounts.unmount(target)
         action = 'unmounted'
       }
-      const volume = await this.#parts.pool.find(name)
-      if (volume) await this.#unstageUnused(volume)
+      await this.#releaseUnused(name)
       return { action }
     })
   }
@@ -180,7 +179,7 @@ export class Engine {
         try {
           await filesystems.grow(source.path, folder, await this.#fsTypeOf(name, source, await mounts.read(), folder))
         } finally {
-          await this.#unstageUnused(await this.#mustFind(name))
+          await this.#releaseUnused(name)
         }
       }
       return grown
@@ -194,7 +193,7 @@ export class Engine {
 
   async #removeStored(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
     const { pool, mounts } = this.#parts
-    const volume = await pool.find(name)
+    const volume = await this.#lookUp(name)
     if (volume) {
       const targets = this.#targets(await mounts.read(), volume)
       if (targets.length > 0)
@@ -207,7 +206,7 @@ export class Engine {
         // finished by itself, but still by asking again.
         if (!(error instanceof VolumeError && error.code === 'no-space')) throw error
       })
-      await this.#unstageUnused(volume)
+      await this.#releaseUnused(name)
     }
     const removed = await pool.remove(name)
     await this.#clearIntent(name)
@@ -374,9 +373,11 @@ export class Engine {
     )
   }
 
-  /** Takes the engine's own mount away when no other mount shows the volume any more. */
-  async #unstageUnused(volume: StoredVolume): Promise<void> {
+  /** Takes the engine's own mount away, and what activation took, when no other mount shows the volume any more. */
+  async #releaseUnused(name: string): Promise<void> {
     const { mounts, pool } = this.#parts
+    const volume = await pool.find(name)
+    if (!volume) return
     const table = await mounts.read()
     if (this.#targets(table, volume).length > 0) return
     if (pool.sourceKind === 'device') {

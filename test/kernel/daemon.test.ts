@@ -96,10 +96,10 @@ test(
 test(
   'a daemon that is told to stop finishes what runs, refuses new work, and exits 0',
   withNode(async (node) => {
-    const { begun, letGo } = await node.hold('mkfs.ext4')
+    const { begunBy, letGo } = await node.hold('mkfs.ext4')
     const daemon = await node.start()
     const mounting = node.mount('a', small)
-    await begun
+    await begunBy(mounting)
     daemon.child.kill('SIGTERM')
     await daemon.says(/SIGTERM: finishing what runs/)
     assert.match(await node.mount('a', small, 'two'), /the daemon is stopping/)
@@ -116,10 +116,10 @@ test(
 test(
   'Ctrl-C on the terminal of a daemon lets running work end, too',
   withNode(async (node) => {
-    const { begun, letGo } = await node.hold('mkfs.ext4')
+    const { begunBy, letGo } = await node.hold('mkfs.ext4')
     const daemon = await node.start()
     const mounting = node.mount('a', small)
-    await begun
+    await begunBy(mounting)
     process.kill(-Number(daemon.child.pid), 'SIGINT')
     await daemon.says(/SIGINT: finishing what runs/)
     await letGo()
@@ -194,10 +194,10 @@ test(
 test(
   'a volume whose daemon was killed while mkfs ran is finished by the next one',
   withNode(async (node) => {
-    const { begun } = await node.hold('mkfs.ext4')
+    const { begunBy } = await node.hold('mkfs.ext4')
     const daemon = await node.start()
     const mounting = node.mount('a', small).catch((error) => error.code)
-    await begun
+    await begunBy(mounting)
     await daemon.end('SIGKILL')
     assert.is(await mounting, 'closed')
     await node.wrap('mkfs.ext4', 'exec "$real" "$@"')

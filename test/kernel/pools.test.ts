@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { contract } from '../contract.ts'
@@ -26,6 +26,24 @@ for (const preallocate of [false, true])
       await world.close()
     }
   })
+test('a loop device that somebody still holds is taken back from its leaving', async () => {
+  const world = await openLoopWorld({ preallocate: false })
+  const { pool } = world.parts
+  await pool.start()
+  try {
+    await pool.create('one', { id: 'one', sizeBytes: 32n << 20n, fsType: 'ext4' })
+    const { path } = await pool.activate('one')
+    const holder = await open(path)
+    await pool.deactivate('one')
+    assert.is((await pool.find('one'))?.source?.path, path)
+    assert.is((await pool.activate('one')).path, path)
+    await holder.close()
+    assert.is((await pool.find('one'))?.source?.path, path)
+    await pool.remove('one')
+  } finally {
+    await world.close()
+  }
+})
 test.run()
 
 contract('directories', openDirectoryWorld, ['ext4'])
