@@ -11,29 +11,13 @@ const fills = [100, 300, 600]
 
 await run('pvcreate', ['--quiet', '/dev/ubdb'])
 await run('vgcreate', ['--quiet', volumeGroup, '/dev/ubdb'])
-const { pool, shell } = await buildLvmPool({ volumeGroup, thin: undefined, volumesDir: process.cwd() })
+const { pool, shell } = await buildLvmPool({ volumeGroup, thin: undefined, volumesDir: '/run/bench' })
 await pool.start()
 
 let count = 0
-const names: string[] = []
-const nextName = () => {
-  const name = `v${count++}`
-  names.push(name)
-  return name
-}
-const arguments_ = (name: string) => [
-  '--yes',
-  '--name',
-  name,
-  '--type',
-  'linear',
-  '--size',
-  `${sizeBytes}b`,
-  '--wipesignatures',
-  'y',
-  '--zero',
-  'y',
-]
+const nextName = () => `v${count++}`
+const shape = ['--type', 'linear', '--size', `${sizeBytes}b`, '--wipesignatures', 'y', '--zero', 'y']
+const arguments_ = (name: string) => ['--yes', '--name', name, ...shape]
 const tags = () => [
   '--addtag',
   'elastic-local',
@@ -52,18 +36,23 @@ const ways = {
 }
 type Way = keyof typeof ways
 
-/** Makes volumes in each way, in turns, with about so many in the group. */
-async function measure(): Promise<Record<Way, number[]>> {
+/** Makes volumes in each way, in turns, with those in the group that are there; `after` comes after each turn. */
+async function measure(after = async () => {}): Promise<Record<Way, number[]>> {
   const times: Record<Way, number[]> = { 'the pool': [], 'a bare `lvm` shell': [], 'an `lvcreate` process each': [] }
-  for (let index = 0; index < batch; index++)
+  for (let index = 0; index < batch; index++) {
     for (const way of Object.keys(ways) as Way[]) times[way].push(await timeMs(ways[way]))
+    await after()
+  }
   return times
 }
 
 const mean = (times: readonly number[]) => times.reduce((sum, time) => sum + time, 0) / times.length
 
 say('## Making volumes on LVM (linear, in a guest)\n')
-const first = await measure()
+const first = await measure(async () => {
+  for (; count > 0; count--) await shell.run(['lvremove', '--yes', `${volumeGroup}/v${count - 1}`])
+})
+say('In a group that is nearly empty:\n')
 sayTimes(first)
 sayRatio(
   'volumes a second: the pool / lvcreate processes',

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, watch } from 'node:fs'
+import { existsSync, rmSync, watch } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { request } from '../src/daemon/client.ts'
@@ -43,6 +43,7 @@ export class TestNode {
   readonly kubeletDir: string
   readonly socket: string
   readonly #daemons = new Set<Daemon>()
+  #closed: Promise<void> | undefined
 
   constructor(folder: string) {
     this.folder = folder
@@ -210,7 +211,12 @@ export class TestNode {
   }
 
   /** Ends all daemons, and takes away what the machine would keep. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
     for (const daemon of this.#daemons) await daemon.end('SIGKILL')
     // What lies on the volumes' own disk goes before that disk.
     const isDisk = (target: string) => target === this.volumesDir
@@ -228,7 +234,11 @@ export const withNode = (work: (node: TestNode) => Promise<void>) => () =>
     await mkdir(node.volumesDir)
     await mkdir(node.kubeletDir)
     // How the test runner ends a file that takes too long.
-    const onTerm = () => node.close().finally(() => process.exit(1))
+    const onTerm = async () => {
+      await node.close()
+      rmSync(folder, { recursive: true, force: true })
+      process.exit(1)
+    }
     process.once('SIGTERM', onTerm)
     try {
       await work(node)

@@ -260,7 +260,9 @@ test(
     ] as const) {
       const { status, body } = await ask(method, path)
       assert.is(status, 404, `${method} ${path}`)
-      fails(body, /there is no such route/)
+      const { error = { message: body.message } } = body as { error?: { message: unknown } }
+      assert.is(path.startsWith('/v1/') ? body.status : 'Failure', path.startsWith('/v1/') ? undefined : body.status)
+      assert.match(String(error.message), /there is no such route/)
     }
   }),
 )

@@ -146,12 +146,11 @@ export function buildApp(parts: AppParts): Hono {
     api(async () => ({ pools: [await engine.report()] })),
   )
 
-  app.notFound((c) =>
-    c.json(
-      flexFailure(new VolumeError('invalid', `Cannot ${c.req.method} ${c.req.path}: there is no such route.`)),
-      404,
-    ),
-  )
+  app.notFound((c) => {
+    const message = `Cannot ${c.req.method} ${c.req.path}: there is no such route.`
+    const isFlex = !c.req.path.startsWith('/v1/')
+    return c.json(isFlex ? { status: 'Failure', message } : { error: { code: 'invalid', message } }, 404)
+  })
   app.onError((error, c) => {
     log.warn(`${c.req.method} ${c.req.path}: ${messageOf(error)}`)
     return c.json(flexFailure(error), 500)

@@ -296,7 +296,10 @@ export class LvmPool implements Pool {
         'no-space',
         `Cannot give ${name} ${sizeBytes} bytes as thin pool ${thin.poolName} may promise ${room.freeBytes} more (overcommit ratio ${thin.overcommitRatio}).`,
       )
-    if (!room.pool) await this.#makeThinPool(thin)
+    if (room.pool) return
+    await this.#makeThinPool(thin)
+    // Its metadata has taken a share that nobody could tell before.
+    await this.#mustFitThin(thin, name, sizeBytes)
   }
 
   /** What the thin pool, or the one that would be made, can still promise, and why it takes nothing new if so. */
