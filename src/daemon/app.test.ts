@@ -260,9 +260,8 @@ test(
     ] as const) {
       const { status, body } = await ask(method, path)
       assert.is(status, 404, `${method} ${path}`)
-      const { error = { message: body.message } } = body as { error?: { message: unknown } }
-      assert.is(path.startsWith('/v1/') ? body.status : 'Failure', path.startsWith('/v1/') ? undefined : body.status)
-      assert.match(String(error.message), /there is no such route/)
+      const told = path.startsWith('/v1/') ? (body.error as typeof body) : body
+      assert.match(String(told.message), /there is no such route/)
     }
   }),
 )
