@@ -8,10 +8,9 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { bake, build } from '../build.mjs'
+import { median, say, sayRatio, sayTimes } from './measure.ts'
 
-const aim = 1.15
 const runs = Number(process.argv[2] ?? 60)
-const say = (line: string) => process.stdout.write(`${line}\n`)
 
 const executable = await build({ log: () => {} })
 const work = mkdtempSync(join(tmpdir(), 'elastic-local-bench-'))
@@ -37,18 +36,9 @@ try {
     }
   }
 
-  const ratio = quantile(times.init, 0.5) / quantile(times.bare, 0.5)
-  say(`| program | median | p10 | p90 | runs |`)
-  say(`|---|---|---|---|---|`)
-  for (const [name, all] of Object.entries(times))
-    say(`| ${name} | ${[0.5, 0.1, 0.9].map((q) => `${quantile(all, q).toFixed(1)} ms`).join(' | ')} | ${all.length} |`)
-  say('')
-  say(`flex init / bare SEA program: ${ratio.toFixed(3)} (aim: ${aim} or less)`)
+  say('## The flex driver beside a bare SEA program\n')
+  sayTimes(times)
+  sayRatio('flex init / bare SEA program', median(times.init) / median(times.bare), { most: 1.15 })
 } finally {
   rmSync(work, { recursive: true, force: true })
-}
-
-function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN
 }
