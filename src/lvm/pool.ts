@@ -287,8 +287,17 @@ export class LvmPool implements Pool {
     )
   }
 
+  /** Makes the thin pool if it is not there. Throws `no-space` when it may not promise that much more. */
   async #mustFitThin(thin: ThinOptions, name: string, sizeBytes: bigint): Promise<void> {
     await this.#refreshThinPool(thin)
+    await this.#mustHaveThinRoom(thin, name, sizeBytes)
+    if (this.#known.has(thin.poolName)) return
+    await this.#makeThinPool(thin)
+    // Its metadata has taken a share that nobody could tell before.
+    await this.#mustHaveThinRoom(thin, name, sizeBytes)
+  }
+
+  async #mustHaveThinRoom(thin: ThinOptions, name: string, sizeBytes: bigint): Promise<void> {
     const room = this.#thinRoom(thin, await this.#volumeGroup())
     if (room.refusal) throw new VolumeError('no-space', `Cannot give ${name} ${sizeBytes} bytes as ${room.refusal}.`)
     if (sizeBytes > room.freeBytes)
@@ -296,10 +305,6 @@ export class LvmPool implements Pool {
         'no-space',
         `Cannot give ${name} ${sizeBytes} bytes as thin pool ${thin.poolName} may promise ${room.freeBytes} more (overcommit ratio ${thin.overcommitRatio}).`,
       )
-    if (room.pool) return
-    await this.#makeThinPool(thin)
-    // Its metadata has taken a share that nobody could tell before.
-    await this.#mustFitThin(thin, name, sizeBytes)
   }
 
   /** What the thin pool, or the one that would be made, can still promise, and why it takes nothing new if so. */
