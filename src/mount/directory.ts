@@ -141,13 +141,12 @@ export class DirectoryPool implements Pool {
     const totalBytes = blocks * bsize
     const unpromisedBytes = totalBytes - reservedBytes
     const availableBytes = bavail * bsize
-    const [freeBytes = 0n] = [unpromisedBytes, availableBytes].sort((a, b) => (a < b ? -1 : 1))
     return {
       name: volumesDir,
       driverKind: this.driverKind,
       totalBytes,
       reservedBytes,
-      freeBytes: freeBytes > 0n ? freeBytes : 0n,
+      freeBytes: leastPositive(unpromisedBytes, availableBytes),
       volumes: markers.length,
       enforcesSize: false,
       problems: [],
@@ -163,6 +162,12 @@ export class DirectoryPool implements Pool {
   #pathOf(name: string): string {
     return join(this.#parts.volumesDir, name)
   }
+}
+
+/** The smaller of the two, or nothing where one is negative. */
+function leastPositive(a: bigint, b: bigint): bigint {
+  if (a < 0n || b < 0n) return 0n
+  return a < b ? a : b
 }
 
 /** Whether a real directory is there. Throws `failed` when it is something else. */

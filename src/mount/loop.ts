@@ -186,8 +186,10 @@ export class LoopPool implements Pool {
 
   async deactivate(name: string): Promise<void> {
     const device = await this.#findDevice(name)
+    if (!device) return
+    await this.#losetup('--detach', device)
     // Of a device that is in use the kernel only makes a note, so it stays known until it is really gone.
-    if (device) await this.#losetup('--detach', device)
+    if ((await readBackingFile(device)) !== this.#devices.get(name)?.backing) this.#devices.delete(name)
   }
 
   async report(): Promise<PoolReport> {
@@ -264,14 +266,18 @@ async function findFile(path: string): Promise<{ sizeBytes: bigint; takenBytes: 
 
 /** The image behind a loop device, also when it has been deleted since, or nothing when the device is free. */
 async function readBackingFile(device: string): Promise<string | undefined> {
-  const text = await readFile(`/sys/block/${basename(device)}/loop/backing_file`, 'utf8').catch(() => undefined)
-  return text?.replace(/\n$/, '').replace(/ \(deleted\)$/, '')
+  return (await readLoopFile(device, 'backing_file'))?.replace(/ \(deleted\)$/, '')
 }
 
 /** Whether the kernel lets the device go as soon as nobody has it open; attaching its image again takes that back. */
 async function isLeaving(device: string): Promise<boolean> {
-  const text = await readFile(`/sys/block/${device.slice('/dev/'.length)}/loop/autoclear`, 'utf8').catch(() => '1')
-  return text.trim() === '1'
+  return (await readLoopFile(device, 'autoclear')) !== '0'
+}
+
+/** What the kernel says of a loop device, or nothing when it is free. */
+async function readLoopFile(device: string, file: string): Promise<string | undefined> {
+  const text = await readFile(`/sys/block/${basename(device)}/loop/${file}`, 'utf8').catch(() => undefined)
+  return text?.replace(/\n$/, '')
 }
 
 function imageError(verb: string, path: string, error: unknown): VolumeError {
