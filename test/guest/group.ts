@@ -16,6 +16,13 @@ async function shells(): Promise<string[]> {
   return (await run('pgrep', ['-x', 'lvm'], { accept: [1] })).stdout.split('\n').filter(Boolean)
 }
 
+/** Kills the shells that run now, and waits until they are gone, so that what is asked next goes to a new one. */
+async function killShells(): Promise<void> {
+  const killed = await shells()
+  for (const pid of killed) process.kill(Number(pid), 'SIGKILL')
+  while ((await shells()).some((pid) => killed.includes(pid))) await new Promise(setImmediate)
+}
+
 test('a missing volume group is an error that says how to make it', async () => {
   const world = await openLvmWorld({ volumeGroup: 'missing-vg' })
   const engine = new Engine(world.parts)
@@ -60,7 +67,7 @@ test('a shell that is killed in the middle is replaced, and asking again ends we
       (error) => String(error),
     )
     await new Promise((resolve) => setTimeout(resolve, index * 25))
-    for (const pid of await shells()) process.kill(Number(pid), 'SIGKILL')
+    await killShells()
     await creation
     assert.is.not((await engine.create(name, spec)).volume.sizeBytes, 0n)
     assert.is((await engine.find(name))?.state, 'ready')
@@ -85,7 +92,7 @@ test('a growth whose shell is killed in the middle is finished by asking again, 
     sizeBytes += 16n * mebibyte
     const growth = engine.grow('growing', sizeBytes).catch(() => {})
     await new Promise((resolve) => setTimeout(resolve, delayMs))
-    for (const pid of await shells()) process.kill(Number(pid), 'SIGKILL')
+    await killShells()
     await growth
     assert.is((await engine.grow('growing', sizeBytes)).volume.sizeBytes, sizeBytes)
     await writeFile(`${target}/data`, String(sizeBytes), { flush: true })

@@ -19,6 +19,10 @@ export const guestNode = join(treeDir, `node_modules/node-linux-${process.arch =
 export interface GuestOptions {
   /** The image that becomes `/dev/ubdb` in the guest; see `createDisk()`. */
   disk: string
+  /** Another image, which becomes `/dev/ubdc`. */
+  stateDisk?: string
+  /** Connects the guest's `vec0` to a tap device of this process's network namespace. */
+  network?: GuestNetwork
   /** A Node program, as an absolute path; the guest sees the machine's own files, read-only. */
   program: string
   args?: readonly string[]
@@ -35,6 +39,14 @@ export interface GuestOptions {
    */
   scratchDir?: string
   onOutput?: (text: string, stream: 'stdout' | 'stderr') => void
+}
+
+/** How a guest is reached. */
+export interface GuestNetwork {
+  /** Name of the tap device. */
+  tap: string
+  /** The guest's IPv4 address; all others with the same first three numbers are its neighbours. */
+  address: string
 }
 
 /** What a program printed and how it ended. */
@@ -115,6 +127,7 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   }
   const forget = endWithThisProcess(() => {
     killGroup(child)
+    watcher.close()
     removeDirs()
   })
 
@@ -206,6 +219,8 @@ function buildHostArgs(options: GuestOptions, scratchDir: string, privateDir: st
     `mem=${options.memoryMiB ?? 1024}M`,
     ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${initScript}`],
     `ubd1=${options.disk}`,
+    ...(options.stateDisk ? [`ubd2=${options.stateDisk}`] : []),
+    ...(options.network ? buildNetworkArgs(options.network) : []),
     ...['con=null', 'con0=null,fd:1', 'quiet'],
     // So that the reset at the end of init.sh is the end.
     'noreboot',
@@ -215,6 +230,12 @@ function buildHostArgs(options: GuestOptions, scratchDir: string, privateDir: st
     `guest_scratch=${scratchDir}`,
     `guest_modules=${modules.join(',')}`,
   ]
+}
+
+function buildNetworkArgs({ tap, address }: GuestNetwork): string[] {
+  // Made of the address, so that the neighbours find the guest at the same place after a reboot.
+  const mac = ['02', '00', ...address.split('.').map((number) => Number(number).toString(16).padStart(2, '0'))]
+  return [`vec0:transport=tap,ifname=${tap},mac=${mac.join(':')}`, `guest_address=${address}/24`]
 }
 
 /** The shell script that init.sh runs: the program with its environment. */

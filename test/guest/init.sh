@@ -4,6 +4,7 @@
 #   guest_tree      the working tree
 #   guest_scratch   the scratch folder, with .guest/command to run
 #   guest_modules   modules to load, comma-separated
+#   guest_address   the address of vec0, if there is a network
 # The command's output and exit status go to .guest/stdout, .guest/stderr and .guest/exit-code.
 
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/tmp
@@ -52,6 +53,9 @@ CONF
 export LVM_SYSTEM_DIR=/run/guest/lvm
 
 ip link set lo up
+if [ -n "$guest_address" ]; then
+  ip address add "$guest_address" dev vec0 && ip link set vec0 up || fail "cannot be reached at $guest_address"
+fi
 
 # Its own session, so that nothing it starts is tied to the console.
 setsid -w sh "$control/command" < /dev/null >> "$control/stdout" 2>> "$control/stderr"
