@@ -1,14 +1,17 @@
 import type { Command } from './command.ts'
 import { daemonCommand } from './daemon.ts'
 import { doctorCommand } from './doctor.ts'
+import { healthzCommand } from './healthz.ts'
 import { installCommand } from './install.ts'
 import { poolsCommand } from './pools.ts'
+import { provisionerCommand } from './provisioner.ts'
 import { versionCommand } from './version.ts'
 import { volumesGrowCommand, volumesListCommand, volumesRemoveCommand, volumesShowCommand } from './volumes.ts'
 
 /** All commands, in the order of the help. */
 export const commands: readonly Command[] = [
   daemonCommand,
+  provisionerCommand,
   installCommand,
   volumesListCommand,
   volumesShowCommand,
@@ -16,5 +19,6 @@ export const commands: readonly Command[] = [
   volumesRemoveCommand,
   poolsCommand,
   doctorCommand,
+  healthzCommand,
   versionCommand,
 ]

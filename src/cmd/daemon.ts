@@ -1,16 +1,18 @@
+import { hostname } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
+import { buildStandaloneFront, type Front } from '../daemon/front.ts'
 import { lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen } from '../daemon/server.ts'
+import { buildNotes } from '../mount/records.ts'
 import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand, type Log } from './command.ts'
-import { daemonFlags, type FlagValues, machineFlags } from './flags.ts'
+import { clusterFlags, daemonFlags, type FlagValues, machineFlags } from './flags.ts'
 import { type MachineSettings, openMachine } from './machine.ts'
-import { UsageError } from './usage-error.ts'
 
 export const daemonCommand = defineCommand({
   name: 'daemon',
@@ -21,16 +23,14 @@ It looks at what is there and does only what is missing: it can be stopped, kill
 what it was in the middle of is finished at the next start. SIGTERM and SIGINT let running work end first.`,
   examples: [
     'elastic-local daemon --standalone --driver-kind LOOP --volumes-dir /srv/volumes',
-    'elastic-local daemon --standalone --lvm-volume-group data --lvm-use-thin-volumes',
+    'elastic-local daemon --node-name node-1 --kubeconfig /etc/kubernetes/daemon.conf --lvm-use-thin-volumes',
   ],
-  flags: { ...machineFlags, ...daemonFlags },
+  flags: { ...machineFlags, ...daemonFlags, ...clusterFlags },
   run: async ({ flags, log }) => {
-    if (!flags.standalone)
-      throw new UsageError(
-        'Cannot run in a cluster yet, as this version only knows --standalone; start it with --standalone.',
-      )
     if (process.getuid?.() !== 0) throw new Error('Cannot run the daemon as it must be root: it mounts filesystems.')
     keepHeapSmall()
+    // Before anything is touched: without a way to the API server there is nothing to do.
+    const cluster = flags.standalone ? undefined : await openCluster(flags)
     const told = new Promise<NodeJS.Signals>((resolve) => {
       for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, resolve)
     })
@@ -40,7 +40,7 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
       const engine = await openMachine(flags, log)
       try {
         await engine.start()
-        await serve(engine, flags, told, log)
+        await serve(engine, flags, cluster, told, log)
       } finally {
         await engine.stop()
       }
@@ -57,21 +57,59 @@ function keepHeapSmall(): void {
   setFlagsFromString('--heap-growing-percent=10')
 }
 
-type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir' | 'standalone'>
+type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir'> & Pick<MachineSettings, 'volumesDir'>
+
+/** What a daemon in a cluster is put together from, once there is an engine. */
+type Cluster = (parts: { engine: Engine; drain: Drain; volumesDir: string; log: Log }) => {
+  front: Front
+  run(signal: AbortSignal): Promise<void>
+}
+
+async function openCluster(
+  settings: Pick<FlagValues<typeof daemonFlags & typeof clusterFlags>, 'kubeconfig' | 'namespace' | 'nodeName'>,
+): Promise<Cluster> {
+  // Only here: without a cluster, none of it needs memory.
+  const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
+  const { NodeAgent } = await import('../k8s/node-agent.ts')
+  const { longestNodeName } = await import('../k8s/names.ts')
+  const { namespace, nodeName: node = hostname().toLowerCase() } = settings
+  if (node.length > longestNodeName)
+    throw new Error(
+      `Cannot serve node ${node} as its name must have at most ${longestNodeName} characters: PersistentVolumes carry it as a label.`,
+    )
+  const api = new ApiClient(findKubeConfig(settings.kubeconfig))
+  return ({ engine, drain, volumesDir, log }) => {
+    const notes = buildNotes(volumesDir)
+    const agent = new NodeAgent({ api, namespace, node, engine, notes, drain, now: () => new Date(), log })
+    return { front: agent, run: (signal) => agent.run(signal) }
+  }
+}
 
 /** Serves until told to stop, and then until what runs has ended. */
-async function serve(engine: Engine, settings: Settings, told: Promise<string>, log: Log): Promise<void> {
-  const { kubeletDir, standalone, socket } = settings
+async function serve(
+  engine: Engine,
+  settings: Settings,
+  cluster: Cluster | undefined,
+  told: Promise<string>,
+  log: Log,
+): Promise<void> {
+  const { kubeletDir, socket, volumesDir } = settings
   const drain = new Drain()
-  const app = buildApp({ engine, drain, kubeletDir, standalone, version: buildInfo.version, log })
+  const agent = cluster?.({ engine, drain, volumesDir, log })
+  const front = agent?.front ?? buildStandaloneFront(engine)
+  const app = buildApp({ engine, drain, kubeletDir, front, version: buildInfo.version, log })
   const server = await listen(app, socket)
   log.info(`Serving on ${socket}.`)
   const recovered = drain
     .run(() => engine.recover())
     .catch((error) => log.warn(`Cannot look at what is there: ${messageOf(error)}`))
+  const stop = new AbortController()
+  // What was begun before a crash is finished first.
+  const followed = recovered.then(() => agent?.run(stop.signal))
   log.info(`${await told}: finishing what runs.`)
+  stop.abort()
   await drain.stop()
-  await recovered
+  await followed
   await close(server)
 }
 

@@ -91,6 +91,16 @@ const ratio: Kind<number> = {
   },
 }
 
+const seconds: Kind<number> = {
+  mustBe: 'a whole number of seconds, up to 31536000',
+  parse: (text) => (/^[0-9]{1,8}$/.test(text) && Number(text) <= 31_536_000 ? Number(text) : undefined),
+}
+
+const namespace: Kind<string> = {
+  mustBe: 'a namespace: 1 to 63 of a-z, 0-9 and "-", with "-" neither first nor last',
+  parse: (text) => (/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text) ? text : undefined),
+}
+
 const lvmName: Kind<string> = {
   mustBe: 'an LVM name: 1 to 127 of a-z, A-Z, 0-9, "+", "_", "." and "-", the first none of ".-" (lvm(8))',
   parse: (text) => (/^[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}$/.test(text) ? text : undefined),
@@ -199,6 +209,38 @@ export const daemonFlags = {
   }),
 }
 
+/** How the cluster is reached. */
+export const clusterFlags = {
+  kubeconfig: setting(path, {
+    name: 'kubeconfig',
+    value: '<path>',
+    defaultHelp: "the pod's service account, else KUBECONFIG",
+    help: 'how to reach the API server',
+  }),
+  namespace: setting(namespace, {
+    name: 'namespace',
+    value: '<name>',
+    default: 'elastic-local',
+    env: ['POD_NAMESPACE'],
+    help: 'the namespace of our own objects: ledgers, capacities, the Lease',
+  }),
+}
+
+/** What the provisioner needs besides `clusterFlags`. */
+export const provisionerFlags = {
+  nodeGoneGrace: setting(seconds, {
+    name: 'node-gone-grace',
+    value: '<seconds>',
+    default: '300',
+    help: 'how long the Node object must be gone before its volumes are given up',
+  }),
+  deleteClaimsOfGoneNodes: setting(yesOrNo, {
+    name: 'delete-claims-of-gone-nodes',
+    default: 'false',
+    help: 'delete claims whose node is gone for good, so that their owners get new, empty ones elsewhere',
+  }),
+}
+
 /** Every command has these. */
 export const commonFlags = {
   logLevel: setting(oneOf('debug', 'info', 'warn', 'error'), {
@@ -208,6 +250,14 @@ export const commonFlags = {
     help: 'least severe messages to show: debug, info, warn, error; debug shows where an error came from',
   }),
 }
+
+/** How long to wait for a daemon that is only starting. */
+export const waitFlag = flag(seconds, {
+  name: 'wait',
+  value: '<seconds>',
+  default: '0',
+  help: 'how long the daemon may take to come',
+})
 
 /** `-o`, for commands that print. */
 export function outputFlag<const T extends string>(...formats: readonly [T, ...T[]]) {

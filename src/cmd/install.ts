@@ -3,12 +3,13 @@ import { constants } from 'node:fs'
 import { copyFile, mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { isSea } from 'node:sea'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ClientError, request } from '../daemon/client.ts'
 import { syncFolder } from '../files.ts'
 import { type FlexSettings, formatSettings, settingsFile } from '../flex/settings.ts'
 import { hasErrno, messageOf } from '../volume/errors.ts'
 import { defineCommand } from './command.ts'
-import { pluginDirFlag, socketFlag, toggle } from './flags.ts'
+import { pluginDirFlag, socketFlag, toggle, waitFlag } from './flags.ts'
 
 /** Where the kubelet looks for driver `volumes.k8s.elastic.co/elastic-local` in its plugin folder. */
 const driverFolder = 'volumes.k8s.elastic.co~elastic-local'
@@ -35,6 +36,7 @@ export const installCommand = defineCommand({
     pluginDir: pluginDirFlag,
     attach: toggle('attach', 'install the driver in attach mode'),
     socket: socketFlag,
+    wait: waitFlag,
   },
   async run({ flags, say, log }) {
     // The file that runs, even when its path has been given to another one meanwhile (proc(5)).
@@ -48,6 +50,8 @@ export interface InstallRequest extends FlexSettings {
   pluginDir: string
   /** The file to install; none when there is only a program's sources. */
   executable: string | undefined
+  /** How long the daemon may take to come, in seconds. */
+  wait?: number
 }
 
 /**
@@ -55,14 +59,14 @@ export interface InstallRequest extends FlexSettings {
  * no leading dot changes (probe.go), so the settings are written first, and the executable again after them.
  */
 export async function install(
-  { pluginDir, executable, socket, attach }: InstallRequest,
+  { pluginDir, executable, socket, attach, wait = 0 }: InstallRequest,
   log: { debug(message: string): void },
 ): Promise<{ action: 'installed' | 'unchanged'; path: string }> {
   if (executable === undefined)
     throw new Error(
       'Cannot install as this is run from its sources: run "make build", then "dist/elastic-local install".',
     )
-  await checkDaemon(socket)
+  await checkDaemon(socket, Date.now() + wait * 1000)
 
   const folder = join(pluginDir, driverFolder)
   const path = join(folder, executableFile)
@@ -91,13 +95,19 @@ export async function install(
 /** Longest wait for the daemon to say it is well. */
 const healthTimeoutMs = 10_000
 
-async function checkDaemon(socketPath: string): Promise<void> {
+const retryMs = 200
+
+async function checkDaemon(socketPath: string, deadline: number): Promise<void> {
   const advice = 'Nothing was installed.'
   let statusCode: number
   try {
     const signal = AbortSignal.timeout(healthTimeoutMs)
     statusCode = (await request({ socketPath, method: 'GET', path: '/healthz', signal })).statusCode
   } catch (error) {
+    if (error instanceof ClientError && Date.now() < deadline) {
+      await sleep(retryMs)
+      return await checkDaemon(socketPath, deadline)
+    }
     if (error instanceof ClientError) throw new Error(`${error.message} ${advice}`, { cause: error })
     throw error
   }

@@ -6,6 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
+import { buildStandaloneFront } from '../daemon/front.ts'
 import { lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen } from '../daemon/server.ts'
 import { Engine } from '../volume/engine.ts'
@@ -46,7 +47,14 @@ online('list, show, grow and remove volumes, and show pools', async () => {
   const { pool, mounts, filesystems, journal } = new MemoryMachine({ capacityBytes: 100n * gibibyte })
   const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
   await engine.create('web', { sizeBytes: gibibyte, fsType: 'ext4', mkfsOptions: [] })
-  const app = buildApp({ engine, drain: new Drain(), kubeletDir: '/kubelet', standalone: true, version: '1', log })
+  const app = buildApp({
+    engine,
+    drain: new Drain(),
+    kubeletDir: '/kubelet',
+    front: buildStandaloneFront(engine),
+    version: '1',
+    log,
+  })
   const server = await listen(app, socket)
   assert.match((await cli('volumes', '--socket', socket)).out, /^NAME .*\nweb +1 GiB /)
   assert.match((await cli('volumes', 'show', 'web', `--socket=${socket}`)).out, /^Name: +web\n/)

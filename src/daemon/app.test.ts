@@ -6,6 +6,7 @@ import { Engine } from '../volume/engine.ts'
 import { MemoryMachine } from '../volume/memory.ts'
 import { buildApp } from './app.ts'
 import { Drain } from './drain.ts'
+import { buildStandaloneFront } from './front.ts'
 
 const test = suite('daemon app')
 const gibibyte = 1n << 30n
@@ -14,7 +15,7 @@ const options = { sizeBytes: String(gibibyte), 'kubernetes.io/fsType': 'ext4', '
 type Ground = Awaited<ReturnType<typeof openApp>>
 
 /** The API of a daemon on a machine in memory that has 4 GiB. */
-async function openApp(kubeletDir: string, standalone: boolean) {
+async function openApp(kubeletDir: string) {
   const machine = new MemoryMachine({ capacityBytes: 4n * gibibyte })
   const { pool, mounts, filesystems, journal } = machine
   const logged: string[] = []
@@ -22,7 +23,7 @@ async function openApp(kubeletDir: string, standalone: boolean) {
   const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
   await engine.start()
   const drain = new Drain()
-  const app = buildApp({ engine, drain, kubeletDir, standalone, version: '1.2.3', log })
+  const app = buildApp({ engine, drain, kubeletDir, front: buildStandaloneFront(engine), version: '1.2.3', log })
   const send = async (method: string, path: string, body?: string) =>
     await app.request(path, { method, ...(body === undefined ? {} : { body }) })
   const ask = async (
@@ -53,10 +54,8 @@ async function openApp(kubeletDir: string, standalone: boolean) {
   }
 }
 
-const withApp =
-  (work: (ground: Ground) => Promise<void>, { standalone = true } = {}) =>
-  () =>
-    withScratch(async (kubeletDir) => await work(await openApp(kubeletDir, standalone)))
+const withApp = (work: (ground: Ground) => Promise<void>) => () =>
+  withScratch(async (kubeletDir) => await work(await openApp(kubeletDir)))
 
 /** A change of the machine that waits until it is let go; `begun` resolves when it waits. */
 function hold(machine: MemoryMachine, step: string) {
@@ -345,19 +344,6 @@ test(
     const fault = await ask('POST', '/v1/volumes/pvc-1/grow', { sizeBytes: '2Gi' })
     assert.equal(fault, { status: 500, body: { error: { code: 'failed', message: 'the disk burns' } } })
   }),
-)
-
-test(
-  'a daemon with a cluster never makes a volume at a call-out, whatever the options say',
-  withApp(
-    async ({ callOut, machine, target }) => {
-      fails(await callOut('/mount', { targetDir: target('a'), options }), /Cannot find volume pvc-1/)
-      fails(await callOut('/mountdevice', { targetDir: target('a'), options }), /Cannot find volume pvc-1/)
-      fails(await callOut('/waitforattach', { options }), /Cannot find volume pvc-1/)
-      assert.equal([machine.volumes.size, machine.intents.size, machine.mounted.length], [0, 0, 0])
-    },
-    { standalone: false },
-  ),
 )
 
 test(

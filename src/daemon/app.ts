@@ -1,20 +1,18 @@
 import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
-import { buildSpec, parseOptions, type VolumeOptions } from '../flex/options.ts'
 import { checkTarget } from '../flex/target.ts'
-import type { Engine, VolumeSpec } from '../volume/engine.ts'
+import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
-import { parseVolumeName } from '../volume/name.ts'
 import { parseSize } from '../volume/size.ts'
 import type { Drain } from './drain.ts'
+import { type Front, volumeNameIn } from './front.ts'
 import { toJson } from './json.ts'
 
 export interface AppParts {
   engine: Engine
   drain: Drain
   kubeletDir: string
-  /** Whether a call-out may make a volume: without a cluster there is nobody else to. */
-  standalone: boolean
+  front: Front
   version: string
   log: { info(message: string): void; warn(message: string): void }
 }
@@ -40,7 +38,7 @@ const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> =
  * with the thing asked for or `{error: {code, message}}`. What takes long is preceded by white space.
  */
 export function buildApp(parts: AppParts): Hono {
-  const { engine, drain, kubeletDir, log } = parts
+  const { engine, front, drain, kubeletDir, log } = parts
   const app = new Hono()
   app.use(bodyLimit({ maxSize: largestBodyBytes, onError: refuseBody }))
 
@@ -66,16 +64,9 @@ export function buildApp(parts: AppParts): Hono {
 
   const mount = async (body: Record<string, unknown>): Promise<object> => {
     const target = await checkTarget(kubeletDir, body.targetDir)
-    const options = parseOptions(body.options)
-    const { readOnly, mountOptions, fsType } = options
-    await engine.mount({
-      name: target.volumeName,
-      target: target.path,
-      readOnly,
-      mountOptions,
-      ...(fsType ? { fsType } : {}),
-      ...creation(options),
-    })
+    const { volumeName: name, podUid } = target
+    const admission = await front.admit({ volumeName: name, options: body.options, ...(podUid ? { podUid } : {}) })
+    await engine.mount({ name, target: target.path, ...admission })
     return {}
   }
   const unmount = async (body: Record<string, unknown>): Promise<object> => {
@@ -83,22 +74,19 @@ export function buildApp(parts: AppParts): Hono {
     await engine.unmount(target.volumeName, target.path)
     return {}
   }
-  /** What lets a standalone daemon make the volume; one that exists needs no size. */
-  const creation = (options: VolumeOptions): { create?: VolumeSpec } =>
-    parts.standalone && options.sizeBytes !== undefined ? { create: buildSpec(options) } : {}
-
   flex('/mount', mount)
   flex('/unmount', unmount)
   flex('/mountdevice', mount)
   flex('/unmountdevice', unmount)
   flex('/waitforattach', async (body) => {
-    const options = parseOptions(body.options)
-    const source = await engine.attach(parseVolumeName(options.volumeName ?? ''), creation(options).create)
+    const volumeName = volumeNameIn(body.options)
+    const { create } = await front.admit({ volumeName, options: body.options })
+    const source = await engine.attach(volumeName, create)
     return { device: source.path }
   })
   flex('/expandfs', async (body) => {
     const target = await checkTarget(kubeletDir, body.targetDir)
-    const { volume } = await engine.grow(target.volumeName, parseSize(body.newSize, 'the new size'))
+    const { volume } = await front.grow(target.volumeName, parseSize(body.newSize, 'the new size'))
     return { volumeNewSize: Number(volume.sizeBytes) }
   })
 
@@ -131,13 +119,13 @@ export function buildApp(parts: AppParts): Hono {
   )
   app.delete(
     '/v1/volumes/:name',
-    api(async (c) => await engine.remove(c.req.param('name') ?? '')),
+    api(async (c) => await front.remove(c.req.param('name') ?? '')),
   )
   app.post(
     '/v1/volumes/:name/grow',
     api(async (c) => {
       const body = await readBody(c)
-      const { action } = await engine.grow(c.req.param('name') ?? '', parseSize(body.sizeBytes, 'sizeBytes'))
+      const { action } = await front.grow(c.req.param('name') ?? '', parseSize(body.sizeBytes, 'sizeBytes'))
       return { action, volume: await engine.find(c.req.param('name') ?? '') }
     }),
   )

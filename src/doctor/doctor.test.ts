@@ -6,6 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
+import { buildStandaloneFront } from '../daemon/front.ts'
 import { close, listen } from '../daemon/server.ts'
 import { formatSettings } from '../flex/settings.ts'
 import { buildDaemonKeeper } from '../inspect/keeper.ts'
@@ -551,7 +552,14 @@ async function openDaemon(version = '1.2.3') {
   const machine = new MemoryMachine({ capacityBytes: 10n * gibibyte })
   const engine = openEngine(machine)
   await engine.start()
-  const app = buildApp({ engine, drain: new Drain(), kubeletDir: '/kubelet', standalone: true, version, log })
+  const app = buildApp({
+    engine,
+    drain: new Drain(),
+    kubeletDir: '/kubelet',
+    front: buildStandaloneFront(engine),
+    version,
+    log,
+  })
   const server = await listen(app, join(opened.root, 'socket'))
   return {
     ...opened,

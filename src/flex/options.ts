@@ -14,7 +14,14 @@ export interface VolumeOptions {
   readOnly: boolean
   /** What the kubelet calls the volume; a pod's own option of that name would hide it. */
   volumeName?: string
+  /** What only the PV's own options hold; a pod's own option of that name may stand in its place. */
+  key?: string
+  /** The pod that a mount is for, as its options say, which its author may have written. */
+  pod?: { namespace: string; name: string }
 }
+
+/** Option of a PV that tells its pods from those that only name its volume. */
+export const keyOption = 'key'
 
 const mountOption = /^[a-z][a-z0-9_]*(=[A-Za-z0-9_.:+-]+)?$/
 /** Options that would change what is mounted or where, or give a pod more than a plain filesystem. */
@@ -48,6 +55,8 @@ export function parseOptions(options: unknown): VolumeOptions {
   const fsType = parseFsType(textOf('kubernetes.io/fsType'))
   const size = textOf('sizeBytes')
   const volumeName = textOf('kubernetes.io/pvOrVolumeName')
+  const key = textOf(keyOption)
+  const [namespace, name] = [textOf('kubernetes.io/pod.namespace'), textOf('kubernetes.io/pod.name')]
   return {
     ...(size ? { sizeBytes: parseSize(size, 'option sizeBytes') } : {}),
     ...(fsType ? { fsType } : {}),
@@ -55,6 +64,8 @@ export function parseOptions(options: unknown): VolumeOptions {
     mountOptions: parseMountOptions(textOf('mountOptions')),
     readOnly: parseReadOnly(textOf('kubernetes.io/readwrite')),
     ...(volumeName ? { volumeName } : {}),
+    ...(key ? { key } : {}),
+    ...(namespace && name ? { pod: { namespace, name } } : {}),
   }
 }
 

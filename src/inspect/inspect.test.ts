@@ -8,6 +8,7 @@ import { parse } from 'yaml'
 import { buildApp } from '../daemon/app.ts'
 import { ClientError } from '../daemon/client.ts'
 import { Drain } from '../daemon/drain.ts'
+import { buildStandaloneFront } from '../daemon/front.ts'
 import { close, listen } from '../daemon/server.ts'
 import type { OutputFormat } from '../text/document.ts'
 import { plain } from '../text/paint.ts'
@@ -49,7 +50,14 @@ async function openDaemon() {
   const folder = await mkdtemp(join(tmpdir(), 'elastic-local-inspect-'))
   const socketPath = join(folder, 'socket')
   const drain = new Drain()
-  const app = buildApp({ engine: world.engine, drain, kubeletDir: '/kubelet', standalone: true, version: '1.2.3', log })
+  const app = buildApp({
+    engine: world.engine,
+    drain,
+    kubeletDir: '/kubelet',
+    front: buildStandaloneFront(world.engine),
+    version: '1.2.3',
+    log,
+  })
   const server = await listen(app, socketPath)
   return {
     ...world,
@@ -276,6 +284,7 @@ const poolReport: PoolReport = {
   reservedBytes: 10n * gibibyte,
   freeBytes: 90n * gibibyte,
   volumes: 1,
+  unitBytes: 4096n,
   enforcesSize: true,
   problems: [],
 }

@@ -96,6 +96,7 @@ const poolSchema = v.object({
   reservedBytes: bytes,
   freeBytes: bytes,
   volumes: v.number(),
+  unitBytes: bytes,
   enforcesSize: v.boolean(),
   thin: v.exactOptional(
     v.object({ dataPercent: v.number(), metadataPercent: v.number(), overcommitRatio: v.number() }),

@@ -276,6 +276,7 @@ test('report() of linear volumes counts what is promised and what is free', asyn
     reservedBytes: 8388608n,
     freeBytes: 1000n,
     volumes: 1,
+    unitBytes: extentBytes,
     enforcesSize: true,
     problems: ['2 of its disks are missing'],
   })

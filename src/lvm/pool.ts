@@ -236,7 +236,13 @@ export class LvmPool implements Pool {
     if (this.#queueProblems().length === 0) await this.#refresh()
     const group = await this.#volumeGroup()
     const reservedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
-    const common = { driverKind: 'LVM', reservedBytes, volumes: this.#ours().length, enforcesSize: true } as const
+    const common = {
+      driverKind: 'LVM',
+      reservedBytes,
+      volumes: this.#ours().length,
+      unitBytes: group.extentBytes,
+      enforcesSize: true,
+    } as const
     const problems = [...this.#groupProblems(group), ...this.#queueProblems()]
     if (!thin) {
       const totalBytes = reservedBytes + group.freeBytes

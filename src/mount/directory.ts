@@ -148,6 +148,7 @@ export class DirectoryPool implements Pool {
       reservedBytes,
       freeBytes: leastPositive(unpromisedBytes, availableBytes),
       volumes: markers.length,
+      unitBytes: 1n,
       enforcesSize: false,
       problems: [],
     }

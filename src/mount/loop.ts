@@ -201,6 +201,7 @@ export class LoopPool implements Pool {
       reservedBytes,
       freeBytes,
       volumes,
+      unitBytes: extentBytes,
       enforcesSize: true,
       problems: [],
     }

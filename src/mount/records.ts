@@ -95,6 +95,17 @@ const intentSchema = v.variant('phase', [
   v.object({ phase: v.literal('removing'), id: v.exactOptional(v.string()) }),
 ])
 
+const noteSchema = v.object({
+  fsType: v.string(),
+  options: v.record(v.string(), v.string()),
+  claim: v.exactOptional(v.object({ namespace: v.string(), name: v.string(), uid: v.string() })),
+})
+
+/** What a node remembers of the PVs whose volumes it made, in `<volumesDir>/.elastic-local/notes`. */
+export function buildNotes(volumesDir: string) {
+  return buildRecords(join(volumesDir, ownFolder, 'notes'), noteSchema)
+}
+
 /** The journal of a node, in `<volumesDir>/.elastic-local/intents`. */
 export function buildJournal(volumesDir: string): Journal {
   const records = buildRecords(join(volumesDir, ownFolder, 'intents'), intentSchema)

@@ -89,6 +89,7 @@ export class MemoryMachine {
       reservedBytes: this.capacityBytes - this.#freeBytes(),
       freeBytes: this.#freeBytes(),
       volumes: this.#marked().length,
+      unitBytes: extentBytes,
       enforcesSize: true,
       problems: [],
     }),

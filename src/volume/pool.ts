@@ -34,6 +34,8 @@ export interface PoolReport {
   /** The largest volume that could be made now. */
   freeBytes: bigint
   volumes: number
+  /** Volumes take whole multiples of it. */
+  unitBytes: bigint
   /** Whether a volume can hold no more than its size. */
   enforcesSize: boolean
   /** Percentages in use of a thin pool's two areas. */

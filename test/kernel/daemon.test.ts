@@ -313,11 +313,11 @@ test(
 )
 
 test(
-  'a daemon that shall not run standalone ends with status 2, and touches nothing',
+  'a daemon in a cluster that has no way to the API server ends with status 1, says what to give it, and touches nothing',
   withNode(async (node) => {
-    const daemon = await node.launch({ flags: { standalone: 'false' } })
-    assert.is(await daemon.ended, 2)
-    assert.match(daemon.output(), /^elastic-local: .*--standalone/)
+    const daemon = await node.launch({ flags: { standalone: 'false', kubeconfig: join(node.folder, 'none') } })
+    assert.is(await daemon.ended, 1)
+    assert.match(daemon.output(), /^elastic-local: Cannot read .*none: ENOENT/)
     assert.equal(await readdir(node.volumesDir), [])
   }),
 )

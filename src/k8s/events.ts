@@ -1,0 +1,84 @@
+import { createHash } from 'node:crypto'
+import type { CoreV1Event, V1ObjectReference } from '@kubernetes/client-node'
+import { messageOf } from '../volume/errors.ts'
+import { type Api, hasStatus } from './api.ts'
+
+/** The object that an event is about. */
+export type EventObject = Required<Pick<V1ObjectReference, 'kind' | 'name' | 'uid'>> & { namespace?: string }
+
+export interface RecorderParts {
+  api: Api
+  /** Who says so: `elastic-local-provisioner`. */
+  component: string
+  /** The node it is said on, if any. */
+  host?: string
+  now: () => Date
+  log: { warn(message: string): void }
+}
+
+/** The same thing is said again after so long at the soonest. */
+const quietMs = 60_000
+const mostRemembered = 10_000
+/** The API server takes no longer message. */
+const longestMessage = 1024
+
+/** Events where a person will look: `kubectl describe`. What is said again raises the count of the first event. */
+export class Recorder {
+  readonly #parts: RecorderParts
+  readonly #said = new Map<string, number>()
+
+  constructor(parts: RecorderParts) {
+    this.#parts = parts
+  }
+
+  /** Never throws: an event that cannot be written is logged. */
+  async say(object: EventObject, type: 'Normal' | 'Warning', reason: string, message: string): Promise<void> {
+    const { now, log } = this.#parts
+    const parts = [object.uid, this.#parts.component, this.#parts.host ?? '', type, reason, message]
+    const hash = createHash('sha256').update(parts.join('\0')).digest('hex').slice(0, 16)
+    const name = `${object.name.slice(0, 200)}.${hash}`
+    const time = now()
+    if (time.getTime() - (this.#said.get(name) ?? Number.NEGATIVE_INFINITY) < quietMs) return
+    if (this.#said.size >= mostRemembered) this.#said.clear()
+    this.#said.set(name, time.getTime())
+    try {
+      await this.#write(name, object, { type, reason, message: message.slice(0, longestMessage) }, time.toISOString())
+    } catch (error) {
+      this.#said.delete(name)
+      log.warn(
+        `Cannot write the event "${reason}: ${message}" about ${object.kind} ${object.name}: ${messageOf(error)}`,
+      )
+    }
+  }
+
+  async #write(
+    name: string,
+    object: EventObject,
+    words: { type: string; reason: string; message: string },
+    time: string,
+  ): Promise<void> {
+    const { api, component, host } = this.#parts
+    const namespace = object.namespace ?? 'default'
+    const path = `/api/v1/namespaces/${namespace}/events`
+    const body = {
+      apiVersion: 'v1',
+      kind: 'Event',
+      metadata: { name, namespace },
+      involvedObject: { apiVersion: 'v1', ...object },
+      ...words,
+      source: { component, ...(host ? { host } : {}) },
+      reportingComponent: component,
+      reportingInstance: host ?? component,
+      firstTimestamp: time,
+      lastTimestamp: time,
+      count: 1,
+    }
+    try {
+      await api.send({ method: 'POST', path, body })
+    } catch (error) {
+      if (!hasStatus(error, 409)) throw error
+      const { count = 1 } = await api.send<CoreV1Event>({ method: 'GET', path: `${path}/${name}` })
+      await api.send({ method: 'PATCH', path: `${path}/${name}`, body: { count: count + 1, lastTimestamp: time } })
+    }
+  }
+}

@@ -1,0 +1,360 @@
+import { timingSafeEqual } from 'node:crypto'
+import type { V1ConfigMap, V1PersistentVolume, V1Pod } from '@kubernetes/client-node'
+import type { Admission, Front, Request } from '../daemon/front.ts'
+import { buildSpec, parseOptions, type VolumeOptions } from '../flex/options.ts'
+import type { Engine } from '../volume/engine.ts'
+import { messageOf, VolumeError } from '../volume/errors.ts'
+import type { StoredVolume } from '../volume/pool.ts'
+import { type Api, ApiError, orMissing } from './api.ts'
+import { Recorder } from './events.ts'
+import { type Changes, type Entry, parseLedger, promise } from './ledger.ts'
+import { LedgerKeeper } from './ledger-keeper.ts'
+import { finalizer, ledgerLabel, nodeLabel } from './names.ts'
+import { type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
+import { Publisher } from './publisher.ts'
+import { WorkQueue } from './queue.ts'
+import { Reflector } from './reflector.ts'
+
+/** What the node remembers of a volume that it made, to mount it also while the API server is away. */
+export interface Note {
+  fsType: string
+  options: Readonly<Record<string, string>>
+  claim?: ClaimRef
+}
+
+/** The notes of this node, each on the disk when its change resolves. */
+export interface Notes {
+  read(name: string): Promise<Note | undefined>
+  write(name: string, note: Note): Promise<void>
+  clear(name: string): Promise<void>
+}
+
+export interface NodeAgentParts {
+  api: Api
+  namespace: string
+  node: string
+  engine: Engine
+  notes: Notes
+  /** Runs work that a stop waits for. */
+  drain: { run<T>(work: () => Promise<T>): Promise<T> }
+  now: () => Date
+  log: { info(message: string): void; warn(message: string): void }
+}
+
+const concurrency = 8
+const volumesPath = '/api/v1/persistentvolumes'
+
+/**
+ * The cluster's side of a node: makes the volumes of the PVs that carry this node's label, removes those of PVs that are
+ * on their way out, and says which pod may have which volume. It follows only what belongs to this node.
+ *
+ * Invariants: a volume is made only for an entry of the node's ledger that says it never was; once made, that is noted
+ * here and then there, and it is never made again. Data is removed only for a PV that the API server, asked at that
+ * moment, has on its way out.
+ */
+export class NodeAgent implements Front {
+  readonly #parts: NodeAgentParts
+  readonly #volumes: Reflector<V1PersistentVolume, VolumeFacts>
+  readonly #ledger: Reflector<V1ConfigMap, true>
+  readonly #keeper: LedgerKeeper
+  readonly #publisher: Publisher
+  readonly #queue: WorkQueue
+  readonly #recorder: Recorder
+
+  constructor(parts: NodeAgentParts) {
+    this.#parts = parts
+    const { api, namespace, node, engine, log } = parts
+    const labelSelector = `${nodeLabel}=${node}`
+    this.#volumes = new Reflector({ api, log, path: volumesPath, query: { labelSelector }, pick: pickVolume })
+    this.#keeper = new LedgerKeeper({ api, namespace, node })
+    this.#ledger = new Reflector({
+      api,
+      log,
+      path: `/api/v1/namespaces/${namespace}/configmaps`,
+      query: { labelSelector: `${ledgerLabel},${labelSelector}` },
+      pick: (object) => {
+        try {
+          this.#keeper.see(parseLedger(object))
+        } catch (error) {
+          log.warn(messageOf(error))
+        }
+        return true
+      },
+    })
+    const report = () => engine.report()
+    const initial = () => this.#knownEntries()
+    this.#publisher = new Publisher({ api, namespace, node, keeper: this.#keeper, report, initial, log })
+    this.#queue = new WorkQueue({ work: (key) => parts.drain.run(() => this.#converge(key)), concurrency, log })
+    this.#recorder = new Recorder({ ...parts, component: 'elastic-local-daemon', host: node })
+    this.#volumes.onChange((key) => this.#queue.add(key))
+    this.#ledger.onChange((_, now) => {
+      if (!now) this.#keeper.see(undefined)
+      this.#publisher.soon()
+    })
+  }
+
+  /** Follows the cluster until `signal` aborts; resolves when what was begun has ended. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([
+      this.#volumes.run(signal),
+      this.#ledger.run(signal),
+      this.#publisher.run(signal),
+      this.#settle(signal),
+    ])
+    await this.#queue.stop()
+  }
+
+  /** Once all PVs are known: brings promises in line with what is there. */
+  async #settle(signal: AbortSignal): Promise<void> {
+    const stopped = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+    await Promise.race([Promise.all([this.#volumes.synced(), this.#ledger.synced()]), stopped])
+    if (signal.aborted) return
+    const queue = new WorkQueue({
+      work: () => this.#parts.drain.run(() => this.#reconcileEntries()),
+      concurrency: 1,
+      log: this.#parts.log,
+    })
+    queue.add('entries')
+    await stopped
+    await queue.stop()
+  }
+
+  async #converge(name: string): Promise<void> {
+    const volume = this.#volumes.objects.get(name)
+    if (!volume) return
+    if (volume.isDeleting) return await this.#letGo(volume)
+    try {
+      await this.#ensureMade(volume)
+    } catch (error) {
+      if (error instanceof VolumeError) await this.#say(volume, 'VolumeNotMade', messageOf(error))
+      throw error
+    }
+  }
+
+  /** The volume of a PV, made if it never was. Throws `not-found` when it was made and is gone, `no-space`. */
+  async #ensureMade(volume: VolumeFacts): Promise<void> {
+    const { engine, notes } = this.#parts
+    const { name } = volume
+    if (await notes.read(name)) {
+      // Noted here, but not there: something came between.
+      if (this.#keeper.latest?.entries.get(name)?.pendingFor) await this.#markMade(name)
+      return
+    }
+    const stored = await engine.find(name)
+    const claim = volume.claim ? `${volume.claim.namespace}/${volume.claim.name}` : name
+    const spec = specOf(volume)
+    let entry: Entry | undefined
+    await this.#keeper.update((ledger) => {
+      entry = ledger.entries.get(name)
+      if (entry) return []
+      // Nobody promised anything: a PV of the predecessor, of a person, or one whose ledger was lost.
+      entry = stored ? { sizeBytes: stored.sizeBytes } : promise(ledger, name, spec.sizeBytes, claim)
+      return [[name, entry]]
+    })
+    if (!entry?.pendingFor) {
+      if (!stored)
+        throw new VolumeError(
+          'not-found',
+          `Cannot find volume ${name} on node ${this.#parts.node}, where it was made: its data is lost, or its disk is missing. It is not made anew; bring the disk back, or delete the claim.`,
+        )
+      await notes.write(name, noteOf(volume))
+      return
+    }
+    const { volume: made } = await engine.create(name, spec)
+    await notes.write(name, noteOf(volume))
+    this.#parts.log.info(`Made volume ${name} of ${made.sizeBytes} bytes.`)
+    await this.#markMade(name)
+  }
+
+  async #markMade(name: string): Promise<void> {
+    const stored = await this.#parts.engine.find(name)
+    if (stored) await this.#keeper.update(() => [[name, { sizeBytes: stored.sizeBytes }]])
+    this.#publisher.soon()
+  }
+
+  /** Removes what a PV on its way out has here, if its policy says so, and lets the PV go. */
+  async #letGo({ name }: VolumeFacts): Promise<void> {
+    const { api, engine, notes } = this.#parts
+    const found = await orMissing(api.send<V1PersistentVolume>({ method: 'GET', path: `${volumesPath}/${name}` }))
+    const volume = found && pickVolume(found)
+    if (!volume?.isDeleting || volume.node !== this.#parts.node) return
+    if (volume.isInUse || volume.phase === 'Bound' || !volume.finalizers.includes(finalizer)) return
+    if (volume.deletesData) {
+      try {
+        await engine.remove(name)
+      } catch (error) {
+        await this.#say(volume, 'VolumeNotRemoved', messageOf(error))
+        throw error
+      }
+      await notes.clear(name)
+      await this.#keeper.update((ledger) => (ledger.entries.has(name) ? [[name, undefined]] : []))
+      this.#publisher.soon()
+    }
+    const finalizers = volume.finalizers.filter((one) => one !== finalizer)
+    const body = { metadata: { resourceVersion: volume.resourceVersion, finalizers } }
+    await orMissing(api.send({ method: 'PATCH', path: `${volumesPath}/${name}`, body }))
+  }
+
+  async admit({ volumeName, podUid, options: given }: Request): Promise<Admission> {
+    const options = parseOptions(given)
+    const known = await this.#findVolume(volumeName)
+    if (!known)
+      throw new VolumeError(
+        'not-found',
+        `Cannot mount ${volumeName} as there is no PersistentVolume of that name on node ${this.#parts.node}.`,
+      )
+    await this.#mustBeTheirs(volumeName, known.note, options, podUid)
+    if (known.volume?.isDeleting && !known.volume.isInUse)
+      throw new VolumeError('not-found', `Cannot mount ${volumeName} as it is being removed.`)
+    if (known.volume) await this.#ensureMade(known.volume)
+    const { fsType, mountOptions } = optionsOf(known.note)
+    return { readOnly: options.readOnly, mountOptions, ...(fsType ? { fsType } : {}) }
+  }
+
+  /** What is known of a volume: from the API server, or noted here while it is away. */
+  async #findVolume(name: string): Promise<{ note: Note; volume?: VolumeFacts } | undefined> {
+    const cached = this.#volumes.objects.get(name)
+    if (cached) return { note: noteOf(cached), volume: cached }
+    const note = await this.#parts.notes.read(name)
+    if (note) return { note }
+    const found = await orMissing(
+      this.#parts.api.send<V1PersistentVolume>({ method: 'GET', path: `${volumesPath}/${name}` }),
+    )
+    const volume = found && pickVolume(found)
+    return volume && volume.node === this.#parts.node ? { note: noteOf(volume), volume } : undefined
+  }
+
+  /**
+   * A pod can name our driver, any volume and any option itself. What it cannot have is the key in the options of a PV
+   * that was not given to it; and where a PV has none, the pod is looked up by what the kubelet computed: its UID.
+   */
+  async #mustBeTheirs(name: string, note: Note, options: VolumeOptions, podUid: string | undefined): Promise<void> {
+    const refuse = (why: string) => new VolumeError('invalid', `Cannot mount ${name} as ${why}.`)
+    const { key } = optionsOf(note)
+    if (key) {
+      if (options.key && isEqual(key, options.key)) return
+      throw refuse('only a pod whose claim is bound to it may have it; use the claim in place of a flexVolume')
+    }
+    // On the folder that pods share nobody has it yet.
+    if (podUid === undefined) return
+    const { pod, claim } = { pod: options.pod, claim: note.claim }
+    if (!pod || !claim) throw refuse('its PersistentVolume is not bound to a claim')
+    const path = `/api/v1/namespaces/${pod.namespace}/pods/${pod.name}`
+    const found = await orMissing(this.#parts.api.send<V1Pod>({ method: 'GET', path }))
+    const uses = found?.spec?.volumes?.some(
+      (volume) =>
+        volume.persistentVolumeClaim?.claimName === claim.name ||
+        (volume.ephemeral && `${pod.name}-${volume.name}` === claim.name),
+    )
+    if (found?.metadata?.uid !== podUid || pod.namespace !== claim.namespace || !uses)
+      throw refuse(`only a pod with claim ${claim.namespace}/${claim.name} may have it`)
+  }
+
+  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    const { engine } = this.#parts
+    const stored = await engine.find(name)
+    if (!stored || sizeBytes <= stored.sizeBytes) return await engine.grow(name, sizeBytes)
+    try {
+      await this.#keeper.update((ledger) => [[name, promise(ledger, name, sizeBytes)]])
+    } catch (error) {
+      await this.#sayOfGrowth(name, error)
+      throw error instanceof ApiError
+        ? new VolumeError('failed', `Cannot grow ${name} while nobody can say whether there is room: ${error.message}`)
+        : error
+    }
+    try {
+      return await engine.grow(name, sizeBytes)
+    } catch (error) {
+      await this.#sayOfGrowth(name, error)
+      throw error
+    } finally {
+      const after = await engine.find(name)
+      if (after)
+        await this.#keeper
+          .update(() => [[name, { sizeBytes: after.sizeBytes }]])
+          .catch((error) => this.#parts.log.warn(messageOf(error)))
+      this.#publisher.soon()
+    }
+  }
+
+  async #sayOfGrowth(name: string, error: unknown): Promise<void> {
+    const volume = this.#volumes.objects.get(name)
+    const advice =
+      error instanceof VolumeError && error.code === 'no-space'
+        ? ' Lower the request of the claim to take it back.'
+        : ''
+    if (volume) await this.#say(volume, 'VolumeNotGrown', `${messageOf(error)}${advice}`)
+  }
+
+  async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
+    const { api, engine, notes } = this.#parts
+    const found = await orMissing(api.send<V1PersistentVolume>({ method: 'GET', path: `${volumesPath}/${name}` }))
+    if (found)
+      throw new VolumeError(
+        'busy',
+        `Cannot remove ${name} as it belongs to PersistentVolume ${name}; delete its claim, or the PersistentVolume.`,
+      )
+    const removed = await engine.remove(name)
+    await notes.clear(name)
+    await this.#keeper.update((ledger) => (ledger.entries.has(name) ? [[name, undefined]] : []))
+    this.#publisher.soon()
+    return removed
+  }
+
+  /** What a new ledger begins with: volumes that are there, and those that PVs were made for. */
+  async #knownEntries(): Promise<Changes> {
+    await this.#volumes.synced()
+    const entries = new Map(await this.#storedEntries())
+    for (const volume of this.#volumes.objects.values()) {
+      const { name, claim } = volume
+      if (entries.has(name)) continue
+      const isMade = (await this.#parts.notes.read(name)) !== undefined
+      const pendingFor = claim ? `${claim.namespace}/${claim.name}` : name
+      entries.set(name, { sizeBytes: specOf(volume).sizeBytes, ...(isMade ? {} : { pendingFor }) })
+    }
+    return entries
+  }
+
+  async #storedEntries(): Promise<Map<string, Entry>> {
+    const stored = await this.#parts.engine.list()
+    return new Map(stored.map(({ name, sizeBytes }) => [name, { sizeBytes }]))
+  }
+
+  /** Volumes without a promise get one, and promises to volumes that are gone with their PVs are taken back. */
+  async #reconcileEntries(): Promise<void> {
+    const stored = await this.#storedEntries()
+    await this.#keeper.update((ledger) => {
+      const missing = [...stored].filter(([name]) => !ledger.entries.has(name))
+      const left = [...ledger.entries].filter(
+        ([name, { pendingFor }]) => !pendingFor && !stored.has(name) && !this.#volumes.objects.has(name),
+      )
+      return [...missing, ...left.map(([name]) => [name, undefined] as const)]
+    })
+  }
+
+  /** Where a person will look: on the PV, and on the claim. */
+  async #say(volume: VolumeFacts, reason: string, message: string): Promise<void> {
+    const { name, uid, claim } = volume
+    await this.#recorder.say({ kind: 'PersistentVolume', name, uid }, 'Warning', reason, message)
+    if (claim) await this.#recorder.say({ kind: 'PersistentVolumeClaim', ...claim }, 'Warning', reason, message)
+  }
+}
+
+function noteOf({ fsType, options, claim }: VolumeFacts): Note {
+  return { fsType, options, ...(claim ? { claim } : {}) }
+}
+
+/** A PV's options; those of the kubelet's own names are left out, as only the kubelet may set them. */
+function optionsOf({ fsType, options }: Note): VolumeOptions {
+  const own = Object.entries(options).filter(([key]) => !key.startsWith('kubernetes.io/'))
+  return parseOptions({ ...Object.fromEntries(own), ...(fsType ? { 'kubernetes.io/fsType': fsType } : {}) })
+}
+
+function specOf(volume: VolumeFacts) {
+  return buildSpec(optionsOf(noteOf(volume)))
+}
+
+function isEqual(a: string, b: string): boolean {
+  const [left, right] = [Buffer.from(a), Buffer.from(b)]
+  return left.length === right.length && timingSafeEqual(left, right)
+}

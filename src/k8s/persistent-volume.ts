@@ -1,0 +1,108 @@
+import type { V1PersistentVolume } from '@kubernetes/client-node'
+import { keyOption } from '../flex/options.ts'
+import { driverName } from '../flex/target.ts'
+import { finalizer, hostnameLabel, nodeLabel } from './names.ts'
+
+const provisionedBy = 'pv.kubernetes.io/provisioned-by'
+/** Kept by the controller manager for as long as the PV is bound. */
+const inUseFinalizer = 'kubernetes.io/pv-protection'
+/** A claim, as a PV names it. */
+export interface ClaimRef {
+  namespace: string
+  name: string
+  uid: string
+}
+
+/** What is needed of a PV with our driver. */
+export interface VolumeFacts {
+  name: string
+  uid: string
+  resourceVersion: string
+  node: string
+  className: string
+  phase: string
+  deletesData: boolean
+  /** Whose provisioner made it; empty for one that a person made. */
+  provisionedBy: string
+  claim?: ClaimRef
+  isDeleting: boolean
+  isInUse: boolean
+  finalizers: readonly string[]
+  fsType: string
+  options: Readonly<Record<string, string>>
+}
+
+/** What is needed of a PV; nothing when its driver is not ours. */
+export function pickVolume({ metadata, spec, status }: V1PersistentVolume): VolumeFacts | undefined {
+  if (spec?.flexVolume?.driver !== driverName) return undefined
+  const { claimRef, flexVolume } = spec
+  const finalizers = metadata?.finalizers ?? []
+  return {
+    name: metadata?.name ?? '',
+    uid: metadata?.uid ?? '',
+    resourceVersion: metadata?.resourceVersion ?? '',
+    node: metadata?.labels?.[nodeLabel] ?? '',
+    className: spec.storageClassName ?? '',
+    phase: status?.phase ?? '',
+    deletesData: spec.persistentVolumeReclaimPolicy === 'Delete',
+    provisionedBy: metadata?.annotations?.[provisionedBy] ?? '',
+    ...(claimRef
+      ? { claim: { namespace: claimRef.namespace ?? '', name: claimRef.name ?? '', uid: claimRef.uid ?? '' } }
+      : {}),
+    isDeleting: metadata?.deletionTimestamp !== undefined,
+    isInUse: finalizers.includes(inUseFinalizer),
+    finalizers,
+    fsType: flexVolume.fsType ?? '',
+    options: flexVolume.options ?? {},
+  }
+}
+
+/** The PV of a claim. */
+export const volumeNameOf = (claimUid: string) => `pvc-${claimUid}`
+
+export interface VolumeRequest {
+  claim: ClaimRef & { accessModes: readonly string[] }
+  storageClass: { name: string; provisioner: string; reclaimPolicy: string }
+  sizeBytes: bigint
+  fsType: string
+  /** What the StorageClass adds to the options. */
+  options: Readonly<Record<string, string>>
+  node: string
+  /** Value of the node's `kubernetes.io/hostname`. */
+  hostname: string
+  key: string
+}
+
+/** The PV for a claim: but for `key`, always the same for the same request. */
+export function buildVolume(request: VolumeRequest): V1PersistentVolume {
+  const { claim, storageClass, sizeBytes, fsType, options, node, hostname, key } = request
+  const { accessModes, ...claimRef } = claim
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: {
+      name: volumeNameOf(claim.uid),
+      labels: { [nodeLabel]: node },
+      annotations: { [provisionedBy]: storageClass.provisioner },
+      finalizers: [finalizer],
+    },
+    spec: {
+      capacity: { storage: String(sizeBytes) },
+      accessModes: [...accessModes],
+      volumeMode: 'Filesystem',
+      persistentVolumeReclaimPolicy: storageClass.reclaimPolicy,
+      storageClassName: storageClass.name,
+      claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', ...claimRef },
+      flexVolume: {
+        driver: driverName,
+        fsType,
+        options: { ...options, sizeBytes: String(sizeBytes), [keyOption]: key },
+      },
+      nodeAffinity: {
+        required: {
+          nodeSelectorTerms: [{ matchExpressions: [{ key: hostnameLabel, operator: 'In', values: [hostname] }] }],
+        },
+      },
+    },
+  }
+}

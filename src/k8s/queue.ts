@@ -1,0 +1,82 @@
+import { messageOf } from '../volume/errors.ts'
+
+export interface WorkQueueParts {
+  /** Brings the thing of that key to where it should be. What it throws is logged, and it is called again. */
+  work: (key: string) => Promise<void>
+  /** How many keys are worked on at once. */
+  concurrency: number
+  /** The first wait after a failure, and the longest. */
+  backoffMs?: { first: number; most: number }
+  log: { warn(message: string): void }
+}
+
+/**
+ * Keys that want work. A key stands in the queue once, is never worked on twice at a time, and comes back when it was
+ * added in the meantime. A key whose work failed comes back after a while that doubles each time, for ever.
+ */
+export class WorkQueue {
+  readonly #parts: WorkQueueParts
+  readonly #waiting = new Set<string>()
+  readonly #running = new Map<string, Promise<void>>()
+  readonly #again = new Set<string>()
+  readonly #timers = new Map<string, NodeJS.Timeout>()
+  readonly #failures = new Map<string, number>()
+  #stopped = false
+
+  constructor(parts: WorkQueueParts) {
+    this.#parts = parts
+  }
+
+  /** Wants work on that key now. */
+  add(key: string): void {
+    if (this.#stopped) return
+    clearTimeout(this.#timers.get(key))
+    this.#timers.delete(key)
+    if (this.#running.has(key)) this.#again.add(key)
+    else this.#waiting.add(key)
+    this.#next()
+  }
+
+  /** Wants work on that key in a while, if not before. */
+  addAfter(key: string, delayMs: number): void {
+    if (this.#stopped || this.#waiting.has(key) || this.#timers.has(key)) return
+    this.#timers.set(
+      key,
+      setTimeout(() => this.add(key), delayMs),
+    )
+  }
+
+  /** Starts nothing more; resolves when what runs has ended. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    for (const timer of this.#timers.values()) clearTimeout(timer)
+    this.#timers.clear()
+    this.#waiting.clear()
+    await Promise.allSettled(this.#running.values())
+  }
+
+  #next(): void {
+    for (const key of this.#waiting) {
+      if (this.#stopped || this.#running.size >= this.#parts.concurrency) return
+      this.#waiting.delete(key)
+      this.#running.set(key, this.#run(key))
+    }
+  }
+
+  async #run(key: string): Promise<void> {
+    try {
+      await this.#parts.work(key)
+      this.#failures.delete(key)
+    } catch (error) {
+      const failures = this.#failures.get(key) ?? 0
+      this.#failures.set(key, failures + 1)
+      const { first, most } = this.#parts.backoffMs ?? { first: 200, most: 60_000 }
+      this.#parts.log.warn(messageOf(error))
+      this.addAfter(key, Math.min(most, first * 2 ** failures))
+    } finally {
+      this.#running.delete(key)
+      if (this.#again.delete(key)) this.add(key)
+      this.#next()
+    }
+  }
+}

@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { KubernetesListObject, KubernetesObject } from '@kubernetes/client-node'
+import { messageOf } from '../volume/errors.ts'
+import { type Api, ApiError, hasStatus } from './api.ts'
+
+export interface ReflectorParts<T extends KubernetesObject, C> {
+  api: Api
+  /** The list of all objects: `/api/v1/persistentvolumes`. */
+  path: string
+  /** `labelSelector`, `fieldSelector`. */
+  query?: Readonly<Record<string, string>>
+  /** What is kept of an object, so that memory holds what is needed; nothing: the object is passed over. */
+  pick: (object: T) => C | undefined
+  log: { warn(message: string): void }
+}
+
+/** Told of every change, with what was kept before and what is kept now. */
+export type Listener<C> = (key: string, now: C | undefined, before: C | undefined) => void
+
+const pageSize = '500'
+const backoffMs = { first: 200, most: 5000 }
+
+/**
+ * A copy of what the API server has of one kind: listed once, then watched. Whatever happens to the connection, it lists
+ * or watches again, at most every few seconds, until it is stopped; in between the copy is as old as the last word.
+ */
+export class Reflector<T extends KubernetesObject, C> {
+  readonly #parts: ReflectorParts<T, C>
+  readonly #kept = new Map<string, C>()
+  readonly #listeners: Listener<C>[] = []
+  readonly #synced = Promise.withResolvers<void>()
+  #isSynced = false
+
+  constructor(parts: ReflectorParts<T, C>) {
+    this.#parts = parts
+  }
+
+  /** Objects by key: `namespace/name`, or `name` where there are no namespaces. */
+  get objects(): ReadonlyMap<string, C> {
+    return this.#kept
+  }
+
+  /** Whether everything was listed at least once. */
+  get isSynced(): boolean {
+    return this.#isSynced
+  }
+
+  onChange(listener: Listener<C>): void {
+    this.#listeners.push(listener)
+  }
+
+  /** Resolves when everything was listed once. */
+  async synced(): Promise<void> {
+    await this.#synced.promise
+  }
+
+  /** Follows the API server until `signal` aborts; never throws. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { log, path } = this.#parts
+    let failures = 0
+    let version: string | undefined
+    while (!signal.aborted) {
+      try {
+        version ??= await this.#list()
+        for await (const event of this.#watch(version, signal)) {
+          version = event
+          failures = 0
+        }
+      } catch (error) {
+        if (signal.aborted) break
+        // An expired version, or a watch that the API server cannot resume: list again.
+        if (hasStatus(error, 410)) version = undefined
+        failures += 1
+        // A broken connection is nothing to tell; while the API server is away, once each doubling.
+        if (failures > 1 && Number.isInteger(Math.log2(failures)))
+          log.warn(`Cannot follow ${path}: ${messageOf(error)}`)
+        const delayMs = Math.min(backoffMs.most, backoffMs.first * 2 ** (failures - 1))
+        await sleep(delayMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {})
+      }
+    }
+  }
+
+  async #list(): Promise<string> {
+    const { api, path, query } = this.#parts
+    const found = new Map<string, C>()
+    let next = ''
+    let version = ''
+    do {
+      const page: KubernetesListObject<T> = await api.send({
+        method: 'GET',
+        path,
+        query: { ...query, limit: pageSize, ...(next ? { continue: next } : {}) },
+      })
+      for (const object of page.items) {
+        const kept = this.#parts.pick(object)
+        if (kept !== undefined) found.set(keyOf(object), kept)
+      }
+      next = page.metadata?._continue ?? (page.metadata as { continue?: string } | undefined)?.continue ?? ''
+      version = page.metadata?.resourceVersion ?? ''
+    } while (next)
+    for (const key of [...this.#kept.keys()]) if (!found.has(key)) this.#change(key, undefined)
+    for (const [key, kept] of found) this.#change(key, kept)
+    this.#isSynced = true
+    this.#synced.resolve()
+    return version
+  }
+
+  /** Yields the version from which the watch could go on. */
+  async *#watch(version: string, signal: AbortSignal): AsyncGenerator<string> {
+    const { api, path, query } = this.#parts
+    const timeoutSeconds = String(Math.round(240 + Math.random() * 240))
+    const options = { ...query, resourceVersion: version, allowWatchBookmarks: 'true', timeoutSeconds }
+    for await (const event of api.watch<T>(path, options, signal)) {
+      if (event.type === 'ERROR') throw watchError(path, event.object)
+      if (event.type !== 'BOOKMARK')
+        this.#change(keyOf(event.object), event.type === 'DELETED' ? undefined : this.#parts.pick(event.object))
+      yield event.object.metadata?.resourceVersion ?? version
+    }
+  }
+
+  #change(key: string, now: C | undefined): void {
+    const before = this.#kept.get(key)
+    if (now === undefined) this.#kept.delete(key)
+    else this.#kept.set(key, now)
+    if (now !== undefined || before !== undefined) for (const listener of this.#listeners) listener(key, now, before)
+  }
+}
+
+function keyOf({ metadata }: KubernetesObject): string {
+  return metadata?.namespace ? `${metadata.namespace}/${metadata.name}` : (metadata?.name ?? '')
+}
+
+function watchError(path: string, { code = 500, message = '' }: { code?: number; message?: string }): ApiError {
+  return new ApiError(`The watch of ${path} ended: ${message}`, { status: code })
+}
