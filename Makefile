@@ -12,7 +12,7 @@ node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build check format kernel guest executable test run bench setup clean
+.PHONY: help build check format kernel guest executable cluster test run bench setup clean
 
 setup:
 	@test/setup.sh
@@ -37,10 +37,13 @@ executable: setup build ## Test the built executable (root).
 guest: setup node_modules ## Test on real LVM, in a user-mode Linux guest (root).
 	@$(NODE) test/run.ts guest
 
+cluster: setup build ## Test on a real Kubernetes (root); the first time builds it, 10 to 17 minutes.
+	@$(NODE) test/run.ts cluster
+
 test: setup build ## All tests; ends with "N passed, N failed".
 	@npx biome check .
 	@npx tsc
-	@$(NODE) test/run.ts unit kernel executable guest
+	@$(NODE) test/run.ts unit kernel executable guest cluster
 
 run: setup build ## Play the main job on this machine (root); ONCE=1 cleans up and exits.
 	@$(NODE) test/demo.ts $(if $(ONCE),--once)

@@ -3,14 +3,16 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
+import { ensureControlPlane } from './cluster/build.ts'
 import { bootGuest, createDisk } from './guest/guest.ts'
 
 const root = join(import.meta.dirname, '..')
 const gibibyte = 2 ** 30
 const guestTimeoutMs = 20 * 60_000
 const fileTimeoutMs = 3 * 60_000
+const clusterFileTimeoutMs = 12 * 60_000
 /** How many jobs of a suite run side by side. Those on this kernel share its loop devices, which others would hold. */
-const atOnce: Record<string, number> = { unit: 2, guest: 2, kernel: 1, executable: 1 }
+const atOnce: Record<string, number> = { unit: 2, guest: 2, kernel: 1, executable: 1, cluster: 1 }
 
 interface Job {
   title: string
@@ -18,14 +20,14 @@ interface Job {
 }
 
 /** Runs a test file on this machine, in a mount namespace of its own if it mounts. */
-function fileJob(file: string, isolate: boolean): Job {
+function fileJob(file: string, isolate: boolean, timeout = fileTimeoutMs): Job {
   const node = [process.execPath, file]
   const [command = '', ...args] = isolate ? ['unshare', '--mount', '--propagation', 'private', '--', ...node] : node
   return {
     title: relative(root, file),
     run: (onOutput) =>
       new Promise((resolve, reject) => {
-        const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], timeout: fileTimeoutMs })
+        const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], timeout })
         for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', onOutput)
         child.once('error', reject)
         child.once('close', (exitCode) => resolve(exitCode ?? 1))
@@ -88,6 +90,13 @@ const suites: Record<string, () => Promise<Job[]>> = {
   unit: async () => (await testFiles('src')).map((file) => fileJob(file, false)),
   kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true)),
   executable: async () => ['executable', 'modes'].map((name) => fileJob(join(root, `test/${name}.test.ts`), true)),
+  cluster: async () => {
+    // Not in the time of the first test.
+    await ensureControlPlane()
+    const { ensureBusyboxImage, ensureImage } = await import('./cluster/image.ts')
+    await Promise.all([ensureImage(), ensureBusyboxImage()])
+    return (await testFiles('test/cluster')).map((file) => fileJob(file, true, clusterFileTimeoutMs))
+  },
   guest: async () => [
     ...['linear', 'thin', 'loop', 'host'].map((part) => guestJob('pools.ts', { args: [part] })),
     guestJob('group.ts', { args: [] }),

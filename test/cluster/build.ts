@@ -1,0 +1,74 @@
+/** Builds Kubernetes for the tests, as one program; run as a script, it says where the program is. */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { CommandError, run } from '../../src/run.ts'
+
+const moduleDir = join(import.meta.dirname, 'control-plane')
+const version = 'k8s.io/component-base/version'
+/** Without a version, clients that parse it panic. */
+const ldflags = `-s -w -X ${version}.gitVersion=v1.37.2 -X ${version}.gitMajor=1 -X ${version}.gitMinor=37`
+
+/**
+ * Gives the path of the program that test/cluster/control-plane makes, and builds it when it is not in the cache
+ * folder. Throws when there is no Go, or one that is too old.
+ */
+export async function ensureControlPlane(): Promise<string> {
+  const cacheDir = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'elastic-local')
+  const folder = join(cacheDir, `control-plane-${await hashSources()}`)
+  const program = join(folder, 'control-plane')
+  if (existsSync(program)) return program
+  await checkGo()
+  process.stderr.write('Building Kubernetes for the tests: 10 to 17 minutes the first time ...\n')
+  await mkdir(folder, { recursive: true })
+  // Another build may be under way: the one that ends last stays, and they are the same.
+  const unfinished = `${program}.${process.pid}`
+  try {
+    await go(['build', '-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', unfinished, '.'])
+    await rename(unfinished, program)
+  } finally {
+    await rm(unfinished, { force: true })
+  }
+  return program
+}
+
+/** Tells one state of the sources from another. */
+async function hashSources(): Promise<string> {
+  const isSource = (file: string) => file.endsWith('.go') || file === 'go.mod' || file === 'go.sum'
+  const files = (await readdir(moduleDir)).filter(isSource).sort()
+  const hash = createHash('sha256').update(`${process.arch}\n${ldflags}\n`)
+  for (const file of files) {
+    const text = await readFile(join(moduleDir, file))
+    hash.update(`${file} ${text.length}\n`).update(text)
+  }
+  return hash.digest('hex').slice(0, 16)
+}
+
+/** Throws unless there is a Go that can build the module, or fetch the one that can. */
+async function checkGo(): Promise<void> {
+  const goMod = await readFile(join(moduleDir, 'go.mod'), 'utf8')
+  const needed = /^go (\S+)$/m.exec(goMod)?.[1] ?? ''
+  const fail = (reason: string) => {
+    throw new Error(`Cannot build Kubernetes for the tests as Go must be ${needed} or newer: ${reason}`)
+  }
+  try {
+    const { stdout } = await go(['env', 'GOVERSION'])
+    const found = stdout.trim().replace(/^go/, '')
+    // One from before 1.21 does not look at what the module needs.
+    const [major = 0, minor = 0] = found.split('.').map(Number)
+    if (major === 1 && minor < 21) fail(`it is ${found} (https://go.dev/dl)`)
+  } catch (error) {
+    if (error instanceof CommandError) fail(`${error.message} (https://go.dev/dl)`)
+    throw error
+  }
+}
+
+function go(args: readonly string[]) {
+  const settings = { CGO_ENABLED: '0', GOWORK: 'off', PATH: `${process.env.PATH}:/usr/local/go/bin` }
+  const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`)
+  return run('env', ['-C', moduleDir, ...words, 'go', ...args])
+}
+
+if (import.meta.main) process.stdout.write(`${await ensureControlPlane()}\n`)

@@ -1,0 +1,55 @@
+/** Objects that tests of claims make, and what they look at. */
+
+export const gibibyte = 2 ** 30
+
+export function claim(name: string, more: { class?: string; size?: string; spec?: object } = {}) {
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: { name, namespace: 'default' },
+    spec: {
+      storageClassName: more.class ?? 'elastic-local',
+      accessModes: ['ReadWriteOnce'],
+      resources: { requests: { storage: more.size ?? '512Mi' } },
+      ...more.spec,
+    },
+  }
+}
+
+/** A pod with claims, each a volume of the claim's name. */
+export function pod(name: string, claims: readonly string[], more: { volumes?: object[]; spec?: object } = {}) {
+  const volumes = [
+    ...claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } })),
+    ...(more.volumes ?? []),
+  ] as { name: string }[]
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace: 'default' },
+    spec: {
+      tolerations: [{ operator: 'Exists' }],
+      terminationGracePeriodSeconds: 1,
+      containers: [
+        {
+          name: 'main',
+          image: 'none',
+          volumeMounts: volumes.map(({ name }) => ({ name, mountPath: `/${name}` })),
+        },
+      ],
+      volumes,
+      ...more.spec,
+    },
+  }
+}
+
+export function storageClass(name: string, more: object = {}) {
+  return {
+    apiVersion: 'storage.k8s.io/v1',
+    kind: 'StorageClass',
+    metadata: { name },
+    provisioner: 'elastic-local.volumes.k8s.elastic.co',
+    volumeBindingMode: 'WaitForFirstConsumer',
+    allowVolumeExpansion: true,
+    ...more,
+  }
+}

@@ -1,0 +1,146 @@
+/** elastic-local in a cluster of kubelets without containers: its objects, its provisioner, and a daemon on each node. */
+import { mkdir, readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { parseAllDocuments } from 'yaml'
+import { request } from '../../src/daemon/client.ts'
+import { readMountTable } from '../../src/mount/table.ts'
+import { run } from '../../src/run.ts'
+import { createDisk } from '../guest/guest.ts'
+import type { KubeObject } from './api.ts'
+import type { Cluster } from './cluster.ts'
+import type { HollowKubelet } from './kubelet.ts'
+import { Program, poll } from './program.ts'
+
+const root = join(import.meta.dirname, '../..')
+const main = join(root, 'src/main.ts')
+const executable = join(root, 'dist/elastic-local')
+const workloads = ['DaemonSet', 'Deployment', 'PodDisruptionBudget']
+export const namespace = 'elastic-local'
+
+/** A node with a daemon of ours. */
+export interface ElasticNode {
+  name: string
+  kubelet: HollowKubelet
+  daemon: Program
+  volumesDir: string
+  socket: string
+}
+
+export interface ElasticNodeOptions {
+  name: string
+  /** Size of the disk that its volumes are on, as images. */
+  diskBytes: number
+  hostnameLabel?: string
+  controllerAttachDetach?: boolean
+  /** Option 1 of FlexVolume. */
+  attach?: boolean
+}
+
+/** Objects of deploy.yaml, without what runs in containers. */
+export async function readObjects(): Promise<KubeObject[]> {
+  const text = await readFile(join(root, 'deploy.yaml'), 'utf8')
+  const objects = parseAllDocuments(text, { merge: true }).map((document) => document.toJS() as KubeObject)
+  return objects.filter(({ kind }) => !workloads.includes(String(kind)))
+}
+
+/** Our programs in a cluster; they end with it. */
+export class Elastic {
+  readonly cluster: Cluster
+  readonly #folder: string
+  readonly #nodes: ElasticNode[] = []
+  #provisioners = 0
+
+  constructor(cluster: Cluster) {
+    this.cluster = cluster
+    this.#folder = join(cluster.folder, 'elastic')
+  }
+
+  async applyObjects(): Promise<void> {
+    await mkdir(this.#folder)
+    await this.cluster.apply(...(await readObjects()))
+  }
+
+  /** Ends the cluster, and gives back the loop devices of volumes, which the kernel would keep. */
+  async close(): Promise<void> {
+    const programs = this.#nodes.flatMap(({ daemon, kubelet }) => [daemon, kubelet])
+    await Promise.all(programs.map((program) => program.kill()))
+    // What lies on the volumes' own disks goes before those disks.
+    const disks = this.#nodes.map(({ volumesDir }) => volumesDir)
+    const mounts = (await readMountTable()).under(this.cluster.folder)
+    const shown = mounts.filter(({ target, source }) => source.startsWith('/dev/loop') && !disks.includes(target))
+    for (const { target } of shown.reverse()) await run('umount', ['--', target])
+    for (const volumesDir of disks) {
+      const images = join(volumesDir, '.elastic-local/loop')
+      for (const file of await readdir(images)) {
+        const query = ['--noheadings', '--output', 'NAME', '--associated', join(images, file)]
+        const { stdout } = await run('losetup', ['--list', ...query])
+        for (const loop of stdout.split('\n').filter(Boolean)) await run('losetup', ['--detach', loop.trim()])
+      }
+    }
+    await this.cluster.close()
+  }
+
+  /** Starts a provisioner; it may have to wait until another one ends. */
+  async startProvisioner(flags: Readonly<Record<string, string>> = {}): Promise<Program> {
+    this.#provisioners += 1
+    const name = `provisioner-${this.#provisioners}`
+    const kubeconfig = await this.cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner')
+    const socket = join(this.#folder, `${name}.socket`)
+    return await this.#start(name, 'provisioner', socket, { kubeconfig, namespace, socket, ...flags })
+  }
+
+  /** Starts a kubelet and, beside it, a daemon on a disk of its own. */
+  async startNode(options: ElasticNodeOptions): Promise<ElasticNode> {
+    const { name, diskBytes, attach = false, ...kubeletOptions } = options
+    const kubelet = await this.cluster.startKubelet({ name, ...kubeletOptions })
+    const home = join(this.#folder, name)
+    const volumesDir = join(home, 'volumes')
+    const socket = join(home, 'socket')
+    await mkdir(volumesDir, { recursive: true })
+    await createDisk(join(home, 'disk'), diskBytes)
+    await run('mkfs.ext4', ['-q', '-m', '0', join(home, 'disk')])
+    await run('mount', ['-o', 'loop', join(home, 'disk'), volumesDir])
+    const kubeconfig = await this.cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)
+    const daemon = await this.#start(`daemon-${name}`, 'daemon', socket, {
+      kubeconfig,
+      namespace,
+      socket,
+      'node-name': name,
+      'kubelet-dir': kubelet.rootDir,
+      'driver-kind': 'LOOP',
+      'volumes-dir': volumesDir,
+    })
+    const installFlags = [`--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`, ...(attach ? ['--attach'] : [])]
+    await run(executable, ['install', ...installFlags])
+    // The scheduler looks at what is published.
+    await this.cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${name}`, Boolean)
+    const node = { name, kubelet, daemon, volumesDir, socket }
+    this.#nodes.push(node)
+    return node
+  }
+
+  async #start(name: string, role: string, socket: string, flags: Readonly<Record<string, string>>): Promise<Program> {
+    const args = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)
+    const program = new Program({
+      name,
+      command: [process.execPath, main, role, ...args],
+      env: {},
+      log: join(this.cluster.folder, 'logs', `${name}.log`),
+      ready: async (signal) => await healthy(socket, signal),
+    })
+    this.cluster.adopt(program)
+    await program.start()
+    return program
+  }
+}
+
+async function healthy(socket: string, signal: AbortSignal): Promise<void> {
+  const isHealthy = async () => {
+    try {
+      return (await request({ socketPath: socket, method: 'GET', path: '/healthz' })).statusCode === 200
+    } catch {
+      return false
+    }
+  }
+  await poll(isHealthy, 30_000, signal)
+}
