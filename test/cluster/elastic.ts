@@ -12,8 +12,8 @@ import type { HollowKubelet } from './kubelet.ts'
 import { Program, poll } from './program.ts'
 
 const root = join(import.meta.dirname, '../..')
-const main = join(root, 'src/main.ts')
-const executable = join(root, 'dist/elastic-local')
+export const main = join(root, 'src/main.ts')
+export const executable = join(root, 'dist/elastic-local')
 const workloads = ['DaemonSet', 'Deployment', 'PodDisruptionBudget']
 export const namespace = 'elastic-local'
 
@@ -78,6 +78,11 @@ export class Elastic {
       }
     }
     await this.cluster.close()
+  }
+
+  /** What a daemon answers. */
+  async ask(socketPath: string, path: string): Promise<Record<string, unknown>> {
+    return (await request({ socketPath, method: 'GET', path })).body as Record<string, unknown>
   }
 
   /** Starts a provisioner; it may have to wait until another one ends. */
