@@ -31,9 +31,6 @@ export interface ElasticNodeOptions {
   /** Size of the disk that its volumes are on, as images. */
   diskBytes: number
   hostnameLabel?: string
-  controllerAttachDetach?: boolean
-  /** Option 1 of FlexVolume. */
-  attach?: boolean
 }
 
 /** Objects of deploy.yaml, without what runs in containers. */
@@ -68,7 +65,8 @@ export class Elastic {
     const disks = this.#nodes.map(({ volumesDir }) => volumesDir)
     const mounts = (await readMountTable()).under(this.cluster.folder)
     const shown = mounts.filter(({ target, source }) => source.startsWith('/dev/loop') && !disks.includes(target))
-    for (const { target } of shown.reverse()) await run('umount', ['--', target])
+    // One that was shared with another folder went with that.
+    for (const { target } of shown.reverse()) await run('umount', ['--', target], { accept: [32] })
     for (const volumesDir of disks) {
       const images = join(volumesDir, '.elastic-local/loop')
       for (const file of await readdir(images)) {
@@ -96,7 +94,7 @@ export class Elastic {
 
   /** Starts a kubelet and, beside it, a daemon on a disk of its own. */
   async startNode(options: ElasticNodeOptions): Promise<ElasticNode> {
-    const { name, diskBytes, attach = false, ...kubeletOptions } = options
+    const { name, diskBytes, ...kubeletOptions } = options
     const kubelet = await this.cluster.startKubelet({ name, ...kubeletOptions })
     const home = join(this.#folder, name)
     const volumesDir = join(home, 'volumes')
@@ -115,8 +113,7 @@ export class Elastic {
       'driver-kind': 'LOOP',
       'volumes-dir': volumesDir,
     })
-    const installFlags = [`--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`, ...(attach ? ['--attach'] : [])]
-    await run(executable, ['install', ...installFlags])
+    await run(executable, ['install', `--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`])
     // The scheduler looks at what is published.
     await this.cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${name}`, Boolean)
     const node = { name, kubelet, daemon, volumesDir, socket }

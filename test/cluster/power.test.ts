@@ -13,9 +13,9 @@ enterOwnNetwork()
 const address = await makeBridge()
 const test = suite('power')
 
-for (const [kind, thin] of [
-  ['linear', false],
-  ['thin', true],
+for (const [kind, thin, name, guestAddress] of [
+  ['linear', false, 'guest-1', '198.51.100.2'],
+  ['thin', true, 'guest-2', '198.51.100.3'],
 ] as const)
   test(
     `a node with real LVM (${kind}) loses its power with pods on it: they come back with what they had synced`,
@@ -26,14 +26,14 @@ for (const [kind, thin] of [
       await createDisk(disk, 4 * gibibyte)
       await createDisk(stateDisk, 2 * gibibyte)
       const node = await startGuestNode(cluster, {
-        name: 'guest-1',
-        address: '198.51.100.2',
+        name,
+        address: guestAddress,
         disk,
         stateDisk,
         setup: 'vgs elastic-local-vg || { pvcreate -q /dev/ubdb && vgcreate -q elastic-local-vg /dev/ubdb; }',
         daemon: async () => [
-          ...[guestNode, main, 'daemon', '--node-name=guest-1', `--namespace=${namespace}`],
-          `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', 'guest-1')}`,
+          ...[guestNode, main, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
+          `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
           ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
           ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
         ],
