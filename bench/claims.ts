@@ -1,0 +1,121 @@
+/**
+ * From 200 claims (Immediate), created at once, to 200 PVs, against bare parallel creation of 200 PVs through the same
+ * client on the same API server; and to 200 bound claims, with the controller manager's default rate and without.
+ */
+import { mkdtemp, realpath, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { V1PersistentVolume, V1PersistentVolumeClaim } from '@kubernetes/client-node'
+import { ApiClient, findKubeConfig } from '../src/k8s/api.ts'
+import { buildLedger } from '../src/k8s/ledger.ts'
+import { buildVolume } from '../src/k8s/persistent-volume.ts'
+import { claim, storageClass } from '../test/cluster/claim-objects.ts'
+import { type Cluster, startCluster } from '../test/cluster/cluster.ts'
+import { Elastic, namespace } from '../test/cluster/elastic.ts'
+import { say, sayRatio, timeMs } from './measure.ts'
+
+const count = 200
+const nodes = ['node-1', 'node-2', 'node-3', 'node-4']
+const volumesPath = '/api/v1/persistentvolumes'
+const claimsPath = '/api/v1/namespaces/default/persistentvolumeclaims'
+const pool = { name: 'vg', driverKind: 'LVM', capacityBytes: 1n << 50n, unitBytes: 4n << 20n } as const
+const indexes = Array.from({ length: count }, (_, i) => i)
+
+async function measure(fastControllerManager: boolean): Promise<{ bareMs: number; madeMs: number; boundMs: number }> {
+  const scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-bench-')))
+  const cluster = await startCluster({ folder: join(scratch, 'cluster'), fastControllerManager })
+  try {
+    const elastic = new Elastic(cluster)
+    await elastic.applyObjects()
+    await cluster.apply(
+      storageClass('immediate', { volumeBindingMode: 'Immediate' }),
+      ...nodes.flatMap((name) => [
+        { apiVersion: 'v1', kind: 'Node', metadata: { name, labels: { 'kubernetes.io/hostname': name } } },
+        buildLedger(namespace, name, pool, new Map()),
+      ]),
+    )
+    for (const name of nodes) await makeReady(cluster, name)
+    const provisioner = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner')
+    const api = new ApiClient(findKubeConfig(provisioner))
+    const admin = new ApiClient(findKubeConfig(cluster.adminKubeconfig))
+    const bare = indexes.map((i) =>
+      buildVolume({
+        claim: {
+          namespace: 'bare',
+          name: `bare-${i}`,
+          uid: `00000000-0000-0000-0000-${String(i).padStart(12, '0')}`,
+          accessModes: ['ReadWriteOnce'],
+        },
+        storageClass: { name: 'bare', provisioner: 'none', reclaimPolicy: 'Retain' },
+        sizeBytes: 1n << 30n,
+        fsType: 'ext4',
+        options: {},
+        node: 'node-1',
+        hostname: 'node-1',
+        key: 'key',
+      }),
+    )
+    const bareMs = await timeMs(() =>
+      Promise.all(bare.map((body) => api.send({ method: 'POST', path: volumesPath, body }))),
+    )
+    await elastic.startProvisioner()
+    await cluster.waitFor(
+      `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/elastic-local-provisioner`,
+      (lease) => Boolean(lease?.spec.holderIdentity),
+    )
+    const volumes = countWhere<V1PersistentVolume>(
+      admin,
+      volumesPath,
+      ({ spec }) => spec?.storageClassName === 'immediate',
+    )
+    const bound = countWhere<V1PersistentVolumeClaim>(admin, claimsPath, ({ status }) => status?.phase === 'Bound')
+    const bodies = indexes.map((i) => claim(`claim-${i}`, { class: 'immediate', size: '1Gi' }))
+    let madeMs = 0
+    const boundMs = await timeMs(async () => {
+      const creating = Promise.all(bodies.map((body) => admin.send({ method: 'POST', path: claimsPath, body })))
+      madeMs = await timeMs(() => volumes)
+      await creating
+      await bound
+    })
+    return { bareMs, madeMs, boundMs }
+  } finally {
+    await cluster.close()
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+/** Resolves when so many objects of a list are as wanted. */
+async function countWhere<T extends { metadata?: { name?: string } }>(
+  api: ApiClient,
+  path: string,
+  isWanted: (object: T) => boolean,
+): Promise<void> {
+  const seen = new Set<string>()
+  const stop = new AbortController()
+  for await (const event of api.watch<T>(path, {}, stop.signal)) {
+    if (event.type === 'ERROR') throw new Error(JSON.stringify(event.object))
+    if (isWanted(event.object)) seen.add(event.object.metadata?.name ?? '')
+    if (seen.size === count) return
+  }
+}
+
+async function makeReady(cluster: Cluster, name: string): Promise<void> {
+  const time = new Date().toISOString()
+  const conditions = [
+    { type: 'Ready', status: 'True', lastHeartbeatTime: time, lastTransitionTime: time, reason: 'Bench', message: '' },
+  ]
+  await cluster.api.request('PATCH', `/api/v1/nodes/${name}/status`, { status: { conditions } })
+}
+
+say(`\n## ${count} claims to PVs\n`)
+say('| controller manager | bare creation | claims to PVs | claims to bound |')
+say('|---|---|---|---|')
+const ratios: number[] = []
+for (const fast of [true, false]) {
+  const { bareMs, madeMs, boundMs } = await measure(fast)
+  ratios.push(madeMs / bareMs)
+  const cells = [bareMs, madeMs, boundMs].map((ms) => `${(ms / 1000).toFixed(2)} s`)
+  say(`| ${fast ? 'no limit' : 'default'} | ${cells.join(' | ')} |`)
+}
+for (const [i, name] of ['no limit', 'default'].entries())
+  sayRatio(`claims to PVs / bare creation, controller manager: ${name}`, ratios[i] ?? Number.NaN, { most: 2 })
