@@ -13,7 +13,7 @@ import { finalizer, ledgerLabel, nodeLabel } from './names.ts'
 import { type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { Publisher } from './publisher.ts'
 import { WorkQueue } from './queue.ts'
-import { Reflector } from './reflector.ts'
+import { aborted, Reflector } from './reflector.ts'
 
 /** What the node remembers of a volume that it made, to mount it also while the API server is away. */
 export interface Note {
@@ -106,7 +106,7 @@ export class NodeAgent implements Front {
 
   /** Once all PVs are known: brings promises in line with what is there. */
   async #settle(signal: AbortSignal): Promise<void> {
-    const stopped = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+    const stopped = aborted(signal)
     await Promise.race([Promise.all([this.#volumes.synced(), this.#ledger.synced()]), stopped])
     if (signal.aborted) return
     const queue = new WorkQueue({
@@ -303,7 +303,8 @@ export class NodeAgent implements Front {
 
   /** What a new ledger begins with: volumes that are there, and those that PVs were made for. */
   async #knownEntries(): Promise<Changes> {
-    await this.#volumes.synced()
+    // Not waited for: a stop would wait as well. The queue comes back.
+    if (!this.#volumes.isSynced) throw new Error('Cannot make the ledger before all PersistentVolumes are known.')
     const entries = new Map(await this.#storedEntries())
     for (const volume of this.#volumes.objects.values()) {
       const { name, claim } = volume

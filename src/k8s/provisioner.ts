@@ -26,7 +26,7 @@ import { finalizer, ledgerLabel, provisionerNames } from './names.ts'
 import { buildVolume, pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
 import { chooseNode, type NodeFacts, pickNode } from './placement.ts'
 import { WorkQueue } from './queue.ts'
-import { Reflector } from './reflector.ts'
+import { aborted, Reflector } from './reflector.ts'
 
 export interface ProvisionerParts {
   /** For following the cluster, which also a provisioner does that waits for its turn. */
@@ -484,11 +484,4 @@ class Actor {
     const object: EventObject = { kind: 'PersistentVolumeClaim', namespace, name, uid }
     await this.#recorder.say(object, type, reason, message)
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }

@@ -55,6 +55,7 @@ export class Publisher {
   /** Publishes until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     this.#timer = setInterval(() => this.soon(), lookMs)
+    this.#classes.synced().then(() => this.soon())
     try {
       await this.#classes.run(signal)
     } finally {
@@ -70,7 +71,7 @@ export class Publisher {
 
   async #publish(): Promise<void> {
     const { keeper, namespace, initial } = this.#parts
-    await this.#classes.synced()
+    if (!this.#classes.isSynced) return
     const pool = poolFacts(await this.#parts.report())
     const known = keeper.latest?.pool
     const ledger = known && isSame(known, pool) && keeper.latest ? keeper.latest : await keeper.publish(pool, initial)

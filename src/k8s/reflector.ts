@@ -133,3 +133,11 @@ function keyOf({ metadata }: KubernetesObject): string {
 function watchError(path: string, { code = 500, message = '' }: { code?: number; message?: string }): ApiError {
   return new ApiError(`The watch of ${path} ended: ${message}`, { status: code })
 }
+
+/** Resolves when the signal has aborted, also if that was before. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

@@ -323,6 +323,25 @@ test(
 )
 
 test(
+  'a daemon whose API server is away serves, and ends at SIGTERM',
+  withNode(async (node) => {
+    const kubeconfig = join(node.folder, 'kubeconfig')
+    const named = (kind: string, value: object) => [{ name: 'away', [kind]: value }]
+    const config = {
+      'current-context': 'away',
+      clusters: named('cluster', { server: 'https://127.0.0.1:1' }),
+      users: named('user', { token: 'none' }),
+      contexts: named('context', { cluster: 'away', user: 'away' }),
+    }
+    await writeFile(kubeconfig, JSON.stringify(config))
+    const daemon = await node.start({ flags: { standalone: 'false', kubeconfig, 'node-name': 'one' } })
+    assert.match(await node.mount('a', { sizeBytes: '10000000' }), /Cannot reach the API server/)
+    assert.is(await daemon.end('SIGTERM'), 0)
+    assert.equal(await node.traces(), [])
+  }),
+)
+
+test(
   'nothing is mounted on a target that is a file, a link, elsewhere or no path, and no volume is made for it',
   withNode(async (node) => {
     await node.start()
