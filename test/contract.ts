@@ -100,6 +100,26 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     assert.equal((await engine.find('one'))?.mounts, [])
   })
 
+  check(
+    "a stage of the caller's is the device's only mount beside the pods', and is held until it is unmounted",
+    async () => {
+      await engine.create('one', spec())
+      const stage = world.target('stage', 'one')
+      assert.is((await engine.mount({ ...request('one', 'stage'), stage })).action, 'mounted')
+      assert.is((await engine.mount({ ...request('one', 'stage'), stage })).action, 'unchanged')
+      await engine.mount({ ...request('one', 'a'), stage })
+      assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
+      await world.write(world.target('a', 'one'), 'file', 'text')
+      await engine.unmount('one', world.target('a', 'one'))
+      assert.is(await world.read(stage, 'file'), 'text')
+      await rejects('busy', /mounted on/, () => engine.remove('one'))
+      assert.is((await engine.unmount('one', stage)).action, 'unmounted')
+      assert.equal((await engine.find('one'))?.mounts, [])
+      await engine.mount({ ...request('one', 'b'), stage })
+      assert.is(await world.read(world.target('b', 'one'), 'file'), 'text')
+    },
+  )
+
   check('data outlives unmounting, a restart of the daemon and a restart of the machine', async () => {
     await engine.create('one', spec())
     await engine.mount(request('one'))

@@ -64,9 +64,11 @@ export function buildApp(parts: AppParts): Hono {
 
   const mount = async (body: Record<string, unknown>): Promise<object> => {
     const target = await checkTarget(kubeletDir, body.targetDir)
-    const { volumeName: name, podUid } = target
+    const { volumeName: name, podUid, sharedPath: stage } = target
     const admission = await front.admit({ volumeName: name, options: body.options, ...(podUid ? { podUid } : {}) })
-    await engine.mount({ name, target: target.path, ...admission })
+    // On the folder that pods share, others may write where this one may not.
+    const readOnly = admission.readOnly && podUid !== undefined
+    await engine.mount({ name, target: target.path, stage, ...admission, readOnly })
     return {}
   }
   const unmount = async (body: Record<string, unknown>): Promise<object> => {

@@ -11,14 +11,17 @@ export interface Target {
   /** Absolute, without links. */
   path: string
   volumeName: string
-  /** Missing for the folder that all pods of a node share (attach mode). */
+  /** The folder that all pods of a node share, where the kubelet has a device mounted first (attach mode). */
+  sharedPath: string
+  /** Missing when that folder is the target. */
   podUid?: string
 }
 
 const podPattern = new RegExp(
   `^pods/([0-9a-zA-Z-]{1,64})/volumes/${RegExp.escape(driverName.replace('/', '~'))}/([^/]+)$`,
 )
-const globalPattern = new RegExp(`^plugins/kubernetes\\.io/flexvolume/${RegExp.escape(driverName)}/mounts/([^/]+)$`)
+const sharedFolder = `plugins/kubernetes.io/flexvolume/${driverName}/mounts`
+const sharedPattern = new RegExp(`^${RegExp.escape(sharedFolder)}/([^/]+)$`)
 
 /**
  * Checks that a path is one the kubelet gives to this driver (`GetPodVolumeDir` and `getDeviceMountPath` in its
@@ -32,7 +35,7 @@ export async function checkTarget(kubeletDir: string, path: unknown): Promise<Ta
     )
   const way = relative(kubeletDir, path)
   const pod = podPattern.exec(way)
-  const name = pod?.[2] ?? globalPattern.exec(way)?.[1]
+  const name = pod?.[2] ?? sharedPattern.exec(way)?.[1]
   if (name === undefined || normalize(path) !== path)
     throw new VolumeError(
       'invalid',
@@ -47,7 +50,8 @@ export async function checkTarget(kubeletDir: string, path: unknown): Promise<Ta
     folder = join(folder, part)
     if (!(await isFolder(folder))) break
   }
-  return { path: join(root, way), volumeName, ...(pod?.[1] ? { podUid: pod[1] } : {}) }
+  const sharedPath = join(root, sharedFolder, volumeName)
+  return { path: join(root, way), volumeName, sharedPath, ...(pod?.[1] ? { podUid: pod[1] } : {}) }
 }
 
 /** Whether there is something: a real folder. Throws `invalid` for anything else. */

@@ -19,6 +19,11 @@ export interface MountRequest {
   name: string
   /** The folder in which the volume shall be seen. */
   target: string
+  /**
+   * A folder of the caller's in which the whole volume may be mounted first, in place of the engine's own: by a request
+   * whose `target` it is, and not read-only.
+   */
+  stage?: string
   readOnly: boolean
   mountOptions: readonly string[]
   /** What the asker believes is on the volume; a different filesystem is an error. */
@@ -43,8 +48,9 @@ type FormatIntent = Exclude<Intent, { phase: 'removing' }>
  * Makes, mounts, grows and removes the volumes of one pool.
  *
  * Every operation observes and then does only what is missing, under the lock of its one volume. Invariants: a volume
- * is formatted only while the journal says that it was never given to anybody; it is mounted once on
- * `<volumesDir>/<name>` as long as any target shows it, and a pool of directories needs no such mount.
+ * is formatted only while the journal says that it was never given to anybody; its device is mounted once, on
+ * `<volumesDir>/<name>` as long as any target shows it, or on a folder of the caller's, and a pool of directories needs
+ * no such mount.
  */
 export class Engine {
   readonly #parts: EngineParts
@@ -112,7 +118,7 @@ export class Engine {
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
         const folder = await this.#stage(name, source, table, request)
-        await mounts.bind(folder, request.target, { readOnly: request.readOnly })
+        if (folder !== request.target) await mounts.bind(folder, request.target, { readOnly: request.readOnly })
         return { action: 'mounted' }
       } catch (error) {
         await this.#releaseUnused(name)
@@ -156,7 +162,8 @@ export class Engine {
     return await this.#locked(parseVolumeName(name), async () => {
       const { mounts } = this.#parts
       let action: 'unmounted' | 'unchanged' = 'unchanged'
-      while ((await mounts.read()).at(target)) {
+      for (let seen = (await mounts.read()).at(target); seen; seen = (await mounts.read()).at(target)) {
+        this.#noteDamage(name, seen)
         await mounts.unmount(target)
         action = 'unmounted'
       }
@@ -339,13 +346,17 @@ export class Engine {
     name: string,
     source: Source,
     table: MountTable,
-    request: Pick<MountRequest, 'name' | 'mountOptions' | 'fsType'>,
+    request: Pick<MountRequest, 'name' | 'mountOptions' | 'fsType' | 'stage'> & { target?: string },
   ): Promise<string> {
     const { mounts, filesystems } = this.#parts
     if (source.kind === 'directory') return source.path
-    const folder = this.#stagePath(name)
+    const own = this.#stagePath(name)
+    const isThere = (folder: string | undefined) => table.of(source).some(({ target }) => target === folder)
+    const isFirst = request.stage !== undefined && request.target === request.stage
+    const folder =
+      request.stage !== undefined && !isThere(own) && (isFirst || isThere(request.stage)) ? request.stage : own
     const there = table.at(folder)
-    if (there && !table.of(source).some((mount) => mount.target === folder))
+    if (there && !isThere(folder))
       throw new VolumeError(
         'busy',
         `Cannot mount ${name} as ${there.source} is mounted on ${folder}; unmount that first.`,
@@ -383,12 +394,16 @@ export class Engine {
     if (pool.sourceKind === 'device') {
       const folder = this.#stagePath(volume.name)
       const staged = shownBy(table, volume)
+      for (const mount of staged) this.#noteDamage(name, mount)
       if (staged.length > 0) await mounts.unmount(folder)
-      // The kernel makes a filesystem read-only when it finds an error: that is for the next check to repair.
-      if (staged.some((mount) => mount.readOnlyFilesystem)) this.#checked.delete(volume.name)
       await mounts.removeFolder(folder)
     }
     await pool.deactivate(volume.name)
+  }
+
+  /** The kernel makes a filesystem read-only when it finds an error: that is for the next check to repair. */
+  #noteDamage(name: string, mount: MountPoint): void {
+    if (mount.readOnlyFilesystem) this.#checked.delete(name)
   }
 
   #stagePath(name: string): string {

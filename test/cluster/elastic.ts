@@ -7,7 +7,7 @@ import { readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
 import { createDisk } from '../guest/guest.ts'
 import type { KubeObject } from './api.ts'
-import type { Cluster } from './cluster.ts'
+import type { Cluster, KubeletOptions } from './cluster.ts'
 import type { HollowKubelet } from './kubelet.ts'
 import { Program, poll } from './program.ts'
 
@@ -26,11 +26,11 @@ export interface ElasticNode {
   socket: string
 }
 
-export interface ElasticNodeOptions {
-  name: string
+export interface ElasticNodeOptions extends KubeletOptions {
   /** Size of the disk that its volumes are on, as images. */
   diskBytes: number
-  hostnameLabel?: string
+  /** Installs the driver in attach mode. */
+  attach?: boolean
 }
 
 /** Objects of deploy.yaml, without what runs in containers. */
@@ -94,7 +94,7 @@ export class Elastic {
 
   /** Starts a kubelet and, beside it, a daemon on a disk of its own. */
   async startNode(options: ElasticNodeOptions): Promise<ElasticNode> {
-    const { name, diskBytes, ...kubeletOptions } = options
+    const { name, diskBytes, attach, ...kubeletOptions } = options
     const kubelet = await this.cluster.startKubelet({ name, ...kubeletOptions })
     const home = join(this.#folder, name)
     const volumesDir = join(home, 'volumes')
@@ -113,7 +113,8 @@ export class Elastic {
       'driver-kind': 'LOOP',
       'volumes-dir': volumesDir,
     })
-    await run(executable, ['install', `--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`])
+    const mode = attach ? ['--attach'] : []
+    await run(executable, ['install', `--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`, ...mode])
     // The scheduler looks at what is published.
     await this.cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${name}`, Boolean)
     const node = { name, kubelet, daemon, volumesDir, socket }

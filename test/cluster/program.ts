@@ -136,11 +136,11 @@ export async function runWithInput(
 }
 
 /** Asks again and again until the answer is yes; throws when that takes too long. */
-export async function poll(check: () => Promise<boolean>, timeoutMs: number, signal: AbortSignal): Promise<void> {
+export async function poll(check: () => Promise<boolean>, timeoutMs: number, signal?: AbortSignal): Promise<void> {
   const deadline = Date.now() + timeoutMs
   while (!(await check())) {
     if (Date.now() > deadline) throw new Error(`it does not serve after ${timeoutMs} ms`)
-    await sleep(50, undefined, { signal })
+    await sleep(50, undefined, signal ? { signal } : {})
   }
 }
 
