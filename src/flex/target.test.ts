@@ -28,7 +28,7 @@ const refuses = (kubeletDir: string, path: unknown, message = /^Cannot use /) =>
 test("a pod's folder is a target, whether it is there or not", () =>
   withKubelet(async (kubeletDir) => {
     const path = join(kubeletDir, podWay)
-    const target = { path, volumeName, podUid }
+    const target = { path, volumeName, podUid, sharedPath: join(kubeletDir, globalWay) }
     assert.equal(await checkTarget(kubeletDir, path), target)
     await mkdir(dirname(path), { recursive: true })
     assert.equal(await checkTarget(kubeletDir, path), target)
@@ -39,7 +39,7 @@ test("a pod's folder is a target, whether it is there or not", () =>
 test('the folder that all pods of a node share is a target without a pod', () =>
   withKubelet(async (kubeletDir) => {
     const path = join(kubeletDir, globalWay)
-    assert.equal(await checkTarget(kubeletDir, path), { path, volumeName })
+    assert.equal(await checkTarget(kubeletDir, path), { path, volumeName, sharedPath: path })
   }))
 
 test("the kubelet's own folder may be reached through a link, and the target is then without it", () =>

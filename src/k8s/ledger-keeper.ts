@@ -159,6 +159,38 @@ export class LedgerKeeper {
   }
 }
 
+/** The ledgers of all nodes. */
+export class LedgerKeepers {
+  readonly #parts: { api: Api; namespace: string }
+  readonly #keepers = new Map<string, LedgerKeeper>()
+
+  constructor(parts: { api: Api; namespace: string }) {
+    this.#parts = parts
+  }
+
+  /** The ledger of that node, whether there is one or not. */
+  of(node: string): LedgerKeeper {
+    const keeper = this.#keepers.get(node) ?? new LedgerKeeper({ ...this.#parts, node })
+    this.#keepers.set(node, keeper)
+    return keeper
+  }
+
+  /** All that were seen. */
+  known(): Ledger[] {
+    return [...this.#keepers.values()].map((keeper) => keeper.latest).filter((ledger) => ledger !== undefined)
+  }
+
+  /** Those in which something is promised to that volume. */
+  holding(volume: string): Ledger[] {
+    return this.known().filter(({ entries }) => entries.has(volume))
+  }
+
+  /** Takes a promise back, unless the daemon has kept it. */
+  async release(node: string, volume: string): Promise<void> {
+    await this.of(node).update(({ entries }) => (entries.get(volume)?.pendingFor ? [[volume, undefined]] : []))
+  }
+}
+
 /** Decides the wishes one after the other, each on what those before it leave. */
 function decide(base: Ledger, wishes: readonly Wish[]) {
   let ledger = base

@@ -9,6 +9,7 @@ import { type Api, ApiError, orMissing } from './api.ts'
 import { Recorder } from './events.ts'
 import { type Changes, type Entry, parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
+import { readVolume, volumePath, volumesPath } from './lookups.ts'
 import { finalizer, ledgerLabel, nodeLabel } from './names.ts'
 import { type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { Publisher } from './publisher.ts'
@@ -42,7 +43,6 @@ export interface NodeAgentParts {
 }
 
 const concurrency = 8
-const volumesPath = '/api/v1/persistentvolumes'
 
 /**
  * The cluster's side of a node: makes the volumes of the PVs that carry this node's label, removes those of PVs that are
@@ -175,7 +175,7 @@ export class NodeAgent implements Front {
   /** Removes what a PV on its way out has here, if its policy says so, and lets the PV go. */
   async #letGo({ name }: VolumeFacts): Promise<void> {
     const { api, engine, notes } = this.#parts
-    const found = await orMissing(api.send<V1PersistentVolume>({ method: 'GET', path: `${volumesPath}/${name}` }))
+    const found = await readVolume(api, name)
     const volume = found && pickVolume(found)
     if (!volume?.isDeleting || volume.node !== this.#parts.node) return
     if (volume.isInUse || volume.phase === 'Bound' || !volume.finalizers.includes(finalizer)) return
@@ -192,7 +192,7 @@ export class NodeAgent implements Front {
     }
     const finalizers = volume.finalizers.filter((one) => one !== finalizer)
     const body = { metadata: { resourceVersion: volume.resourceVersion, finalizers } }
-    await orMissing(api.send({ method: 'PATCH', path: `${volumesPath}/${name}`, body }))
+    await orMissing(api.send({ method: 'PATCH', path: volumePath(name), body }))
   }
 
   async admit({ volumeName, podUid, options: given }: Request): Promise<Admission> {
@@ -217,9 +217,7 @@ export class NodeAgent implements Front {
     if (cached) return { note: noteOf(cached), volume: cached }
     const note = await this.#parts.notes.read(name)
     if (note) return { note }
-    const found = await orMissing(
-      this.#parts.api.send<V1PersistentVolume>({ method: 'GET', path: `${volumesPath}/${name}` }),
-    )
+    const found = await readVolume(this.#parts.api, name)
     const volume = found && pickVolume(found)
     return volume && volume.node === this.#parts.node ? { note: noteOf(volume), volume } : undefined
   }
@@ -288,7 +286,7 @@ export class NodeAgent implements Front {
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
     const { api, engine, notes } = this.#parts
-    const found = await orMissing(api.send<V1PersistentVolume>({ method: 'GET', path: `${volumesPath}/${name}` }))
+    const found = await readVolume(api, name)
     if (found)
       throw new VolumeError(
         'busy',

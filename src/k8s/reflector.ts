@@ -27,7 +27,7 @@ const backoffMs = { first: 200, most: 5000 }
 export class Reflector<T extends KubernetesObject, C> {
   readonly #parts: ReflectorParts<T, C>
   readonly #kept = new Map<string, C>()
-  readonly #listeners: Listener<C>[] = []
+  readonly #listeners = new Set<Listener<C>>()
   readonly #synced = Promise.withResolvers<void>()
   #isSynced = false
 
@@ -45,8 +45,10 @@ export class Reflector<T extends KubernetesObject, C> {
     return this.#isSynced
   }
 
-  onChange(listener: Listener<C>): void {
-    this.#listeners.push(listener)
+  /** Has `listener` told until `signal` aborts, or for ever. */
+  onChange(listener: Listener<C>, signal?: AbortSignal): void {
+    this.#listeners.add(listener)
+    signal?.addEventListener('abort', () => this.#listeners.delete(listener))
   }
 
   /** Resolves when everything was listed once. */

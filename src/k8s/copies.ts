@@ -1,0 +1,60 @@
+import type {
+  V1ConfigMap,
+  V1Node,
+  V1PersistentVolume,
+  V1PersistentVolumeClaim,
+  V1StorageClass,
+} from '@kubernetes/client-node'
+import { messageOf } from '../volume/errors.ts'
+import type { Api } from './api.ts'
+import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from './claim.ts'
+import { type Ledger, parseLedger } from './ledger.ts'
+import { volumesPath } from './lookups.ts'
+import { ledgerLabel } from './names.ts'
+import { pickVolume, type VolumeFacts } from './persistent-volume.ts'
+import { type NodeFacts, pickNode } from './placement.ts'
+import { Reflector } from './reflector.ts'
+
+/** What the provisioner keeps of a cluster, as old as the API server's last word. */
+export class Copies {
+  readonly claims: Reflector<V1PersistentVolumeClaim, ClaimFacts>
+  readonly classes: Reflector<V1StorageClass, ClassFacts>
+  readonly volumes: Reflector<V1PersistentVolume, VolumeFacts>
+  readonly nodes: Reflector<V1Node, NodeFacts>
+  readonly ledgers: Reflector<V1ConfigMap, Ledger>
+
+  constructor({ api, namespace, log }: { api: Api; namespace: string; log: { warn(message: string): void } }) {
+    const common = { api, log }
+    this.claims = new Reflector({ ...common, path: '/api/v1/persistentvolumeclaims', pick: pickClaim })
+    this.classes = new Reflector({ ...common, path: '/apis/storage.k8s.io/v1/storageclasses', pick: pickClass })
+    this.volumes = new Reflector({ ...common, path: volumesPath, pick: pickVolume })
+    this.nodes = new Reflector({ ...common, path: '/api/v1/nodes', pick: pickNode })
+    this.ledgers = new Reflector({
+      ...common,
+      path: `/api/v1/namespaces/${namespace}/configmaps`,
+      query: { labelSelector: ledgerLabel },
+      pick: (object) => {
+        try {
+          return parseLedger(object)
+        } catch (error) {
+          log.warn(messageOf(error))
+          return undefined
+        }
+      },
+    })
+  }
+
+  get #all() {
+    return [this.claims, this.classes, this.volumes, this.nodes, this.ledgers]
+  }
+
+  /** Follows the cluster until `signal` aborts; resolves with that. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all(this.#all.map((reflector) => reflector.run(signal)))
+  }
+
+  /** Resolves when everything was listed once. */
+  async synced(): Promise<void> {
+    await Promise.all(this.#all.map((reflector) => reflector.synced()))
+  }
+}

@@ -1,0 +1,144 @@
+import { hasStatus, orMissing } from './api.ts'
+import type { LeaderParts } from './leader.ts'
+import { claimPath, readClaim, readNode, readVolume, volumePath } from './lookups.ts'
+import { finalizer, provisionerNames } from './names.ts'
+import { pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
+import { WorkQueue } from './queue.ts'
+
+/** How many PVs are worked on at once. */
+const concurrency = 32
+/** Promises nobody came back for are looked at again after so long. */
+const tidyMs = 60_000
+
+/** Sees PVs off whose claim, or node, is gone, and takes back promises that nobody needs. */
+export class Departures {
+  readonly #parts: LeaderParts
+  readonly #queue: WorkQueue
+  /** Keys are `node/volume`. */
+  readonly #tidyQueue: WorkQueue
+  /** Nodes whose object is gone, and since when we know. */
+  readonly #goneSince = new Map<string, number>()
+  #tidyTimer: NodeJS.Timeout | undefined
+
+  constructor(parts: LeaderParts) {
+    this.#parts = parts
+    const { log } = parts
+    this.#queue = new WorkQueue({ work: (key) => this.#seeOff(key), concurrency, log })
+    this.#tidyQueue = new WorkQueue({ work: (key) => this.#tidy(key), concurrency: 4, log })
+  }
+
+  /** Begins, and goes on with what changes until `signal` aborts. */
+  start(signal: AbortSignal): void {
+    const { claims, volumes, nodes } = this.#parts.copies
+    claims.onChange((_, now, before) => {
+      if (before && !now) this.#tidyVolume(volumeNameOf(before.uid))
+    }, signal)
+    volumes.onChange((key) => this.#queue.add(key), signal)
+    nodes.onChange((name, now) => {
+      if (!now) this.#addVolumesOf(name)
+    }, signal)
+    for (const key of volumes.objects.keys()) this.#queue.add(key)
+    this.#tidyAll()
+    this.#tidyTimer = setInterval(() => this.#tidyAll(), tidyMs)
+  }
+
+  /** Resolves when what was begun has ended. */
+  async stop(): Promise<void> {
+    clearInterval(this.#tidyTimer)
+    await Promise.all([this.#queue.stop(), this.#tidyQueue.stop()])
+  }
+
+  /** Takes a PV on its way out one step further. */
+  async #seeOff(name: string): Promise<void> {
+    const volume = this.#parts.copies.volumes.objects.get(name)
+    if (!volume) return this.#tidyVolume(name)
+    const isGone = volume.node !== '' && !this.#parts.copies.nodes.objects.has(volume.node)
+    if (!isGone) this.#goneSince.delete(volume.node)
+    if (isGone && (volume.isDeleting || this.#parts.deleteClaimsOfGoneNodes)) return await this.#giveUp(volume)
+    if (volume.isDeleting || volume.phase !== 'Released' || !volume.deletesData) return
+    if (!provisionerNames.includes(volume.provisionedBy)) return
+    if (volume.claim && (await this.#isClaimed(volume, volume.claim))) return
+    const { uid, resourceVersion } = volume
+    try {
+      const body = { preconditions: { uid, resourceVersion } }
+      await this.#parts.api.send({ method: 'DELETE', path: volumePath(name), body })
+    } catch (error) {
+      if (!hasStatus(error, 404, 409)) throw error
+    }
+  }
+
+  /** Whether the API server, asked now, knows the claim that the PV is for. */
+  async #isClaimed(volume: VolumeFacts, claim: NonNullable<VolumeFacts['claim']>): Promise<boolean> {
+    const found = await readClaim(this.#parts.api, claim.namespace, claim.name)
+    return found?.metadata?.uid === claim.uid && found.spec?.volumeName === volume.name
+  }
+
+  /** The PV's node is gone: after a grace time nothing waits for it any more. */
+  async #giveUp(volume: VolumeFacts): Promise<void> {
+    const { api, nodeGoneGraceMs, now } = this.#parts
+    const since = this.#goneSince.get(volume.node) ?? now().getTime()
+    this.#goneSince.set(volume.node, since)
+    const leftMs = since + nodeGoneGraceMs - now().getTime()
+    if (leftMs > 0) return this.#queue.addAfter(volume.name, leftMs)
+    if (await readNode(api, volume.node)) return
+    const object = { kind: 'PersistentVolume', name: volume.name, uid: volume.uid }
+    if (volume.isDeleting) {
+      if (volume.isInUse || !volume.finalizers.includes(finalizer)) return
+      await this.#parts.recorder.say(
+        object,
+        'Warning',
+        'NodeGone',
+        `Released without removing its data, as node ${volume.node} is gone; if it comes back, "elastic-local doctor" there shows what is left.`,
+      )
+      const finalizers = volume.finalizers.filter((name) => name !== finalizer)
+      const body = { metadata: { resourceVersion: volume.resourceVersion, finalizers } }
+      await orMissing(api.send({ method: 'PATCH', path: volumePath(volume.name), body }))
+      return
+    }
+    if (volume.phase !== 'Bound' || !volume.claim) return
+    const { namespace, name, uid } = volume.claim
+    await this.#parts.recorder.say(
+      { kind: 'PersistentVolumeClaim', namespace, name, uid },
+      'Warning',
+      'NodeGone',
+      `Deleted, as the operator asked for it: node ${volume.node}, which holds its volume, is gone.`,
+    )
+    await api
+      .send({ method: 'DELETE', path: claimPath(namespace, name), body: { preconditions: { uid } } })
+      .catch((error) => {
+        if (!hasStatus(error, 404, 409)) throw error
+      })
+  }
+
+  #addVolumesOf(node: string): void {
+    for (const [key, volume] of this.#parts.copies.volumes.objects) if (volume.node === node) this.#queue.add(key)
+  }
+
+  #tidyAll(): void {
+    for (const latest of this.#parts.ledgers.known())
+      for (const [volume, { pendingFor }] of latest.entries)
+        if (pendingFor) this.#tidyQueue.add(`${latest.node}/${volume}`)
+  }
+
+  #tidyVolume(volume: string): void {
+    for (const { node } of this.#parts.ledgers.holding(volume)) this.#tidyQueue.add(`${node}/${volume}`)
+  }
+
+  /** Takes back a promise that was made to a claim which is gone, or which got its volume elsewhere. */
+  async #tidy(key: string): Promise<void> {
+    const { api, copies } = this.#parts
+    const { claims, volumes } = copies
+    const [node = '', volume = ''] = key.split('/')
+    const pendingFor = this.#parts.ledgers.of(node).latest?.entries.get(volume)?.pendingFor
+    if (!pendingFor) return
+    const isFor = (uid: string | undefined) => uid !== undefined && volumeNameOf(uid) === volume
+    if (isFor(claims.objects.get(pendingFor)?.uid)) return
+    if (volumes.objects.get(volume)?.node === node) return
+    const found = await readVolume(api, volume)
+    if (found && pickVolume(found)?.node === node) return
+    const [namespace = '', name = ''] = pendingFor.split('/')
+    const claim = await readClaim(api, namespace, name)
+    if (!found && isFor(claim?.metadata?.uid)) return
+    await this.#parts.ledgers.release(node, volume)
+  }
+}

@@ -1,0 +1,26 @@
+import type { Api } from './api.ts'
+import type { Copies } from './copies.ts'
+import type { Recorder } from './events.ts'
+import type { LedgerKeepers } from './ledger-keeper.ts'
+
+/** What a provisioner is told. */
+export interface ProvisionerParts {
+  /** For following the cluster, which also a provisioner does that waits for its turn. */
+  api: Api
+  namespace: string
+  /** How long a node's object must be gone before its volumes are given up. */
+  nodeGoneGraceMs: number
+  /** Whether claims of a node that is gone are deleted, so that their owners get new ones elsewhere. */
+  deleteClaimsOfGoneNodes: boolean
+  now: () => Date
+  log: { info(message: string): void; warn(message: string): void }
+}
+
+/** What one that leads works with. */
+export interface LeaderParts extends ProvisionerParts {
+  /** For acting; it refuses when another may lead. */
+  api: Api
+  copies: Copies
+  ledgers: LedgerKeepers
+  recorder: Recorder
+}
