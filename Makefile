@@ -6,13 +6,13 @@ ARCH ?= $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build check format kernel guest executable cluster test run bench setup clean
+.PHONY: help build check format kernel guest executable cluster cluster-test test run bench setup clean
 
 setup:
 	@test/setup.sh
@@ -37,7 +37,10 @@ executable: setup build ## Test the built executable (root).
 guest: setup node_modules ## Test on real LVM, in a user-mode Linux guest (root).
 	@$(NODE) test/run.ts guest
 
-cluster: setup build ## Test on a real Kubernetes (root); the first time builds it, 10 to 17 minutes.
+cluster: setup build ## A real Kubernetes to play with (root); the first time builds it, 10 to 17 minutes. ONCE=1 exits.
+	@unshare --mount --propagation private -- $(NODE) test/cluster/play.ts $(if $(ONCE),--once)
+
+cluster-test: setup build ## Test on a real Kubernetes (root).
 	@$(NODE) test/run.ts cluster
 
 test: setup build ## All tests; ends with "N passed, N failed".

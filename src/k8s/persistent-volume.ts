@@ -2,6 +2,7 @@ import type { V1PersistentVolume } from '@kubernetes/client-node'
 import { keyOption } from '../flex/options.ts'
 import { driverName } from '../flex/target.ts'
 import { finalizer, hostnameLabel, nodeLabel } from './names.ts'
+import { formatQuantity } from './quantity.ts'
 
 const provisionedBy = 'pv.kubernetes.io/provisioned-by'
 /** Kept by the controller manager for as long as the PV is bound. */
@@ -87,7 +88,7 @@ export function buildVolume(request: VolumeRequest): V1PersistentVolume {
       finalizers: [finalizer],
     },
     spec: {
-      capacity: { storage: String(sizeBytes) },
+      capacity: { storage: formatQuantity(sizeBytes) },
       accessModes: [...accessModes],
       volumeMode: 'Filesystem',
       persistentVolumeReclaimPolicy: storageClass.reclaimPolicy,

@@ -1,7 +1,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
-import { parseQuantity } from './quantity.ts'
+import { formatQuantity, parseQuantity } from './quantity.ts'
 
 const test = suite('quantity')
 
@@ -27,6 +27,22 @@ test('parseQuantity() refuses what is none, and names the field', async () => {
     await rejects('invalid', /Cannot read the size as it must be a quantity/, async () =>
       parseQuantity(text, 'the size'),
     )
+})
+
+test('formatQuantity() loses nothing, and takes the largest unit', () => {
+  const expected: [bigint, string][] = [
+    [1n << 30n, '1Gi'],
+    [3n << 29n, '1536Mi'],
+    [1n << 50n, '1Pi'],
+    [1000n, '1000'],
+    [1024n, '1Ki'],
+    [(1n << 30n) + 1n, '1073741825'],
+    [0n, '0'],
+  ]
+  for (const [bytes, text] of expected) {
+    assert.is(formatQuantity(bytes), text)
+    assert.is(parseQuantity(text, 'size'), bytes)
+  }
 })
 
 test.run()

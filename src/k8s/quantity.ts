@@ -46,3 +46,10 @@ export function parseQuantity(text: unknown, field: string): bigint {
   scale(10n, Number(exponent))
   return (above + below - 1n) / below
 }
+
+/** Bytes as a quantity in the largest binary unit that holds them in a whole number: `10Gi`, `1536Mi`, `1000`. */
+export function formatQuantity(bytes: bigint): string {
+  const binary = Object.entries(units).filter(([, { base }]) => base === 2n)
+  const fitting = binary.findLast(([, { power }]) => bytes > 0n && bytes % 2n ** BigInt(power) === 0n)
+  return fitting ? `${bytes / 2n ** BigInt(fitting[1].power)}${fitting[0]}` : String(bytes)
+}
