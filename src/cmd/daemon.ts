@@ -30,16 +30,17 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
     if (process.getuid?.() !== 0) throw new Error('Cannot run the daemon as it must be root: it mounts filesystems.')
     keepHeapSmall()
     // Before anything is touched: without a way to the API server there is nothing to do.
-    const cluster = flags.standalone ? undefined : await openCluster(flags)
+    const cluster = flags.standalone ? undefined : await openCluster(flags, log)
     const told = new Promise<NodeJS.Signals>((resolve) => {
       for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, resolve)
     })
     const lock = await lockFiles([volumesLockPath(flags.volumesDir), `${flags.socket}.lock`])
     try {
-      await checkTools(flags, log)
-      const engine = await openMachine(flags, log)
+      const engine = await startEngine(flags, log).catch(async (error) => {
+        await cluster?.say('PoolNotUsable', messageOf(error))
+        throw error
+      })
       try {
-        await engine.start()
         await serve(engine, flags, cluster, told, log)
       } finally {
         await engine.stop()
@@ -51,6 +52,18 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
   },
 })
 
+async function startEngine(settings: MachineSettings, log: Log): Promise<Engine> {
+  await checkTools(settings, log)
+  const engine = await openMachine(settings, log)
+  try {
+    await engine.start()
+    return engine
+  } catch (error) {
+    await engine.stop()
+    throw error
+  }
+}
+
 /** V8 would rather let the heap grow than collect it; on a node, memory belongs to the pods. */
 function keepHeapSmall(): void {
   setFlagsFromString('--semi-space-growth-factor=1')
@@ -59,17 +72,20 @@ function keepHeapSmall(): void {
 
 type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir'> & Pick<MachineSettings, 'volumesDir'>
 
-/** What a daemon in a cluster is put together from, once there is an engine. */
-type Cluster = (parts: { engine: Engine; drain: Drain; volumesDir: string; log: Log }) => {
-  front: Front
-  run(signal: AbortSignal): Promise<void>
+interface Cluster {
+  /** Says of the node what is wrong with it. Never throws. */
+  say(reason: string, message: string): Promise<void>
+  /** What a daemon in a cluster is put together from, once there is an engine. */
+  join(parts: { engine: Engine; drain: Drain; volumesDir: string }): Front & { run(signal: AbortSignal): Promise<void> }
 }
 
 async function openCluster(
   settings: Pick<FlagValues<typeof daemonFlags & typeof clusterFlags>, 'kubeconfig' | 'namespace' | 'nodeName'>,
+  log: Log,
 ): Promise<Cluster> {
   // Only here: without a cluster, none of it needs memory.
   const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
+  const { nodeObject, Recorder } = await import('../k8s/events.ts')
   const { NodeAgent } = await import('../k8s/node-agent.ts')
   const { longestNodeName } = await import('../k8s/names.ts')
   const { namespace, nodeName: node = hostname().toLowerCase() } = settings
@@ -78,10 +94,11 @@ async function openCluster(
       `Cannot serve node ${node} as its name must have at most ${longestNodeName} characters: PersistentVolumes carry it as a label.`,
     )
   const api = new ApiClient(findKubeConfig(settings.kubeconfig))
-  return ({ engine, drain, volumesDir, log }) => {
-    const notes = buildNotes(volumesDir)
-    const agent = new NodeAgent({ api, namespace, node, engine, notes, drain, now: () => new Date(), log })
-    return { front: agent, run: (signal) => agent.run(signal) }
+  const recorder = new Recorder({ api, component: 'elastic-local-daemon', host: node, now: () => new Date(), log })
+  return {
+    say: (reason, message) => recorder.say(nodeObject(node), 'Warning', reason, message),
+    join: ({ engine, drain, volumesDir }) =>
+      new NodeAgent({ api, namespace, node, engine, notes: buildNotes(volumesDir), drain, recorder, log }),
   }
 }
 
@@ -95,8 +112,8 @@ async function serve(
 ): Promise<void> {
   const { kubeletDir, socket, volumesDir } = settings
   const drain = new Drain()
-  const agent = cluster?.({ engine, drain, volumesDir, log })
-  const front = agent?.front ?? buildStandaloneFront(engine)
+  const agent = cluster?.join({ engine, drain, volumesDir })
+  const front = agent ?? buildStandaloneFront(engine)
   const app = buildApp({ engine, drain, kubeletDir, front, version: buildInfo.version, log })
   const server = await listen(app, socket)
   log.info(`Serving on ${socket}.`)

@@ -6,6 +6,9 @@ import { type Api, hasStatus } from './api.ts'
 /** The object that an event is about. */
 export type EventObject = Required<Pick<V1ObjectReference, 'kind' | 'name' | 'uid'>> & { namespace?: string }
 
+/** A node; the kubelet as well gives its name for its UID, and whoever describes a node looks for both. */
+export const nodeObject = (name: string): EventObject => ({ kind: 'Node', name, uid: name })
+
 export interface RecorderParts {
   api: Api
   /** Who says so: `elastic-local-provisioner`. */

@@ -6,7 +6,7 @@ import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { StoredVolume } from '../volume/pool.ts'
 import { type Api, ApiError, orMissing } from './api.ts'
-import { Recorder } from './events.ts'
+import type { Recorder } from './events.ts'
 import { type Changes, type Entry, parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 import { readVolume, volumePath, volumesPath } from './lookups.ts'
@@ -38,7 +38,7 @@ export interface NodeAgentParts {
   notes: Notes
   /** Runs work that a stop waits for. */
   drain: { run<T>(work: () => Promise<T>): Promise<T> }
-  now: () => Date
+  recorder: Recorder
   log: { info(message: string): void; warn(message: string): void }
 }
 
@@ -59,11 +59,10 @@ export class NodeAgent implements Front {
   readonly #keeper: LedgerKeeper
   readonly #publisher: Publisher
   readonly #queue: WorkQueue
-  readonly #recorder: Recorder
 
   constructor(parts: NodeAgentParts) {
     this.#parts = parts
-    const { api, namespace, node, engine, log } = parts
+    const { api, namespace, node, engine, recorder, log } = parts
     const labelSelector = `${nodeLabel}=${node}`
     this.#volumes = new Reflector({ api, log, path: volumesPath, query: { labelSelector }, pick: pickVolume })
     this.#keeper = new LedgerKeeper({ api, namespace, node })
@@ -83,9 +82,8 @@ export class NodeAgent implements Front {
     })
     const report = () => engine.report()
     const initial = () => this.#knownEntries()
-    this.#publisher = new Publisher({ api, namespace, node, keeper: this.#keeper, report, initial, log })
+    this.#publisher = new Publisher({ api, namespace, node, keeper: this.#keeper, report, initial, recorder, log })
     this.#queue = new WorkQueue({ work: (key) => parts.drain.run(() => this.#converge(key)), concurrency, log })
-    this.#recorder = new Recorder({ ...parts, component: 'elastic-local-daemon', host: node })
     this.#volumes.onChange((key) => this.#queue.add(key))
     this.#ledger.onChange((_, now) => {
       if (!now) this.#keeper.see(undefined)
@@ -334,8 +332,9 @@ export class NodeAgent implements Front {
   /** Where a person will look: on the PV, and on the claim. */
   async #say(volume: VolumeFacts, reason: string, message: string): Promise<void> {
     const { name, uid, claim } = volume
-    await this.#recorder.say({ kind: 'PersistentVolume', name, uid }, 'Warning', reason, message)
-    if (claim) await this.#recorder.say({ kind: 'PersistentVolumeClaim', ...claim }, 'Warning', reason, message)
+    const { recorder } = this.#parts
+    await recorder.say({ kind: 'PersistentVolume', name, uid }, 'Warning', reason, message)
+    if (claim) await recorder.say({ kind: 'PersistentVolumeClaim', ...claim }, 'Warning', reason, message)
   }
 }
 

@@ -3,6 +3,7 @@ import type { PoolReport } from '../volume/pool.ts'
 import { type Api, hasStatus } from './api.ts'
 import { buildCapacity } from './capacity.ts'
 import { type ClassFacts, pickClass } from './claim.ts'
+import { nodeObject, type Recorder } from './events.ts'
 import type { Changes, PoolFacts } from './ledger.ts'
 import type { LedgerKeeper } from './ledger-keeper.ts'
 import { hostnameLabel, nodeLabel } from './names.ts'
@@ -17,6 +18,7 @@ export interface PublisherParts {
   report: () => Promise<PoolReport>
   /** What a new ledger begins with: the volumes that are there. */
   initial: () => Promise<Changes>
+  recorder: Recorder
   log: { info(message: string): void; warn(message: string): void }
 }
 
@@ -72,7 +74,9 @@ export class Publisher {
   async #publish(): Promise<void> {
     const { keeper, namespace, initial } = this.#parts
     if (!this.#classes.isSynced) return
-    const pool = poolFacts(await this.#parts.report())
+    const report = await this.#parts.report()
+    for (const problem of report.problems) await this.#sayOnNode(report, problem)
+    const pool = poolFacts(report)
     const known = keeper.latest?.pool
     const ledger = known && isSame(known, pool) && keeper.latest ? keeper.latest : await keeper.publish(pool, initial)
     this.#node ??= await this.#findNode()
@@ -91,6 +95,11 @@ export class Publisher {
       await this.#parts.api.send({ method: 'DELETE', path: `${this.#path}/${name}` }).catch(unless(404))
       this.#published.delete(name)
     }
+  }
+
+  async #sayOnNode({ name, driverKind }: PoolReport, problem: string): Promise<void> {
+    const { recorder, node } = this.#parts
+    await recorder.say(nodeObject(node), 'Warning', 'PoolProblem', `Pool ${name} (${driverKind}): ${problem}.`)
   }
 
   get #path(): string {

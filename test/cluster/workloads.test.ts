@@ -4,10 +4,11 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
+import { run } from '../../src/run.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import { type Cluster, startCluster } from './cluster.ts'
-import { Elastic, type ElasticNode } from './elastic.ts'
+import { Elastic, type ElasticNode, main, namespace } from './elastic.ts'
 
 const test = suite('workloads')
 let scratch = ''
@@ -103,6 +104,15 @@ test('a generic ephemeral volume comes and goes with its pod', async () => {
   const { volumeName } = (await cluster.api.request('GET', claimPath('short-scratch'))).spec
   await remove(['short'], [])
   await cluster.waitFor(`/api/v1/persistentvolumes/${volumeName}`, (state) => state === undefined)
+})
+
+test('a daemon whose pool cannot be used says so on its node', async () => {
+  const kubeconfig = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', 'node-1')
+  const flags = [`--kubeconfig=${kubeconfig}`, '--node-name=node-1', '--lvm-volume-group=elastic-local-none']
+  const places = [`--socket=${scratch}/socket`, `--volumes-dir=${scratch}/volumes`, `--kubelet-dir=${scratch}`]
+  await run(process.execPath, [main, 'daemon', ...flags, ...places], { accept: [1] })
+  const { stdout } = await cluster.kubectl(['describe', 'node', 'node-1'])
+  assert.match(stdout, /Warning +PoolNotUsable .* elastic-local-daemon +Cannot /)
 })
 
 test('a StatefulSet of 10 runs, and each pod has a volume of its own', async () => {
