@@ -1,12 +1,12 @@
 import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { checkTarget } from '../flex/target.ts'
+import { toJson } from '../json.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { parseSize } from '../volume/size.ts'
 import type { Drain } from './drain.ts'
 import { type Front, volumeNameIn } from './front.ts'
-import { toJson } from './json.ts'
 
 export interface AppParts {
   engine: Engine
@@ -178,7 +178,7 @@ async function readBody(c: Context): Promise<Record<string, unknown>> {
 async function respond(answer: Promise<unknown>, status: () => number): Promise<Response> {
   const headers = { 'content-type': 'application/json' }
   const early = await Promise.race([answer.then((value) => ({ value })), after(quickMs)])
-  if (early) return new Response(toJson(early.value), { status: status(), headers })
+  if (early) return new Response(`${toJson(early.value)}\n`, { status: status(), headers })
   let timer: NodeJS.Timeout
   let listening = true
   const stream = new ReadableStream<Uint8Array>({
@@ -190,7 +190,7 @@ async function respond(answer: Promise<unknown>, status: () => number): Promise<
       timer = setInterval(() => send('\n'), heartbeatMs)
       answer.then((value) => {
         clearInterval(timer)
-        send(toJson(value))
+        send(`${toJson(value)}\n`)
         if (listening) controller.close()
       })
     },

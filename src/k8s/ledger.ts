@@ -1,5 +1,6 @@
 import type { V1ConfigMap } from '@kubernetes/client-node'
 import * as v from 'valibot'
+import { toJson } from '../json.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import { type DriverKind, driverKinds } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
@@ -97,12 +98,8 @@ export function buildLedger(namespace: string, node: string, pool: PoolFacts, en
 
 /** The `data` of a merge patch. */
 export function buildData(pool: PoolFacts | undefined, changes: Changes): Record<string, string | null> {
-  const rows = [...changes].map(([volume, entry]) => [volume, entry ? toText(entry) : null])
-  return Object.fromEntries([...(pool ? [[poolKey, toText(pool)]] : []), ...rows])
-}
-
-function toText(value: object): string {
-  return JSON.stringify(value, (_, field) => (typeof field === 'bigint' ? String(field) : field))
+  const rows = [...changes].map(([volume, entry]) => [volume, entry ? toJson(entry) : null])
+  return Object.fromEntries([...(pool ? [[poolKey, toJson(pool)]] : []), ...rows])
 }
 
 /** What a ledger has promised in all. */

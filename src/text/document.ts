@@ -1,5 +1,5 @@
 import { stringify } from 'yaml'
-import { toJson } from '../daemon/json.ts'
+import { toJson } from '../json.ts'
 
 export const outputFormats = ['table', 'wide', 'json', 'yaml'] as const
 export type OutputFormat = (typeof outputFormats)[number]

@@ -1,5 +1,7 @@
 /** Objects that tests of claims make, and what they look at. */
 
+import { buildPod } from './toy.ts'
+
 export const gibibyte = 2 ** 30
 
 export function claim(name: string, more: { class?: string; size?: string; spec?: object } = {}) {
@@ -22,24 +24,7 @@ export function pod(name: string, claims: readonly string[], more: { volumes?: o
     ...claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } })),
     ...(more.volumes ?? []),
   ] as { name: string }[]
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name, namespace: 'default' },
-    spec: {
-      tolerations: [{ operator: 'Exists' }],
-      terminationGracePeriodSeconds: 1,
-      containers: [
-        {
-          name: 'main',
-          image: 'none',
-          volumeMounts: volumes.map(({ name }) => ({ name, mountPath: `/${name}` })),
-        },
-      ],
-      volumes,
-      ...more.spec,
-    },
-  }
+  return buildPod(name, volumes, { terminationGracePeriodSeconds: 1, ...more.spec })
 }
 
 export function storageClass(name: string, more: object = {}) {

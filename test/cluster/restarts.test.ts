@@ -24,7 +24,7 @@ test(
 
       const pods: string[] = []
       const begin = async () => {
-        const some = Array.from({ length: 6 }, (_, i) => `p${pods.length + i}`)
+        const some = Array.from({ length: 8 }, (_, i) => `p${pods.length + i}`)
         pods.push(...some)
         await cluster.apply(...some.flatMap((name) => [claim(name, { size: '64Mi' }), pod(name, [name])]))
       }
