@@ -22,6 +22,8 @@ export interface World {
   reboot(): Promise<void>
   /** Puts something with that name into the pool that is not ours. */
   plantForeign(name: string): Promise<void>
+  /** Makes a volume look as the predecessor left it, where it made such; says whether it could. */
+  unmark(name: string): Promise<boolean>
   /** Whether what `plantForeign` put there is as it was. */
   isForeignUntouched(name: string): Promise<boolean>
   /** Writes the signature of swap space on an activated volume's device. */
@@ -257,6 +259,41 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     assert.equal(await world.parts.journal.read(), new Map())
     assert.ok(await world.isForeignUntouched('theirs'))
   })
+
+  check(
+    'a volume of the predecessor is not ours until it is taken over, and then it is one like any other',
+    async () => {
+      await engine.create('one', spec())
+      await engine.mount(request('one'))
+      await world.write(world.target('a', 'one'), 'file', 'precious')
+      const isPredecessors = await world.unmark('one')
+      engine = await startEngine()
+      if (!isPredecessors) {
+        assert.equal(await engine.unmarked(), [])
+        return await rejects('not-found', /two/, () => engine.adopt('two', spec()))
+      }
+      assert.equal(await engine.list(), [])
+      assert.equal(
+        (await engine.unmarked()).map(({ name }) => name),
+        ['one'],
+      )
+      await engine.adopt('one', spec())
+      await engine.adopt('one', spec())
+      assert.equal(await engine.unmarked(), [])
+      assert.equal(
+        (await engine.find('one'))?.mounts.map((mount) => mount.target),
+        [world.target('a', 'one')],
+      )
+      await engine.mount(request('one', 'b'))
+      assert.is(await world.read(world.target('b', 'one'), 'file'), 'precious')
+      for (const pod of ['a', 'b']) await engine.unmount('one', world.target(pod, 'one'))
+      engine = await startEngine()
+      await engine.grow('one', spec().sizeBytes + 64n * mebibyte)
+      await engine.mount(request('one', 'c'))
+      assert.is(await world.read(world.target('c', 'one'), 'file'), 'precious')
+      await rejects('not-found', /Cannot take over two/, () => engine.adopt('two', spec()))
+    },
+  )
 
   check('a target that shows another volume is left alone', async () => {
     await engine.create('one', spec())

@@ -27,6 +27,7 @@ interface Ground {
   pool: Pool
   extentBytes: bigint
   plantForeign(name: string): Promise<void>
+  unmark(name: string): Promise<boolean>
   isForeignUntouched(name: string): Promise<boolean>
   /** What the pool holds besides volumes. */
   leftovers(): Promise<string[]>
@@ -78,6 +79,7 @@ async function openWorld(
       await ground.reboot?.()
     },
     plantForeign: ground.plantForeign,
+    unmark: ground.unmark,
     isForeignUntouched: ground.isForeignUntouched,
     plantSignature: async (device) => {
       await run('wipefs', ['--all', '--quiet', device])
@@ -105,6 +107,7 @@ export async function openLoopWorld(options: { preallocate: boolean }): Promise<
       pool: new LoopPool({ run, volumesDir, now, ...options }),
       extentBytes: 4096n,
       plantForeign: (name) => writeFile(join(images, `${name}.img`), 'theirs'),
+      unmark: async () => false,
       isForeignUntouched: async (name) => {
         const text = await readFile(join(images, `${name}.img`), 'utf8')
         await rm(join(images, `${name}.img`))
@@ -128,6 +131,10 @@ export async function openDirectoryWorld(): Promise<World> {
       plantForeign: async (name) => {
         await mkdir(join(volumesDir, name))
         await writeFile(join(volumesDir, name, 'file'), 'theirs')
+      },
+      unmark: async (name) => {
+        await rm(join(volumesDir, ownFolder, 'directories', `${name}.json`))
+        return true
       },
       isForeignUntouched: async (name) => {
         const text = await readFile(join(volumesDir, name, 'file'), 'utf8')
@@ -168,6 +175,11 @@ export async function openLvmWorld(options: {
       extentBytes: 4n * mebibyte,
       plantForeign: async (name) => {
         await shell.run(['lvcreate', '--yes', '--name', name, '--size', '4m', volumeGroup])
+      },
+      unmark: async (name) => {
+        const tags = (await lvs()).find((row) => row.lv_name === name)?.lv_tags?.split(',') ?? []
+        await shell.run(['lvchange', ...tags.flatMap((tag) => ['--deltag', tag]), `${volumeGroup}/${name}`])
+        return true
       },
       isForeignUntouched: async (name) => {
         const found = (await lvs()).find((row) => row.lv_name === name)

@@ -30,6 +30,11 @@ export async function openMemoryWorld(): Promise<World> {
       } as const
       machine.volumes.set(name, { ...foreign, signatures: ['ext4'], files: new Map() })
     },
+    unmark: async (name) => {
+      const volume = machine.volumes.get(name)
+      if (volume) volume.marked = false
+      return true
+    },
     isForeignUntouched: async (name) => {
       const untouched = machine.volumes.get(name)?.sizeBytes === 1n
       machine.volumes.delete(name)

@@ -80,7 +80,10 @@ interface Cluster {
 }
 
 async function openCluster(
-  settings: Pick<FlagValues<typeof daemonFlags & typeof clusterFlags>, 'kubeconfig' | 'namespace' | 'nodeName'>,
+  settings: Pick<
+    FlagValues<typeof daemonFlags & typeof clusterFlags>,
+    'kubeconfig' | 'namespace' | 'nodeName' | 'takeover'
+  >,
   log: Log,
 ): Promise<Cluster> {
   // Only here: without a cluster, none of it needs memory.
@@ -88,7 +91,7 @@ async function openCluster(
   const { nodeObject, Recorder } = await import('../k8s/events.ts')
   const { NodeAgent } = await import('../k8s/node-agent.ts')
   const { longestNodeName } = await import('../k8s/names.ts')
-  const { namespace, nodeName: node = hostname().toLowerCase() } = settings
+  const { namespace, takeover, nodeName: node = hostname().toLowerCase() } = settings
   if (node.length > longestNodeName)
     throw new Error(
       `Cannot serve node ${node} as its name must have at most ${longestNodeName} characters: PersistentVolumes carry it as a label.`,
@@ -98,7 +101,7 @@ async function openCluster(
   return {
     say: (reason, message) => recorder.say(nodeObject(node), 'Warning', reason, message),
     join: ({ engine, drain, volumesDir }) =>
-      new NodeAgent({ api, namespace, node, engine, notes: buildNotes(volumesDir), drain, recorder, log }),
+      new NodeAgent({ api, namespace, node, engine, notes: buildNotes(volumesDir), drain, recorder, takeover, log }),
   }
 }
 

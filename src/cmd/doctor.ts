@@ -1,4 +1,5 @@
 import { readlinkSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { isSea } from 'node:sea'
 import { examine, formatFindings } from '../doctor/doctor.ts'
 import { buildDaemonKeeper } from '../inspect/keeper.ts'
@@ -6,7 +7,7 @@ import { run } from '../run.ts'
 import { formatDocument } from '../text/document.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand } from './command.ts'
-import { daemonFlags, machineFlags, outputFlag, pluginDirFlag } from './flags.ts'
+import { clusterFlags, daemonFlags, machineFlags, outputFlag, pluginDirFlag, toggle } from './flags.ts'
 import { openMachine } from './machine.ts'
 import { openScreen } from './visit.ts'
 
@@ -19,7 +20,8 @@ export const doctorCommand = defineCommand({
   summary: 'Check this machine, from the kernel to the socket, and say what to do',
   description:
     'Changes nothing. Give it the flags of the daemon, or run it where its environment is. Exits with 1 when something\n' +
-    'fails; a warning is no failure.',
+    'fails; a warning is no failure. With --takeover it also compares what is here with the PersistentVolumes of the\n' +
+    'cluster, and says what a daemon with --takeover would do.',
   examples: [
     'elastic-local doctor',
     'elastic-local doctor --driver-kind LOOP --volumes-dir /srv/volumes',
@@ -31,6 +33,9 @@ export const doctorCommand = defineCommand({
     kubeletDir: daemonFlags.kubeletDir,
     pluginDir: pluginDirFlag,
     ...machineFlags,
+    ...clusterFlags,
+    nodeName: daemonFlags.nodeName,
+    takeover: toggle('takeover', 'compare with the cluster, and say what a takeover would do'),
   },
   async run(call) {
     const { flags, log } = call
@@ -39,8 +44,8 @@ export const doctorCommand = defineCommand({
     let checking = ''
     const findings = await screen.progress(
       () => `Checking the ${checking}`,
-      () =>
-        examine(
+      async () =>
+        await examine(
           {
             root: '/',
             settings: flags,
@@ -49,6 +54,7 @@ export const doctorCommand = defineCommand({
             inContainer: isContainer(),
             run,
             openEngine: () => openMachine(flags, quiet),
+            ...(flags.takeover ? { cluster: await openCluster(flags) } : {}),
             daemon: buildDaemonKeeper(flags.socket, { idleTimeoutMs: daemonTimeoutMs }),
             now: new Date(),
           },
@@ -63,6 +69,19 @@ export const doctorCommand = defineCommand({
     return findings.some((finding) => finding.status === 'fail') ? 1 : 0
   },
 })
+
+async function openCluster({
+  kubeconfig,
+  nodeName,
+}: {
+  kubeconfig?: string | undefined
+  nodeName?: string | undefined
+}) {
+  const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
+  const { readVolumes } = await import('../k8s/lookups.ts')
+  const api = new ApiClient(findKubeConfig(kubeconfig))
+  return { node: nodeName ?? hostname().toLowerCase(), readVolumes: () => readVolumes(api) }
+}
 
 /** Whether this runs in a container: Kubernetes tells its own, and the others have not the mounts of process 1. */
 function isContainer(): boolean {

@@ -30,7 +30,12 @@ test('resolveFlags() gives the defaults of the design', () => {
     hostTools: false,
   })
   const { nodeName, ...rest } = resolveFlags(daemonFlags, new Map(), {})
-  assert.equal(rest, { socket: '/var/run/elastic-local/socket', kubeletDir: '/var/lib/kubelet', standalone: false })
+  assert.equal(rest, {
+    socket: '/var/run/elastic-local/socket',
+    kubeletDir: '/var/lib/kubelet',
+    takeover: false,
+    standalone: false,
+  })
   assert.is(nodeName, undefined)
 })
 
@@ -45,6 +50,7 @@ test('resolveFlags() takes the flag before the environment before the default', 
     socket: '/flag',
     nodeName: 'n2',
     kubeletDir: '/var/lib/kubelet',
+    takeover: false,
     standalone: true,
   })
   assert.is(resolveFlags(daemonFlags, new Map(), env).socket, '/env')

@@ -202,6 +202,11 @@ export const daemonFlags = {
     default: '/var/lib/kubelet',
     help: "the kubelet's --root-dir: nothing is mounted outside of it",
   }),
+  takeover: setting(yesOrNo, {
+    name: 'takeover',
+    default: 'false',
+    help: "mark the predecessor's volumes that PersistentVolumes are for as ours (see docs/takeover.md)",
+  }),
   standalone: setting(yesOrNo, {
     name: 'standalone',
     default: 'false',

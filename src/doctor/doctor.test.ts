@@ -10,12 +10,14 @@ import { buildStandaloneFront } from '../daemon/front.ts'
 import { close, listen } from '../daemon/server.ts'
 import { formatSettings } from '../flex/settings.ts'
 import { buildDaemonKeeper } from '../inspect/keeper.ts'
+import type { VolumeFacts } from '../k8s/persistent-volume.ts'
 import { CommandError, type Output, type Runner, searchPath } from '../run.ts'
 import { plain } from '../text/paint.ts'
 import { Engine } from '../volume/engine.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { MemoryMachine } from '../volume/memory.ts'
 import type { PoolReport } from '../volume/pool.ts'
+import { checkCluster } from './cluster.ts'
 import { checkDaemon } from './daemon.ts'
 import { examine, formatFindings } from './doctor.ts'
 import type { Finding } from './finding.ts'
@@ -738,7 +740,7 @@ doctor('goes on when a check itself fails', async () => {
     findings.find((finding) => finding.check === 'kubelet folder')?.message ?? '',
     'this line is not mountinfo',
   )
-  assert.is(checked.at(-1), 'volumes')
+  assert.is(checked.at(-1), 'takeover')
   await close()
 })
 
@@ -751,6 +753,57 @@ doctor('does not call a fault what only this user may not see', async () => {
   assert.equal([found?.status, found?.advice], ['warn', 'Run it with sudo.'])
   await close()
 })
+
+const takeover = suite('doctor: takeover')
+
+takeover('says what a daemon with --takeover would do, and to what nobody belongs', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const engine = openEngine(machine)
+  const spec = { sizeBytes: 64n << 20n, fsType: 'ext4', mkfsOptions: [] } as const
+  const unmark = (name: string) => Object.assign(machine.volumes.get(name) ?? {}, { marked: false })
+  for (const name of ['pvc-ours', 'pvc-orphan', 'pvc-moved', 'pvc-old', 'pvc-nowhere', 'pvc-nobodys', 'home'])
+    await engine.create(name, spec)
+  for (const name of ['pvc-old', 'pvc-nowhere', 'pvc-nobodys', 'home']) unmark(name)
+  const volume = (name: string, label: string, more: Partial<VolumeFacts> = {}) =>
+    Object.assign({} as VolumeFacts, { name, node: label, hasKey: false, isDeleting: false, ...more })
+  const volumes = [
+    volume('pvc-ours', 'here', { hasKey: true }),
+    volume('pvc-old', 'here'),
+    volume('pvc-nowhere', ''),
+    volume('pvc-moved', 'there'),
+    volume('pvc-lost', 'here', { hasKey: true }),
+    volume('pvc-elsewhere', 'there'),
+    volume('pvc-unmade', ''),
+  ]
+  const cluster = { node: 'here', readVolumes: async () => volumes }
+  const { patient, close } = await openPatient({}, { openEngine: async () => engine, cluster })
+  const found = (await checkCluster(patient)).map(({ status, message }) => `${status} ${message}`)
+  assert.equal(found, [
+    "warn pvc-old at /dev/memory/pvc-old (64 MiB) is the predecessor's",
+    "warn pvc-nowhere at /dev/memory/pvc-nowhere (64 MiB) is the predecessor's, whose PersistentVolume names no node: it would be given this one",
+    'fail pvc-lost is not here, and its PersistentVolume says that it is',
+    'warn pvc-moved is here, and its PersistentVolume is for node there',
+    'warn pvc-orphan is ours, and the cluster has no PersistentVolume for it',
+    'warn pvc-nobodys at /dev/memory/pvc-nobodys (64 MiB) is not ours, and the cluster has no PersistentVolume for it',
+  ])
+  assert.ok(!machine.volumes.get('pvc-old')?.marked)
+  await close()
+})
+
+takeover('finds nothing to say where all is well, or nobody asked', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const cluster = { node: 'here', readVolumes: async () => [] }
+  const { patient, close } = await openPatient({}, { openEngine: async () => openEngine(machine), cluster })
+  assert.equal(
+    (await checkCluster(patient)).map(({ message }) => message),
+    ['0 PersistentVolumes of node here, and each has its volume'],
+  )
+  const { cluster: _, ...alone } = patient
+  assert.equal(await checkCluster(alone), [])
+  await close()
+})
+
+takeover.run()
 
 const sample: Finding[] = [
   { check: 'root', status: 'ok', message: 'this is root' },

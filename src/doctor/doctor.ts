@@ -1,6 +1,7 @@
 import { type Paint, printable } from '../text/paint.ts'
 import { formatCount } from '../text/quantity.ts'
 import { hasErrno, messageOf } from '../volume/errors.ts'
+import { checkCluster } from './cluster.ts'
 import { checkDaemon } from './daemon.ts'
 import { type Finding, fail, type Status, warn } from './finding.ts'
 import { checkKernel } from './kernel.ts'
@@ -22,6 +23,7 @@ const checks: readonly [name: string, check: (patient: Patient) => Promise<Findi
   ['flex driver', checkDriver],
   ['daemon', checkDaemon],
   ['volumes', checkVolumes],
+  ['takeover', checkCluster],
 ]
 
 /** Looks at everything, one after another; a check that fails itself is a finding like any other. */

@@ -1,6 +1,7 @@
 import { lstat, readdir, readFile, realpath } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import type { Keeper } from '../inspect/keeper.ts'
+import type { VolumeFacts } from '../k8s/persistent-volume.ts'
 import { parseMountInfo } from '../mount/table.ts'
 import type { Runner } from '../run.ts'
 import type { Engine } from '../volume/engine.ts'
@@ -33,6 +34,8 @@ export interface Patient {
   /** An engine on the machine's volumes, not started; made only where `volumesDir` is there. */
   openEngine(): Promise<Engine>
   daemon: Keeper
+  /** The cluster, where it is to be compared with. */
+  cluster?: { node: string; readVolumes(): Promise<VolumeFacts[]> }
   now: Date
 }
 

@@ -1,6 +1,12 @@
 /** Single objects, asked of the API server now; nothing where there is none. */
-import type { V1Node, V1PersistentVolume, V1PersistentVolumeClaim } from '@kubernetes/client-node'
+import type {
+  V1Node,
+  V1PersistentVolume,
+  V1PersistentVolumeClaim,
+  V1PersistentVolumeList,
+} from '@kubernetes/client-node'
 import { type Api, orMissing } from './api.ts'
+import { pickVolume, type VolumeFacts } from './persistent-volume.ts'
 
 export const volumesPath = '/api/v1/persistentvolumes'
 export const volumePath = (name: string) => `${volumesPath}/${name}`
@@ -9,6 +15,12 @@ export const claimPath = (namespace: string, name: string) =>
 
 export async function readVolume(api: Api, name: string): Promise<V1PersistentVolume | undefined> {
   return await orMissing(api.send<V1PersistentVolume>({ method: 'GET', path: volumePath(name) }))
+}
+
+/** All PVs of our driver. */
+export async function readVolumes(api: Api): Promise<VolumeFacts[]> {
+  const { items } = await api.send<V1PersistentVolumeList>({ method: 'GET', path: volumesPath })
+  return items.map(pickVolume).filter((volume) => volume !== undefined)
 }
 
 export async function readClaim(

@@ -10,6 +10,9 @@ export const nodeLabel = 'volumes.k8s.elastic.co/node-affinity'
 /** Holds a PV until its data is removed. */
 export const finalizer = driverName
 
+/** An operator's word, on a PV, that its volume may be made anew where its data is lost: `true`. */
+export const makeAnewAnnotation = 'volumes.k8s.elastic.co/make-lost-anew'
+
 /** What the scheduler, and so every nodeAffinity, goes by; its value may differ from the node's name. */
 export const hostnameLabel = 'kubernetes.io/hostname'
 

@@ -10,7 +10,7 @@ import type { Recorder } from './events.ts'
 import { type Changes, type Entry, parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 import { readVolume, volumePath, volumesPath } from './lookups.ts'
-import { finalizer, ledgerLabel, nodeLabel } from './names.ts'
+import { finalizer, ledgerLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 import { type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { Publisher } from './publisher.ts'
 import { WorkQueue } from './queue.ts'
@@ -39,6 +39,8 @@ export interface NodeAgentParts {
   /** Runs work that a stop waits for. */
   drain: { run<T>(work: () => Promise<T>): Promise<T> }
   recorder: Recorder
+  /** Whether volumes that the predecessor made for PVs are marked as ours. */
+  takeover: boolean
   log: { info(message: string): void; warn(message: string): void }
 }
 
@@ -108,7 +110,11 @@ export class NodeAgent implements Front {
     await Promise.race([Promise.all([this.#volumes.synced(), this.#ledger.synced()]), stopped])
     if (signal.aborted) return
     const queue = new WorkQueue({
-      work: () => this.#parts.drain.run(() => this.#reconcileEntries()),
+      work: () =>
+        this.#parts.drain.run(async () => {
+          await this.#labelTakenOver()
+          await this.#reconcileEntries()
+        }),
       concurrency: 1,
       log: this.#parts.log,
     })
@@ -131,37 +137,71 @@ export class NodeAgent implements Front {
 
   /** The volume of a PV, made if it never was. Throws `not-found` when it was made and is gone, `no-space`. */
   async #ensureMade(volume: VolumeFacts): Promise<void> {
-    const { engine, notes } = this.#parts
+    const { engine, notes, log } = this.#parts
     const { name } = volume
-    if (await notes.read(name)) {
+    const isNoted = (await notes.read(name)) !== undefined
+    const stored = (await engine.find(name)) ?? (await this.#takeOver(volume))
+    if (isNoted && stored) {
       // Noted here, but not there: something came between.
       if (this.#keeper.latest?.entries.get(name)?.pendingFor) await this.#markMade(name)
       return
     }
-    const stored = await engine.find(name)
-    const claim = volume.claim ? `${volume.claim.namespace}/${volume.claim.name}` : name
     const spec = specOf(volume)
+    const claim = volume.claim ? `${volume.claim.namespace}/${volume.claim.name}` : name
+    const isToBeMade = (entry: Entry | undefined) => Boolean(entry?.pendingFor) && !isNoted
     let entry: Entry | undefined
+    let isLost = false
     await this.#keeper.update((ledger) => {
       entry = ledger.entries.get(name)
-      if (entry) return []
+      isLost = !stored && entry !== undefined && !isToBeMade(entry)
+      if (isLost && !volume.mayBeMadeAnew) throw lost(name, this.#parts.node)
+      if (entry && !isLost) return []
       // Nobody promised anything: a PV of the predecessor, of a person, or one whose ledger was lost.
       entry = stored ? { sizeBytes: stored.sizeBytes } : promise(ledger, name, spec.sizeBytes, claim)
       return [[name, entry]]
     })
-    if (!entry?.pendingFor) {
-      if (!stored)
-        throw new VolumeError(
-          'not-found',
-          `Cannot find volume ${name} on node ${this.#parts.node}, where it was made: its data is lost, or its disk is missing. It is not made anew; bring the disk back, or delete the claim.`,
-        )
-      await notes.write(name, noteOf(volume))
-      return
-    }
+    if (stored && !entry?.pendingFor) return await notes.write(name, noteOf(volume))
+    if (isLost)
+      await this.#say(
+        volume,
+        'VolumeMadeAnew',
+        `Made anew and empty, as ${makeAnewAnnotation} allows: its data was lost.`,
+      )
     const { volume: made } = await engine.create(name, spec)
     await notes.write(name, noteOf(volume))
-    this.#parts.log.info(`Made volume ${name} of ${made.sizeBytes} bytes.`)
+    log.info(`Made volume ${name} of ${made.sizeBytes} bytes.`)
     await this.#markMade(name)
+  }
+
+  /** What the predecessor made for a PV, which has no key; it is marked as ours where the operator wants that. */
+  async #takeOver(volume: VolumeFacts): Promise<StoredVolume | undefined> {
+    const { engine, takeover, log } = this.#parts
+    const { name } = volume
+    if (volume.hasKey) return undefined
+    const there = (await engine.unmarked()).find((unmarked) => unmarked.name === name)
+    if (!there) return undefined
+    if (!takeover)
+      throw new VolumeError(
+        'exists',
+        `Cannot use ${name} as ${there.path} is there without our mark. If it is the predecessor's, start the daemon with --takeover (docs/takeover.md).`,
+      )
+    const adopted = await engine.adopt(name, specOf(volume))
+    log.info(`Took over volume ${name} at ${adopted.path}.`)
+    return adopted
+  }
+
+  /** Gives PVs of the predecessor that name no node the label of this one, where their volumes are here. */
+  async #labelTakenOver(): Promise<void> {
+    const { api, engine, node, takeover } = this.#parts
+    if (!takeover) return
+    for (const { name } of await engine.unmarked()) {
+      const found = await readVolume(api, name)
+      const volume = found && pickVolume(found)
+      if (!volume || volume.node || volume.isDeleting || volume.hasKey) continue
+      const { resourceVersion } = volume
+      const body = { metadata: { resourceVersion, labels: { [nodeLabel]: node } } }
+      await api.send({ method: 'PATCH', path: volumePath(name), body })
+    }
   }
 
   async #markMade(name: string): Promise<void> {
@@ -179,6 +219,7 @@ export class NodeAgent implements Front {
     if (volume.isInUse || volume.phase === 'Bound' || !volume.finalizers.includes(finalizer)) return
     if (volume.deletesData) {
       try {
+        if (!(await engine.find(name))) await this.#takeOver(volume)
         await engine.remove(name)
       } catch (error) {
         await this.#say(volume, 'VolumeNotRemoved', messageOf(error))
@@ -336,6 +377,13 @@ export class NodeAgent implements Front {
     await recorder.say({ kind: 'PersistentVolume', name, uid }, 'Warning', reason, message)
     if (claim) await recorder.say({ kind: 'PersistentVolumeClaim', ...claim }, 'Warning', reason, message)
   }
+}
+
+function lost(name: string, node: string): VolumeError {
+  return new VolumeError(
+    'not-found',
+    `Cannot find volume ${name} on node ${node}, where it was made: its data is lost, or its disk is missing. It is not made anew. Bring the disk back, or delete the claim; or, to begin empty, set annotation ${makeAnewAnnotation}=true on the PersistentVolume.`,
+  )
 }
 
 function noteOf({ fsType, options, claim }: VolumeFacts): Note {

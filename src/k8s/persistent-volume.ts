@@ -1,7 +1,7 @@
-import type { V1PersistentVolume } from '@kubernetes/client-node'
+import type { V1PersistentVolume, V1VolumeNodeAffinity } from '@kubernetes/client-node'
 import { keyOption } from '../flex/options.ts'
 import { driverName } from '../flex/target.ts'
-import { finalizer, hostnameLabel, nodeLabel } from './names.ts'
+import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 import { formatQuantity } from './quantity.ts'
 
 const provisionedBy = 'pv.kubernetes.io/provisioned-by'
@@ -19,7 +19,10 @@ export interface VolumeFacts {
   name: string
   uid: string
   resourceVersion: string
+  /** The node's name, as the label says it. */
   node: string
+  /** Whether pods that use it are held to a node. */
+  hasNode: boolean
   className: string
   phase: string
   deletesData: boolean
@@ -28,9 +31,13 @@ export interface VolumeFacts {
   claim?: ClaimRef
   isDeleting: boolean
   isInUse: boolean
+  /** Whether the operator allows that it is made anew, empty, where its data is lost. */
+  mayBeMadeAnew: boolean
   finalizers: readonly string[]
   fsType: string
   options: Readonly<Record<string, string>>
+  /** Whether its options hold a key, as those of the predecessor's PVs do not. */
+  hasKey: boolean
 }
 
 /** What is needed of a PV; nothing when its driver is not ours. */
@@ -43,6 +50,7 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
     uid: metadata?.uid ?? '',
     resourceVersion: metadata?.resourceVersion ?? '',
     node: metadata?.labels?.[nodeLabel] ?? '',
+    hasNode: spec.nodeAffinity?.required !== undefined,
     className: spec.storageClassName ?? '',
     phase: status?.phase ?? '',
     deletesData: spec.persistentVolumeReclaimPolicy === 'Delete',
@@ -52,9 +60,11 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
       : {}),
     isDeleting: metadata?.deletionTimestamp !== undefined,
     isInUse: finalizers.includes(inUseFinalizer),
+    mayBeMadeAnew: metadata?.annotations?.[makeAnewAnnotation] === 'true',
     finalizers,
     fsType: flexVolume.fsType ?? '',
     options: flexVolume.options ?? {},
+    hasKey: Boolean(flexVolume.options?.[keyOption]),
   }
 }
 
@@ -99,11 +109,13 @@ export function buildVolume(request: VolumeRequest): V1PersistentVolume {
         fsType,
         options: { ...options, sizeBytes: String(sizeBytes), [keyOption]: key },
       },
-      nodeAffinity: {
-        required: {
-          nodeSelectorTerms: [{ matchExpressions: [{ key: hostnameLabel, operator: 'In', values: [hostname] }] }],
-        },
-      },
+      nodeAffinity: buildNodeAffinity(hostname),
     },
   }
+}
+
+/** Holds pods to the node with that value of the label `kubernetes.io/hostname`. */
+export function buildNodeAffinity(hostname: string): V1VolumeNodeAffinity {
+  const matchExpressions = [{ key: hostnameLabel, operator: 'In', values: [hostname] }]
+  return { required: { nodeSelectorTerms: [{ matchExpressions }] } }
 }

@@ -1,11 +1,11 @@
 import type { Api } from './api.ts'
 import { Copies } from './copies.ts'
-import { Departures } from './departures.ts'
 import { Recorder } from './events.ts'
 import type { ProvisionerParts } from './leader.ts'
 import { LedgerKeepers } from './ledger-keeper.ts'
 import { Placing } from './placing.ts'
 import { aborted } from './reflector.ts'
+import { Upkeep } from './upkeep.ts'
 
 /**
  * Makes a PV for each claim that wants one, and sees PVs off whose claim, or node, is gone. It holds no state of its own:
@@ -34,7 +34,7 @@ export class Provisioner {
     const ledgers = new LedgerKeepers({ api, namespace })
     const recorder = new Recorder({ api, component: 'elastic-local-provisioner', now, log })
     const leaderParts = { ...this.#parts, api, copies, ledgers, recorder }
-    const work = [new Placing(leaderParts), new Departures(leaderParts)]
+    const work = [new Placing(leaderParts), new Upkeep(leaderParts)]
     // Before anybody acts on it.
     copies.ledgers.onChange((_, ledger, before) => ledgers.of((ledger ?? before)?.node ?? '').see(ledger), signal)
     for (const ledger of copies.ledgers.objects.values()) ledgers.of(ledger.node).see(ledger)

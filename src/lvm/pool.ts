@@ -1,5 +1,6 @@
 import AsyncLock from 'async-lock'
 import { messageOf, VolumeError } from '../volume/errors.ts'
+import { isVolumeName } from '../volume/name.ts'
 import {
   type CreateRequest,
   fsTypes,
@@ -7,6 +8,7 @@ import {
   type PoolReport,
   type Source,
   type StoredVolume,
+  type UnmarkedVolume,
 } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
 import { readDeviceFile, readDeviceUuid } from './device.ts'
@@ -163,7 +165,7 @@ export class LvmPool implements Pool {
     if (volume) return this.#toStored(volume)
     throw new VolumeError(
       'exists',
-      `Cannot make ${name} as ${this.#deviceOf(name)} is there without our tag "${ownTag}"; rename or remove it if nobody needs it.`,
+      `Cannot make ${name} as ${this.#deviceOf(name)} is there without our tag "${ownTag}". If it is a volume of the predecessor, see docs/takeover.md; if nobody needs it, rename it.`,
     )
   }
 
@@ -177,6 +179,26 @@ export class LvmPool implements Pool {
   async list(): Promise<StoredVolume[]> {
     await this.#refresh()
     return this.#ours().map((volume) => this.#toStored(volume))
+  }
+
+  async unmarked(): Promise<UnmarkedVolume[]> {
+    await this.#refresh()
+    return this.#unmarked().map(({ name, sizeBytes }) => ({ name, path: this.#deviceOf(name), sizeBytes }))
+  }
+
+  async adopt(name: string, { id }: CreateRequest): Promise<StoredVolume> {
+    const { volumeGroup } = this.#parts
+    await this.#refresh()
+    if (!this.#unmarked().some((volume) => volume.name === name))
+      throw new VolumeError(
+        'not-found',
+        `Cannot take over ${name} as volume group ${volumeGroup} has no plain or thin logical volume of that name without our tag "${ownTag}".`,
+      )
+    const tags = [ownTag, `${idTagPrefix}${id}`].flatMap((tag) => ['--addtag', tag])
+    await this.#lvm(['lvchange', ...tags, `${volumeGroup}/${name}`], (error) => {
+      throw lvmError(`Cannot mark ${name} in volume group ${volumeGroup} as ours`, error)
+    })
+    return await this.#mustBeOurs(name)
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
@@ -388,6 +410,13 @@ export class LvmPool implements Pool {
 
   #ours(): LogicalVolume[] {
     return [...this.#known.values()].filter(isOurs)
+  }
+
+  #unmarked(): LogicalVolume[] {
+    const isPlain = ({ segmentType }: LogicalVolume) => segmentType === 'linear' || segmentType === 'thin'
+    return [...this.#known.values()].filter(
+      (volume) => isPlain(volume) && !volume.tags.includes(ownTag) && isVolumeName(volume.name),
+    )
   }
 
   #findOurs(name: string): LogicalVolume | undefined {

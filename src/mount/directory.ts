@@ -1,9 +1,10 @@
-import { lstat, mkdir, rename, rm, statfs } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { syncFolder } from '../files.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
-import type { CreateRequest, Pool, PoolReport, Source, StoredVolume } from '../volume/pool.ts'
+import { isVolumeName } from '../volume/name.ts'
+import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
 
 export interface DirectoryPoolParts {
@@ -46,7 +47,7 @@ export class DirectoryPool implements Pool {
     if (there && !marked)
       throw new VolumeError(
         'exists',
-        `Cannot make ${name} as ${path} is there without our mark; move it away if nobody needs it.`,
+        `Cannot make ${name} as ${path} is there without our mark. If it is a volume of the predecessor, see docs/takeover.md; if nobody needs it, move it away.`,
       )
     if (!there) {
       const { freeBytes } = await this.report()
@@ -84,6 +85,26 @@ export class DirectoryPool implements Pool {
       createdAt: new Date(marker.createdAt),
       ...(there ? { source: { kind: 'directory', path } } : { problem: `its directory ${path} is missing` }),
     }
+  }
+
+  async unmarked(): Promise<UnmarkedVolume[]> {
+    const { volumesDir } = this.#parts
+    const marked = new Set(await this.#markers.names())
+    const files = await readdir(volumesDir, { withFileTypes: true })
+    return files
+      .filter((file) => file.isDirectory() && isVolumeName(file.name) && !marked.has(file.name))
+      .map(({ name }) => ({ name, path: this.#pathOf(name) }))
+  }
+
+  async adopt(name: string, { id, sizeBytes, fsType }: CreateRequest): Promise<StoredVolume> {
+    if ((await this.#markers.read(name)) || !(await exists(this.#pathOf(name))))
+      throw new VolumeError(
+        'not-found',
+        `Cannot take over ${name} as ${this.#pathOf(name)} must be a directory without our mark.`,
+      )
+    const { birthtime } = await lstat(this.#pathOf(name))
+    await this.#markers.write(name, { id, sizeBytes: String(sizeBytes), fsType, createdAt: birthtime.toISOString() })
+    return await this.#mustFind(name)
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {

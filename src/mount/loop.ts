@@ -5,7 +5,7 @@ import { formatDeviceNumber } from '../device-number.ts'
 import { removeFile, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
-import type { CreateRequest, Pool, PoolReport, Source, StoredVolume } from '../volume/pool.ts'
+import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
 import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
 
@@ -144,6 +144,15 @@ export class LoopPool implements Pool {
       ...(device ? { source: { kind: 'device', path: device } } : {}),
       ...(image ? {} : { problem: `its image ${path} is missing` }),
     }
+  }
+
+  /** The predecessor had no images. */
+  async unmarked(): Promise<UnmarkedVolume[]> {
+    return []
+  }
+
+  async adopt(name: string): Promise<StoredVolume> {
+    throw new VolumeError('not-found', `Cannot take over ${name} as the predecessor made no images.`)
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {

@@ -5,7 +5,15 @@ import { messageOf, VolumeError } from './errors.ts'
 import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes } from './host.ts'
 import type { Intent, Journal } from './journal.ts'
 import { parseVolumeName } from './name.ts'
-import { type FsType, fsTypes, type Pool, type PoolReport, type Source, type StoredVolume } from './pool.ts'
+import {
+  type FsType,
+  fsTypes,
+  type Pool,
+  type PoolReport,
+  type Source,
+  type StoredVolume,
+  type UnmarkedVolume,
+} from './pool.ts'
 import { buildView, type VolumeView } from './view.ts'
 
 /** What a volume is to be. */
@@ -104,6 +112,19 @@ export class Engine {
   /** Makes the volume and its filesystem. Throws `invalid`, `no-space`, `exists`. */
   async create(name: string, spec: VolumeSpec): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
     return await this.#locked(parseVolumeName(name), () => this.#ensureCreated(name, spec))
+  }
+
+  /** What has a volume's name here and is not ours. */
+  async unmarked(): Promise<UnmarkedVolume[]> {
+    return await this.#parts.pool.unmarked()
+  }
+
+  /** Makes one of those ours, as it is. Throws `not-found`. */
+  async adopt(name: string, { sizeBytes, fsType }: VolumeSpec): Promise<StoredVolume> {
+    return await this.#locked(parseVolumeName(name), async () => {
+      const { pool } = this.#parts
+      return (await this.#lookUp(name)) ?? (await pool.adopt(name, { id: randomUUID(), sizeBytes, fsType }))
+    })
   }
 
   /** Shows the volume in `target`. Throws `not-found` when there is none and the request does not make one. */

@@ -62,6 +62,17 @@ export class MemoryMachine {
       return volume?.marked ? stored(name, volume) : undefined
     },
     list: async () => this.#marked().map(([name, volume]) => stored(name, volume)),
+    unmarked: async () =>
+      [...this.volumes]
+        .filter(([, volume]) => !volume.marked)
+        .map(([name, { sizeBytes }]) => ({ name, path: devicePath(name), sizeBytes })),
+    adopt: async (name, { id }) => {
+      const volume = this.volumes.get(name)
+      if (!volume || volume.marked) throw new VolumeError('not-found', `Cannot take over ${name} as it is not there.`)
+      await this.onStep('adopt', name)
+      Object.assign(volume, { marked: true, id })
+      return stored(name, volume)
+    },
     grow: async (name, sizeBytes) => {
       const volume = this.#mustGet(name)
       const grownBytes = roundUp(sizeBytes, extentBytes)

@@ -2,6 +2,9 @@ import { VolumeError } from './errors.ts'
 
 const namePattern = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 
+/** Whether it can be a volume's name. */
+export const isVolumeName = (text: string): boolean => namePattern.test(text)
+
 /**
  * The volume name, if it is one: a DNS label (RFC 1123), which is also safe as a file name and as the name of a
  * logical volume (lvm(8)). Throws `invalid`.

@@ -23,6 +23,9 @@ export interface StoredVolume {
   problem?: string
 }
 
+/** Something in a pool that has a volume's name and not our mark. */
+export type UnmarkedVolume = Pick<StoredVolume, 'name' | 'path'> & Partial<Pick<StoredVolume, 'sizeBytes'>>
+
 /** What is in a pool and what is left. */
 export interface PoolReport {
   name: string
@@ -71,6 +74,10 @@ export interface Pool {
   /** May answer from what it knows when it does not know the name; `list` looks. */
   find(name: string): Promise<StoredVolume | undefined>
   list(): Promise<StoredVolume[]>
+  /** What could be volumes of the predecessor, which had no mark. */
+  unmarked(): Promise<UnmarkedVolume[]>
+  /** Marks one of those as ours and changes nothing else. Throws `not-found`. */
+  adopt(name: string, request: CreateRequest): Promise<StoredVolume>
   /** Makes the volume at least that large; never smaller. Throws `not-found`, `no-space`. */
   grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }>
   /** Removes the volume and its data. Throws `busy` while something uses it. */

@@ -22,6 +22,8 @@ export interface ElasticNode {
   name: string
   kubelet: HollowKubelet
   daemon: Program
+  /** What it was started with. */
+  flags: Readonly<Record<string, string>>
   volumesDir: string
   socket: string
 }
@@ -31,6 +33,11 @@ export interface ElasticNodeOptions extends KubeletOptions {
   diskBytes: number
   /** Installs the driver in attach mode. */
   attach?: boolean
+  driverKind?: 'LOOP' | 'BINDMOUNT'
+  /** More flags of the daemon. */
+  daemonFlags?: Readonly<Record<string, string>>
+  /** Done when the kubelet runs, before there is a daemon. */
+  before?: (kubelet: HollowKubelet, volumesDir: string) => Promise<void>
 }
 
 /** Objects of deploy.yaml, without what runs in containers. */
@@ -69,7 +76,7 @@ export class Elastic {
     for (const { target } of shown.reverse()) await run('umount', ['--', target], { accept: [32] })
     for (const volumesDir of disks) {
       const images = join(volumesDir, '.elastic-local/loop')
-      for (const file of await readdir(images)) {
+      for (const file of await readdir(images).catch(() => [])) {
         const query = ['--noheadings', '--output', 'NAME', '--associated', join(images, file)]
         const { stdout } = await run('losetup', ['--list', ...query])
         for (const loop of stdout.split('\n').filter(Boolean)) await run('losetup', ['--detach', loop.trim()])
@@ -94,7 +101,7 @@ export class Elastic {
 
   /** Starts a kubelet and, beside it, a daemon on a disk of its own. */
   async startNode(options: ElasticNodeOptions): Promise<ElasticNode> {
-    const { name, diskBytes, attach, ...kubeletOptions } = options
+    const { name, diskBytes, attach, driverKind = 'LOOP', daemonFlags, before, ...kubeletOptions } = options
     const kubelet = await this.cluster.startKubelet({ name, ...kubeletOptions })
     const home = join(this.#folder, name)
     const volumesDir = join(home, 'volumes')
@@ -103,23 +110,33 @@ export class Elastic {
     await createDisk(join(home, 'disk'), diskBytes)
     await run('mkfs.ext4', ['-q', '-m', '0', join(home, 'disk')])
     await run('mount', ['-o', 'loop', join(home, 'disk'), volumesDir])
+    await before?.(kubelet, volumesDir)
     const kubeconfig = await this.cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)
-    const daemon = await this.#start(`daemon-${name}`, 'daemon', socket, {
+    const flags = {
       kubeconfig,
       namespace,
       socket,
       'node-name': name,
       'kubelet-dir': kubelet.rootDir,
-      'driver-kind': 'LOOP',
+      'driver-kind': driverKind,
       'volumes-dir': volumesDir,
-    })
+      ...daemonFlags,
+    }
+    const daemon = await this.#start(`daemon-${name}`, 'daemon', socket, flags)
     const mode = attach ? ['--attach'] : []
     await run(executable, ['install', `--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`, ...mode])
     // The scheduler looks at what is published.
     await this.cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${name}`, Boolean)
-    const node = { name, kubelet, daemon, volumesDir, socket }
+    const node = { name, kubelet, daemon, flags, volumesDir, socket }
     this.#nodes.push(node)
     return node
+  }
+
+  /** Ends a node's daemon and starts one with other flags. */
+  async restartDaemon(node: ElasticNode, changes: Readonly<Record<string, string>>): Promise<void> {
+    await node.daemon.kill()
+    node.flags = { ...node.flags, ...changes }
+    node.daemon = await this.#start(`daemon-${node.name}`, 'daemon', node.socket, node.flags)
   }
 
   async #start(name: string, role: string, socket: string, flags: Readonly<Record<string, string>>): Promise<Program> {

@@ -2,7 +2,7 @@ import { hasStatus, orMissing } from './api.ts'
 import type { LeaderParts } from './leader.ts'
 import { claimPath, readClaim, readNode, readVolume, volumePath } from './lookups.ts'
 import { finalizer, provisionerNames } from './names.ts'
-import { pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
+import { buildNodeAffinity, pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
 import { WorkQueue } from './queue.ts'
 
 /** How many PVs are worked on at once. */
@@ -10,8 +10,11 @@ const concurrency = 32
 /** Promises nobody came back for are looked at again after so long. */
 const tidyMs = 60_000
 
-/** Sees PVs off whose claim, or node, is gone, and takes back promises that nobody needs. */
-export class Departures {
+/**
+ * Looks after the PVs that are there: gives those of the predecessor what ours have, sees those off whose claim, or node,
+ * is gone, and takes back promises that nobody needs.
+ */
+export class Upkeep {
   readonly #parts: LeaderParts
   readonly #queue: WorkQueue
   /** Keys are `node/volume`. */
@@ -23,7 +26,7 @@ export class Departures {
   constructor(parts: LeaderParts) {
     this.#parts = parts
     const { log } = parts
-    this.#queue = new WorkQueue({ work: (key) => this.#seeOff(key), concurrency, log })
+    this.#queue = new WorkQueue({ work: (key) => this.#keep(key), concurrency, log })
     this.#tidyQueue = new WorkQueue({ work: (key) => this.#tidy(key), concurrency: 4, log })
   }
 
@@ -48,10 +51,32 @@ export class Departures {
     await Promise.all([this.#queue.stop(), this.#tidyQueue.stop()])
   }
 
-  /** Takes a PV on its way out one step further. */
-  async #seeOff(name: string): Promise<void> {
+  async #keep(name: string): Promise<void> {
     const volume = this.#parts.copies.volumes.objects.get(name)
     if (!volume) return this.#tidyVolume(name)
+    await this.#complete(volume)
+    await this.#seeOff(volume)
+  }
+
+  /** The predecessor's PVs have no finalizer of ours, without which the data would outlive them, and perhaps no node. */
+  async #complete({ name, node, isDeleting, provisionedBy, finalizers, hasNode, resourceVersion }: VolumeFacts) {
+    const hostname = this.#parts.copies.nodes.objects.get(node)?.hostname
+    const lacksNode = !hasNode && hostname
+    const lacksFinalizer = !finalizers.includes(finalizer)
+    if (isDeleting || !provisionerNames.includes(provisionedBy) || !(lacksNode || lacksFinalizer)) return
+    const body = {
+      metadata: { resourceVersion, finalizers: lacksFinalizer ? [...finalizers, finalizer] : finalizers },
+      ...(lacksNode ? { spec: { nodeAffinity: buildNodeAffinity(hostname) } } : {}),
+    }
+    await this.#parts.api.send({ method: 'PATCH', path: volumePath(name), body }).catch((error) => {
+      // Changed or gone in the meantime, which brings it back to the queue.
+      if (!hasStatus(error, 404, 409)) throw error
+    })
+  }
+
+  /** Takes a PV on its way out one step further. */
+  async #seeOff(volume: VolumeFacts): Promise<void> {
+    const { name } = volume
     const isGone = volume.node !== '' && !this.#parts.copies.nodes.objects.has(volume.node)
     if (!isGone) this.#goneSince.delete(volume.node)
     if (isGone && (volume.isDeleting || this.#parts.deleteClaimsOfGoneNodes)) return await this.#giveUp(volume)
