@@ -59,9 +59,12 @@ export interface Filesystems {
   grow(device: string, mountPoint: string, fsType: FsType): Promise<void>
 }
 
-/** The smallest device each filesystem can be made on, as its mkfs says, with room to breathe. */
+/**
+ * The smallest device each filesystem can be made on, as its mkfs says, with room to breathe. The kernel resizes no btrfs
+ * to less (btrfs_ioctl_resize in fs/btrfs/ioctl.c).
+ */
 export const minimumBytes: Record<FsType, bigint> = {
   ext4: 8n << 20n,
   xfs: 300n << 20n,
-  btrfs: 128n << 20n,
+  btrfs: 256n << 20n,
 }
