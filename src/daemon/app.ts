@@ -170,7 +170,8 @@ async function readBody(c: Context): Promise<Record<string, unknown>> {
   }
   throw new VolumeError(
     'invalid',
-    `Cannot read the request as it must be a JSON object: it is ${JSON.stringify(text.slice(0, 100))}.`,
+    // Not shown: there may be secrets among it.
+    `Cannot read the request as it must be a JSON object: it is something else, ${text.length} characters long.`,
   )
 }
 

@@ -23,10 +23,35 @@ export interface VolumeOptions {
 /** Option of a PV that tells its pods from those that only name its volume. */
 export const keyOption = 'key'
 
-const mountOption = /^[a-z][a-z0-9_]*(=[A-Za-z0-9_.:+-]+)?$/
-/** Options that would change what is mounted or where, or give a pod more than a plain filesystem. */
-const refusedMountOptions =
-  /^(bind|rbind|move|remount|loop|offset|sizelimit|(r?(un)?bindable|r?private|r?shared|r?slave)|suid|dev|users?|group|owner|device|logdev|rtdev|journal_path|journal_dev|subvol|subvolid|u?helper|context|fscontext|defcontext|rootcontext)(=|$)/
+const mountOption = /^([a-z][a-z0-9_-]*)(=[A-Za-z0-9_.:+-]+)?$/
+const names = (text: string) => text.split(/\s+/)
+/** Options that shape the use of one filesystem and reach nothing else (mount(8), ext4(5), xfs(5), btrfs(5)). */
+const commonMountOptions = names(
+  `defaults async sync dirsync atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime
+   nolazytime exec noexec nodev nosuid nosymfollow iversion noiversion ro rw silent loud`,
+)
+const ownMountOptions: Record<FsType, readonly string[]> = {
+  ext4: names(
+    `acl noacl auto_da_alloc noauto_da_alloc barrier nobarrier block_validity noblock_validity bsddf minixdf commit data
+     data_err dax delalloc nodelalloc dioread_lock dioread_nolock discard nodiscard errors grpid bsdgroups nogrpid
+     sysvgroups i_version init_itable noinit_itable inlinecrypt inode_readahead_blks journal_async_commit
+     journal_checksum nojournal_checksum journal_ioprio max_batch_time min_batch_time max_dir_size_kb mb_optimize_scan
+     nombcache orlov oldalloc prefetch_block_bitmaps no_prefetch_block_bitmaps quota noquota usrquota grpquota prjquota
+     usrjquota grpjquota jqfmt resuid resgid stripe user_xattr nouser_xattr nouid32`,
+  ),
+  xfs: names(
+    `allocsize attr2 noattr2 dax discard nodiscard grpid bsdgroups nogrpid sysvgroups filestreams ikeep noikeep inode32
+     inode64 largeio nolargeio logbufs logbsize noalign nouuid noquota quota uquota usrquota uqnoenforce qnoenforce gquota
+     grpquota gqnoenforce pquota prjquota pqnoenforce sunit swidth swalloc wsync lifetime nolifetime`,
+  ),
+  btrfs: names(
+    `acl noacl autodefrag noautodefrag barrier nobarrier commit compress compress-force datacow nodatacow datasum
+     nodatasum discard nodiscard flushoncommit noflushoncommit max_inline metadata_ratio space_cache nospace_cache ssd
+     nossd ssd_spread nossd_spread thread_pool treelog notreelog user_subvol_rm_allowed enospc_debug noenospc_debug`,
+  ),
+}
+/** A broken volume must not take the machine down. */
+const refusedMountOption = 'errors=panic'
 
 /** Flags of each mkfs that shape a filesystem and reach nothing else (mkfs.ext4(8), mkfs.xfs(8), mkfs.btrfs(8)). */
 const mkfsFlags: Record<FsType, RegExp> = {
@@ -37,20 +62,23 @@ const mkfsFlags: Record<FsType, RegExp> = {
 /** Those of them that take no value. */
 const mkfsSwitches = /^(-M|--mixed)$/
 const mkfsValue = /^[A-Za-z0-9_.=:^+%][A-Za-z0-9_.,=:^+%-]*$/
-/** Values that name files or other devices. */
-const refusedMkfsValue = /(^|,)(name|file|device|logdev|rtdev|protofile|root_owner|test_fs|offset)(=|,|$)/
+/**
+ * Values that name files or other devices, give the filesystem the identity of another, make no filesystem of it, or let
+ * a broken one take the machine down.
+ */
+const refusedMkfsValue = /(^|,)(name|file|device|logdev|rtdev|protofile|test_fs|offset|uuid|journal_dev|panic)(=|,|$)/
 
 /** Reads the options of a call-out: a JSON object of texts. Throws `invalid` with the key and the value. */
 export function parseOptions(options: unknown): VolumeOptions {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw new VolumeError(
       'invalid',
-      `Cannot read the options as they must be a JSON object: they are ${JSON.stringify(options) ?? 'missing'}.`,
+      `Cannot read the options as they must be a JSON object: they are ${typeNameOf(options)}.`,
     )
   const textOf = (key: string): string => {
     const value = Object.hasOwn(options, key) ? (options as Record<string, unknown>)[key] : ''
     if (typeof value === 'string') return value
-    throw new VolumeError('invalid', `Cannot read option ${key} as it must be a text: it is ${JSON.stringify(value)}.`)
+    throw new VolumeError('invalid', `Cannot read option ${key} as it must be a text: it is ${typeNameOf(value)}.`)
   }
   const fsType = parseFsType(textOf('kubernetes.io/fsType'))
   const size = textOf('sizeBytes')
@@ -61,12 +89,19 @@ export function parseOptions(options: unknown): VolumeOptions {
     ...(size ? { sizeBytes: parseSize(size, 'option sizeBytes') } : {}),
     ...(fsType ? { fsType } : {}),
     mkfsOptions: parseMkfsOptions(fsType ?? 'ext4', textOf('mkfsOptions')),
-    mountOptions: parseMountOptions(textOf('mountOptions')),
+    mountOptions: parseMountOptions(fsType, textOf('mountOptions')),
     readOnly: parseReadOnly(textOf('kubernetes.io/readwrite')),
     ...(volumeName ? { volumeName } : {}),
     ...(key ? { key } : {}),
     ...(namespace && name ? { pod: { namespace, name } } : {}),
   }
+}
+
+/** What a value is, without showing it: there may be secrets among options. */
+function typeNameOf(value: unknown): string {
+  if (value === undefined) return 'missing'
+  if (value === null) return 'null'
+  return Array.isArray(value) ? 'an array' : `of type ${typeof value}`
 }
 
 /** What to make a volume by. Throws `invalid` when the options name no size. */
@@ -98,14 +133,22 @@ function parseReadOnly(text: string): boolean {
   )
 }
 
-/** The options of a comma list (mount(8)). Throws `invalid` for one that reaches beyond a plain filesystem. */
-export function parseMountOptions(text: string): string[] {
+/**
+ * The options of a comma list (mount(8)), for a filesystem, or for any while it is not known. Throws `invalid` for one
+ * that reaches beyond it.
+ */
+export function parseMountOptions(fsType: FsType | undefined, text: string): string[] {
   const options = text.split(',').filter(Boolean)
-  const bad = options.find((option) => !mountOption.test(option) || refusedMountOptions.test(option))
+  const own = fsType ? ownMountOptions[fsType] : fsTypes.flatMap((type) => ownMountOptions[type])
+  const fits = (option: string) => {
+    const name = mountOption.exec(option)?.[1] ?? ''
+    return option !== refusedMountOption && (commonMountOptions.includes(name) || own.includes(name))
+  }
+  const bad = options.find((option) => !fits(option))
   if (bad === undefined) return options
   throw new VolumeError(
     'invalid',
-    `Cannot mount with option ${JSON.stringify(bad)} of mountOptions as it is not one that a volume may have.`,
+    `Cannot mount ${fsType ?? 'a volume'} with option ${JSON.stringify(bad)} of mountOptions as it is not one that a volume may have.`,
   )
 }
 
