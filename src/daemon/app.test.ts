@@ -202,7 +202,7 @@ test(
 )
 
 test(
-  'a body that is no JSON object is a failure that shows its start',
+  'a body that is no JSON object is a failure that does not show it',
   withApp(async ({ send }) => {
     const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`
     for (const text of [

@@ -1,4 +1,4 @@
-import { mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readdir, readFile, realpath, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -11,8 +11,31 @@ import { buildMounts } from './mounts.ts'
 const test = suite('mounts')
 const device = '/dev/loop7'
 
-const on = <T>(steps: Step[], work: (mounts: Mounts) => Promise<T>) =>
-  scripted(steps, (run) => work(buildMounts({ run, mountInfo: '/proc/self/mountinfo' })))
+/** Mounts whose table says what the script mounted; `swap` happens between mounting's looks. */
+const on = async <T>(steps: Step[], work: (mounts: Mounts) => Promise<T>, swap = async () => {}): Promise<T> => {
+  let done: T | undefined
+  await withScratch(async (scratch) => {
+    const mountInfo = join(scratch, 'mountinfo')
+    await writeFile(mountInfo, await readFile('/proc/self/mountinfo'))
+    done = await scripted(steps, (run) =>
+      work(
+        buildMounts({
+          mountInfo,
+          run: async (file, args, options) => {
+            const output = await run(file, args, options)
+            if (file === 'mount') {
+              await swap()
+              const [source, target = ''] = args.slice(-2)
+              await appendFile(mountInfo, `999 1 7:7 / ${await realpath(target)} rw - ext4 ${source} rw\n`)
+            }
+            return output
+          },
+        }),
+      ),
+    )
+  })
+  return done as T
+}
 
 const mounting = (args: string[], output: Partial<Step> = {}): Step => ({ file: 'mount', args, ...output })
 
@@ -72,6 +95,24 @@ test('nothing is mounted on a file or through a link', () =>
     }
     await rejects('failed', /Cannot make the folder .*file\/sub/, () =>
       on([], (mounts) => mounts.bind('/v/one', join(scratch, 'file/sub'), { readOnly: false })),
+    )
+  }))
+
+test('a mount that a link led elsewhere while it was made is taken back, and is a failure', () =>
+  withScratch(async (scratch) => {
+    const [pods, elsewhere] = [join(scratch, 'pods'), join(scratch, 'elsewhere')]
+    const target = join(pods, 'one')
+    await mkdir(join(elsewhere, 'one'), { recursive: true })
+    const swap = async () => {
+      await rename(pods, join(scratch, 'pods-before'))
+      await symlink(elsewhere, pods)
+    }
+    const steps: Step[] = [
+      mounting(['-o', 'bind', '--', '/v/one', target]),
+      { file: 'umount', args: ['--', join(elsewhere, 'one')] },
+    ]
+    await rejects('failed', /^Cannot mount \/v\/one on .*pods\/one: a link came into the way/, () =>
+      on(steps, (mounts) => mounts.bind('/v/one', target, { readOnly: false }), swap),
     )
   }))
 

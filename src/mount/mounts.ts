@@ -1,4 +1,4 @@
-import { lstat, mkdir, rmdir, statfs } from 'node:fs/promises'
+import { lstat, mkdir, realpath, rmdir, statfs } from 'node:fs/promises'
 import { CommandError, type Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
@@ -10,14 +10,23 @@ const alwaysOptions: Record<FsType, string[]> = { ext4: [], xfs: ['nouuid'], btr
 
 /** Mounts by mount(8) and umount(8); `mountInfo` is the table to look at (proc_pid_mountinfo(5)). */
 export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string }): Mounts {
+  const read = () => readMountTable(mountInfo)
+  /** A link that came into the way after it was looked at has led the mount elsewhere: it is taken back. */
+  const mustBeOn = async (target: string) => {
+    if ((await read()).at(target)) return
+    const landed = await realpath(target)
+    if ((await read()).at(landed)) await run('umount', ['--', landed])
+    throw new Error('a link came into the way; look who changes that folder, for nobody but the kubelet should')
+  }
   return {
-    read: () => readMountTable(mountInfo),
+    read,
 
     mountDevice: async (device, folder, fsType, options) => {
       await ensureFolder(folder)
       const all = [...alwaysOptions[fsType], ...options]
       try {
         await run('mount', ['-t', fsType, ...(all.length > 0 ? ['-o', all.join(',')] : []), '--', device, folder])
+        await mustBeOn(folder)
       } catch (error) {
         await removeFolder(folder)
         throw new VolumeError('failed', `Cannot mount ${device} on ${folder}: ${messageOf(error)}`, { cause: error })
@@ -28,6 +37,7 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
       await ensureFolder(target)
       try {
         await run('mount', ['-o', readOnly ? 'bind,ro' : 'bind', '--', from, target])
+        await mustBeOn(target)
       } catch (error) {
         throw new VolumeError('failed', `Cannot mount ${from} on ${target}: ${messageOf(error)}`, { cause: error })
       }
