@@ -5,6 +5,7 @@ import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront, type Front } from '../daemon/front.ts'
 import { lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen } from '../daemon/server.ts'
+import { closeToOthers } from '../mount/folder.ts'
 import { buildNotes } from '../mount/records.ts'
 import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.ts'
 import type { Engine } from '../volume/engine.ts'
@@ -56,6 +57,8 @@ async function startEngine(settings: MachineSettings, log: Log): Promise<Engine>
   await checkTools(settings, log)
   const engine = await openMachine(settings, log)
   try {
+    const open = await closeToOthers(settings.volumesDir)
+    if (open) log.warn(open)
     await engine.start()
     return engine
   } catch (error) {
