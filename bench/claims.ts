@@ -5,7 +5,7 @@
 import { mkdtemp, realpath, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { V1PersistentVolume, V1PersistentVolumeClaim } from '@kubernetes/client-node'
+import type { KubernetesObject, V1PersistentVolume, V1PersistentVolumeClaim } from '@kubernetes/client-node'
 import { ApiClient, findKubeConfig } from '../src/k8s/api.ts'
 import { buildLedger } from '../src/k8s/ledger.ts'
 import { buildVolume } from '../src/k8s/persistent-volume.ts'
@@ -13,6 +13,7 @@ import { claim, storageClass } from '../test/cluster/claim-objects.ts'
 import { type Cluster, startCluster } from '../test/cluster/cluster.ts'
 import { Elastic, namespace } from '../test/cluster/elastic.ts'
 import { say, sayRatio, timeMs } from './measure.ts'
+import { follow } from './moments.ts'
 
 const count = 200
 const nodes = ['node-1', 'node-2', 'node-3', 'node-4']
@@ -85,18 +86,20 @@ async function measure(fastControllerManager: boolean): Promise<{ bareMs: number
 }
 
 /** Resolves when so many objects of a list are as wanted. */
-async function countWhere<T extends { metadata?: { name?: string } }>(
+async function countWhere<T extends KubernetesObject>(
   api: ApiClient,
   path: string,
   isWanted: (object: T) => boolean,
 ): Promise<void> {
   const seen = new Set<string>()
   const stop = new AbortController()
-  for await (const event of api.watch<T>(path, {}, stop.signal)) {
-    if (event.type === 'ERROR') throw new Error(JSON.stringify(event.object))
-    if (isWanted(event.object)) seen.add(event.object.metadata?.name ?? '')
-    if (seen.size === count) return
-  }
+  await new Promise<void>((resolve) => {
+    follow<T>(api, path, stop.signal, (object) => {
+      if (isWanted(object)) seen.add(object.metadata?.name ?? '')
+      if (seen.size === count) resolve()
+    })
+  })
+  stop.abort()
 }
 
 async function makeReady(cluster: Cluster, name: string): Promise<void> {
