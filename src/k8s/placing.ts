@@ -98,8 +98,10 @@ export class Placing {
   async #reserve(claim: ClaimFacts, storageClass: ClassFacts, provision: Provision): Promise<NodeFacts> {
     const volume = volumeNameOf(claim.uid)
     const promisedOn = this.#parts.ledgers.holding(volume)[0]
-    if (promisedOn && (!provision.node || provision.node === promisedOn.node))
-      return await this.#mustFindNode(promisedOn.node)
+    if (promisedOn && (!provision.node || provision.node === promisedOn.node)) {
+      const node = await this.#findNode(promisedOn.node)
+      if (node?.hostname) return node
+    }
     if (promisedOn) await this.#parts.ledgers.release(promisedOn.node, volume)
     if (provision.node) {
       const node = await this.#mustFindNode(provision.node)
@@ -157,9 +159,7 @@ export class Placing {
   }
 
   async #mustFindNode(name: string): Promise<NodeFacts> {
-    const { api, copies } = this.#parts
-    const found = copies.nodes.objects.get(name) ? undefined : await readNode(api, name)
-    const node = copies.nodes.objects.get(name) ?? (found && pickNode(found))
+    const node = await this.#findNode(name)
     if (node?.hostname) return node
     throw new VolumeError(
       'not-found',
@@ -167,6 +167,13 @@ export class Placing {
         ? `Cannot place a volume on node ${name} as it has no label kubernetes.io/hostname.`
         : `Cannot place a volume on node ${name} as there is no such node.`,
     )
+  }
+
+  async #findNode(name: string): Promise<NodeFacts | undefined> {
+    const { api, copies } = this.#parts
+    const known = copies.nodes.objects.get(name)
+    const found = known ? undefined : await readNode(api, name)
+    return known ?? (found && pickNode(found))
   }
 
   async #createVolume(
