@@ -79,7 +79,8 @@ export class Upkeep {
     const { name } = volume
     const isGone = volume.node !== '' && !this.#parts.copies.nodes.objects.has(volume.node)
     if (!isGone) this.#goneSince.delete(volume.node)
-    if (isGone && (volume.isDeleting || this.#parts.deleteClaimsOfGoneNodes)) return await this.#giveUp(volume)
+    const endsWithNode = volume.isDeleting || (volume.phase === 'Bound' && this.#parts.deleteClaimsOfGoneNodes)
+    if (isGone && endsWithNode) return await this.#giveUp(volume)
     if (volume.isDeleting || volume.phase !== 'Released' || !volume.deletesData) return
     if (!provisionerNames.includes(volume.provisionedBy)) return
     if (volume.claim && (await this.#isClaimed(volume, volume.claim))) return
@@ -120,7 +121,7 @@ export class Upkeep {
       await orMissing(api.send({ method: 'PATCH', path: volumePath(volume.name), body }))
       return
     }
-    if (volume.phase !== 'Bound' || !volume.claim) return
+    if (!volume.claim) return
     const { namespace, name, uid } = volume.claim
     await this.#parts.recorder.say(
       { kind: 'PersistentVolumeClaim', namespace, name, uid },
