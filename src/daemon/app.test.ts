@@ -223,7 +223,10 @@ test(
       const response = await send('POST', '/mount', text)
       assert.is(response.status, 200)
       const answer = (await response.json()) as Record<string, unknown>
-      fails(answer, /^Cannot read the request as it must be a JSON object: it is something else, \d+ characters long\.$/)
+      fails(
+        answer,
+        /^Cannot read the request as it must be a JSON object: it is something else, \d+ characters long\.$/,
+      )
       assert.ok(String(answer.message).length < 300)
     }
     const nested = await send('POST', '/mount', `{"targetDir":"/x","options":${deep}}`)

@@ -1,4 +1,5 @@
 import { hasStatus, orMissing } from './api.ts'
+import { GoneNodes } from './gone-nodes.ts'
 import type { LeaderParts } from './leader.ts'
 import { claimPath, readClaim, readNode, readVolume, volumePath } from './lookups.ts'
 import { finalizer, provisionerNames } from './names.ts'
@@ -19,25 +20,31 @@ export class Upkeep {
   readonly #queue: WorkQueue
   /** Keys are `node/volume`. */
   readonly #tidyQueue: WorkQueue
-  /** Nodes whose object is gone, and since when we know. */
-  readonly #goneSince = new Map<string, number>()
+  readonly #goneNodes: GoneNodes
   #tidyTimer: NodeJS.Timeout | undefined
 
   constructor(parts: LeaderParts) {
     this.#parts = parts
-    const { log } = parts
+    const { log, copies } = parts
+    this.#goneNodes = new GoneNodes({ ...parts, isKnown: (node) => copies.nodes.objects.has(node) })
     this.#queue = new WorkQueue({ work: (key) => this.#keep(key), concurrency, log })
     this.#tidyQueue = new WorkQueue({ work: (key) => this.#tidy(key), concurrency: 4, log })
   }
 
   /** Begins, and goes on with what changes until `signal` aborts. */
   start(signal: AbortSignal): void {
-    const { claims, volumes, nodes } = this.#parts.copies
+    const { claims, volumes, nodes, ledgers } = this.#parts.copies
     claims.onChange((_, now, before) => {
       if (before && !now) this.#tidyVolume(volumeNameOf(before.uid))
     }, signal)
-    volumes.onChange((key) => this.#queue.add(key), signal)
+    volumes.onChange((key, now, before) => {
+      this.#queue.add(key)
+      if (before && !now) this.#goneNodes.see(before.node)
+    }, signal)
+    ledgers.onChange((_, now, before) => this.#goneNodes.see((now ?? before)?.node ?? ''), signal)
+    for (const { node } of ledgers.objects.values()) this.#goneNodes.see(node)
     nodes.onChange((name, now) => {
+      this.#goneNodes.see(name)
       if (!now) this.#addVolumesOf(name)
     }, signal)
     for (const key of volumes.objects.keys()) this.#queue.add(key)
@@ -48,7 +55,7 @@ export class Upkeep {
   /** Resolves when what was begun has ended. */
   async stop(): Promise<void> {
     clearInterval(this.#tidyTimer)
-    await Promise.all([this.#queue.stop(), this.#tidyQueue.stop()])
+    await Promise.all([this.#queue, this.#tidyQueue, this.#goneNodes].map((part) => part.stop()))
   }
 
   async #keep(name: string): Promise<void> {
@@ -78,7 +85,6 @@ export class Upkeep {
   async #seeOff(volume: VolumeFacts): Promise<void> {
     const { name } = volume
     const isGone = volume.node !== '' && !this.#parts.copies.nodes.objects.has(volume.node)
-    if (!isGone) this.#goneSince.delete(volume.node)
     const endsWithNode = volume.isDeleting || (volume.phase === 'Bound' && this.#parts.deleteClaimsOfGoneNodes)
     if (isGone && endsWithNode) return await this.#giveUp(volume)
     if (volume.isDeleting || volume.phase !== 'Released' || !volume.deletesData) return
@@ -101,10 +107,8 @@ export class Upkeep {
 
   /** The PV's node is gone: after a grace time nothing waits for it any more. */
   async #giveUp(volume: VolumeFacts): Promise<void> {
-    const { api, nodeGoneGraceMs, now } = this.#parts
-    const since = this.#goneSince.get(volume.node) ?? now().getTime()
-    this.#goneSince.set(volume.node, since)
-    const leftMs = since + nodeGoneGraceMs - now().getTime()
+    const { api } = this.#parts
+    const leftMs = this.#goneNodes.leftMs(volume.node)
     if (leftMs > 0) return this.#queue.addAfter(volume.name, leftMs)
     if (await readNode(api, volume.node)) return
     const object = { kind: 'PersistentVolume', name: volume.name, uid: volume.uid }

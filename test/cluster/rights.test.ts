@@ -20,7 +20,7 @@ const volume = (name: string, on: string) => ({
 const ledger = (on: string, name = `ledger-${on}`) => ({
   apiVersion: 'v1',
   kind: 'ConfigMap',
-  metadata: { name, namespace, labels: { [label]: on } },
+  metadata: { name, namespace, labels: { [label]: on, 'volumes.k8s.elastic.co/ledger': 'true' } },
 })
 const event = (host: string) => ({
   apiVersion: 'v1',
@@ -102,7 +102,7 @@ test(
 )
 
 test(
-  "the provisioner's account reads no secrets and starts no pods",
+  "the provisioner's account reads no secrets, starts no pods, and changes no ConfigMap but ledgers",
   withCluster({}, async (cluster) => {
     await cluster.apply(...(await readObjects()))
     const provisioner = as(cluster, await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner'))
@@ -113,6 +113,16 @@ test(
     ])
       refused(await provisioner(verb.split(' ')))
     refused(await provisioner(create, ledger('here')))
+    await cluster.apply(ledger('here'), { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'other', namespace } })
+    const change = (name: string) => patch(`configmap ${name} --namespace=${namespace}`, { data: { a: 'b' } })
+    const remove = (name: string) => ['delete', 'configmap', name, `--namespace=${namespace}`]
+    // Read a moment later, as above.
+    await cluster.waitFor(
+      '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/elastic-local-provisioner',
+      async () => /only the ledgers of nodes/.test(await provisioner(change('other'))),
+    )
+    assert.match(await provisioner(remove('other')), /only the ledgers of nodes/)
+    for (const args of [change('ledger-here'), remove('ledger-here')]) assert.is(await provisioner(args), 'done')
     assert.is(await provisioner(['get', 'pv,pvc', '--all-namespaces']), 'done')
   }),
 )

@@ -1,0 +1,74 @@
+import type { V1ConfigMap, V1Node, V1PersistentVolumeList } from '@kubernetes/client-node'
+import { type Api, hasStatus, orMissing } from './api.ts'
+import { ledgerName, nodeLabel } from './names.ts'
+import { WorkQueue } from './queue.ts'
+
+export interface GoneNodesParts {
+  api: Api
+  namespace: string
+  /** How long a node's object must be gone before the node is given up. */
+  nodeGoneGraceMs: number
+  /** Whether the node's object is there, as far as a watch has seen. */
+  isKnown: (node: string) => boolean
+  now: () => Date
+  log: { info(message: string): void; warn(message: string): void }
+}
+
+/** Nodes whose object is gone: since when, as this process has seen, and what is left of them when nobody needs it. */
+export class GoneNodes {
+  readonly #parts: GoneNodesParts
+  readonly #since = new Map<string, number>()
+  readonly #queue: WorkQueue
+
+  constructor(parts: GoneNodesParts) {
+    this.#parts = parts
+    this.#queue = new WorkQueue({ work: (node) => this.#removeLedger(node), concurrency: 4, log: parts.log })
+  }
+
+  /** Takes note of what was seen of a node: of its object, a PV or its ledger. */
+  see(node: string): void {
+    if (this.#parts.isKnown(node)) this.#since.delete(node)
+    else if (node) this.#queue.add(node)
+  }
+
+  /** How long the object of a node must stay away from now on until the node is given up; 0 when it was long enough. */
+  leftMs(node: string): number {
+    const now = this.#parts.now().getTime()
+    const since = this.#since.get(node) ?? now
+    this.#since.set(node, since)
+    return Math.max(0, since + this.#parts.nodeGoneGraceMs - now)
+  }
+
+  async stop(): Promise<void> {
+    await this.#queue.stop()
+  }
+
+  /** The ledger goes when no PV is left that names the node; should the node come back, its daemon makes a new one. */
+  async #removeLedger(node: string): Promise<void> {
+    const { api, namespace, isKnown, log } = this.#parts
+    if (isKnown(node)) return
+    const leftMs = this.leftMs(node)
+    if (leftMs > 0) return this.#queue.addAfter(node, leftMs)
+    const path = `/api/v1/namespaces/${namespace}/configmaps/${ledgerName(node)}`
+    const ledger = await orMissing(api.send<V1ConfigMap>({ method: 'GET', path }))
+    if (!ledger?.metadata || (await this.#isNeeded(node))) return
+    // What is promised in the meantime changes the version.
+    const { uid, resourceVersion } = ledger.metadata
+    try {
+      await api.send({ method: 'DELETE', path, body: { preconditions: { uid, resourceVersion } } })
+      log.info(`Removed the ledger of node ${node}, which is gone.`)
+    } catch (error) {
+      if (!hasStatus(error, 404, 409)) throw error
+    }
+  }
+
+  /** Whether the API server, asked now, knows the node or a PV there. */
+  async #isNeeded(node: string): Promise<boolean> {
+    const { api } = this.#parts
+    if (await orMissing(api.send<V1Node>({ method: 'GET', path: `/api/v1/nodes/${node}` }))) return true
+    const query = { labelSelector: `${nodeLabel}=${node}`, limit: '1' }
+    const path = '/api/v1/persistentvolumes'
+    const { items } = await api.send<V1PersistentVolumeList>({ method: 'GET', path, query })
+    return items.length > 0
+  }
+}
