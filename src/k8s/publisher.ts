@@ -1,6 +1,6 @@
 import type { V1CSIStorageCapacity, V1Node, V1StorageClass } from '@kubernetes/client-node'
 import type { PoolReport } from '../volume/pool.ts'
-import { type Api, hasStatus } from './api.ts'
+import { type Api, hasStatus, orMissing } from './api.ts'
 import { buildCapacity } from './capacity.ts'
 import { type ClassFacts, pickClass } from './claim.ts'
 import { nodeObject, type Recorder } from './events.ts'
@@ -36,6 +36,7 @@ const stepBytes = 64n << 20n
 export class Publisher {
   readonly #parts: PublisherParts
   readonly #classes: Reflector<V1StorageClass, ClassFacts>
+  readonly #capacities: Reflector<V1CSIStorageCapacity, true>
   readonly #queue: WorkQueue
   readonly #published = new Map<string, string>()
   #node: { name: string; uid: string; hostname: string } | undefined
@@ -43,9 +44,14 @@ export class Publisher {
 
   constructor(parts: PublisherParts) {
     this.#parts = parts
-    const { api, log } = parts
+    const { api, namespace, node, log } = parts
     this.#classes = new Reflector({ api, log, path: '/apis/storage.k8s.io/v1/storageclasses', pick: pickClass })
     this.#classes.onChange(() => this.soon())
+    const query = { labelSelector: `${nodeLabel}=${node}` }
+    this.#capacities = new Reflector({ api, log, path: this.#path, query, pick: () => true })
+    this.#capacities.onChange((key, now) => {
+      if (!now) this.#lose(key.slice(`${namespace}/`.length))
+    })
     this.#queue = new WorkQueue({
       work: () => this.#publish(),
       concurrency: 1,
@@ -59,7 +65,7 @@ export class Publisher {
     this.#timer = setInterval(() => this.soon(), lookMs)
     this.#classes.synced().then(() => this.soon())
     try {
-      await this.#classes.run(signal)
+      await Promise.all([this.#classes.run(signal), this.#capacities.run(signal)])
     } finally {
       clearInterval(this.#timer)
       await this.#queue.stop()
@@ -78,7 +84,12 @@ export class Publisher {
     for (const problem of report.problems) await this.#sayOnNode(report, problem)
     const pool = poolFacts(report)
     const known = keeper.latest?.pool
-    const ledger = known && isSame(known, pool) && keeper.latest ? keeper.latest : await keeper.publish(pool, initial)
+    const begin = async () => {
+      // What is said of a node that is gone is removed: nothing is made before it is back.
+      this.#node = await this.#findNode()
+      return await initial()
+    }
+    const ledger = known && isSame(known, pool) && keeper.latest ? keeper.latest : await keeper.publish(pool, begin)
     this.#node ??= await this.#findNode()
     if (this.#published.size === 0) await this.#readPublished()
     const wanted = new Map<string, V1CSIStorageCapacity>()
@@ -88,8 +99,11 @@ export class Publisher {
     }
     for (const [name, capacity] of wanted) {
       if (this.#published.get(name) === capacity.capacity) continue
-      await this.#write(name, capacity)
       this.#published.set(name, capacity.capacity ?? '')
+      await this.#write(name, capacity).catch((error) => {
+        this.#published.delete(name)
+        throw error
+      })
     }
     for (const name of [...this.#published.keys()].filter((name) => !wanted.has(name))) {
       await this.#parts.api.send({ method: 'DELETE', path: `${this.#path}/${name}` }).catch(unless(404))
@@ -100,6 +114,13 @@ export class Publisher {
   async #sayOnNode({ name, driverKind }: PoolReport, problem: string): Promise<void> {
     const { recorder, node } = this.#parts
     await recorder.say(nodeObject(node), 'Warning', 'PoolProblem', `Pool ${name} (${driverKind}): ${problem}.`)
+  }
+
+  /** A capacity that was removed, with the object of the node, or by somebody, is written anew, for the node of now. */
+  #lose(name: string): void {
+    if (!this.#published.delete(name)) return
+    this.#node = undefined
+    this.soon()
   }
 
   get #path(): string {
@@ -133,7 +154,9 @@ export class Publisher {
 
   async #findNode() {
     const { api, node } = this.#parts
-    const { metadata } = await api.send<V1Node>({ method: 'GET', path: `/api/v1/nodes/${node}` })
+    const found = await orMissing(api.send<V1Node>({ method: 'GET', path: `/api/v1/nodes/${node}` }))
+    if (!found) throw new Error(`Cannot publish the room of node ${node} as there is no such node.`)
+    const { metadata } = found
     const hostname = metadata?.labels?.[hostnameLabel]
     if (!hostname) throw new Error(`Cannot publish the room of node ${node} as it has no label ${hostnameLabel}.`)
     return { name: node, uid: metadata?.uid ?? '', hostname }
