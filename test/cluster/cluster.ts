@@ -142,12 +142,12 @@ export class Cluster {
   }
 
   /**
-   * A kubeconfig for a service account. With `node`, the token is bound to that Node object, as that of a pod there is:
+   * A kubeconfig for a service account. With `node`, the token is bound to that Node object, or to `pod`, which is there:
    * `authentication.kubernetes.io/node-name` is among what the API server knows of the user.
    */
-  async serviceAccountKubeconfig(namespace: string, name: string, node?: string): Promise<string> {
-    const uid = node && (await this.api.request('GET', `/api/v1/nodes/${node}`)).metadata.uid
-    const bound = node ? { boundObjectRef: { apiVersion: 'v1', kind: 'Node', name: node, uid } } : {}
+  async serviceAccountKubeconfig(namespace: string, name: string, node?: string, pod?: KubeObject): Promise<string> {
+    const object = pod ?? (node && (await this.api.request('GET', `/api/v1/nodes/${node}`)))
+    const bound = object ? { boundObjectRef: referTo(object) } : {}
     const { status } = await this.api.request('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/${name}/token`, {
       apiVersion: 'authentication.k8s.io/v1',
       kind: 'TokenRequest',
@@ -251,3 +251,5 @@ export class Cluster {
     this.#forget()
   }
 }
+
+const referTo = ({ apiVersion, kind, metadata: { name, uid } }: KubeObject) => ({ apiVersion, kind, name, uid })

@@ -132,10 +132,20 @@ export class Elastic {
     return node
   }
 
-  /** Ends a node's daemon and starts one with other flags. */
-  async restartDaemon(node: ElasticNode, changes: Readonly<Record<string, string>>): Promise<void> {
+  /** Starts the kubelet and the daemon of a node that were ended; its object is made anew if it is gone. */
+  async returnNode(node: ElasticNode): Promise<void> {
+    await node.kubelet.start()
+    await this.restartDaemon(node)
+  }
+
+  /** Starts a daemon, again if it runs, with a token for the object that its node has now, or for `pod`. */
+  async restartDaemon(
+    node: ElasticNode,
+    { flags = {}, pod }: { flags?: Readonly<Record<string, string>>; pod?: KubeObject } = {},
+  ): Promise<void> {
     await node.daemon.kill()
-    node.flags = { ...node.flags, ...changes }
+    await this.cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', node.name, pod)
+    node.flags = { ...node.flags, ...flags }
     node.daemon = await this.#start(`daemon-${node.name}`, 'daemon', node.socket, node.flags)
   }
 

@@ -140,7 +140,7 @@ test('doctor --takeover says what would be done, and does nothing', async () => 
 
 test('with --takeover its volumes are ours: pods go on, new ones see the data, and what is deleted is removed', async () => {
   const before = (await readMountTable()).at(await folderOf('old', 'used'))
-  await elastic.restartDaemon(node, { takeover: 'true' })
+  await elastic.restartDaemon(node, { flags: { takeover: 'true' } })
   const names = await Promise.all(claims.map(volumeOf))
   for (const name of names) {
     const { metadata, spec } = await cluster.waitFor(
