@@ -166,3 +166,8 @@ export function readClass({ name, parameters, mountOptions }: ClassFacts) {
 export function isWanted(wish: PoolWish, pool: { name: string; driverKind: string }): boolean {
   return (!wish.driverKind || wish.driverKind === pool.driverKind) && (!wish.pool || wish.pool === pool.name)
 }
+
+/** How a wish reads in a message: `a pool of driverKind LVM`. */
+export function describeWish({ driverKind, pool }: PoolWish): string {
+  return `a pool${driverKind ? ` of driverKind ${driverKind}` : ''}${pool ? ` that is ${pool}` : ''}`
+}

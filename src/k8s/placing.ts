@@ -5,6 +5,7 @@ import {
   type ClaimFacts,
   type ClassFacts,
   decideClaim,
+  describeWish,
   isWanted,
   type Provision,
   selectedNodeAnnotation,
@@ -118,7 +119,7 @@ export class Placing {
       if (!best)
         throw new VolumeError(
           'not-found',
-          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready and has a pool.`,
+          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready and has ${describeWish(provision)}.`,
         )
       if (best.freeBytes < provision.sizeBytes) {
         // What is known may be old: the node with the most room is asked once more, and says what there is.
