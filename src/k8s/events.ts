@@ -22,6 +22,8 @@ export interface RecorderParts {
 /** The same thing is said again after so long at the soonest. */
 const quietMs = 60_000
 const mostRemembered = 10_000
+/** Numbers that stand alone: words that differ only in them, as in the room that is left, say the same thing. */
+const numbers = /(?<![\w.-])[0-9]+(?![\w.-])/g
 /** The API server takes no longer message. */
 const longestMessage = 1024
 
@@ -37,7 +39,14 @@ export class Recorder {
   /** Never throws: an event that cannot be written is logged. */
   async say(object: EventObject, type: 'Normal' | 'Warning', reason: string, message: string): Promise<void> {
     const { now, log } = this.#parts
-    const parts = [object.uid, this.#parts.component, this.#parts.host ?? '', type, reason, message]
+    const parts = [
+      object.uid,
+      this.#parts.component,
+      this.#parts.host ?? '',
+      type,
+      reason,
+      message.replace(numbers, '#'),
+    ]
     const hash = createHash('sha256').update(parts.join('\0')).digest('hex').slice(0, 16)
     const name = `${object.name.slice(0, 200)}.${hash}`
     const time = now()
@@ -81,7 +90,8 @@ export class Recorder {
     } catch (error) {
       if (!hasStatus(error, 409)) throw error
       const { count = 1 } = await api.send<CoreV1Event>({ method: 'GET', path: `${path}/${name}` })
-      await api.send({ method: 'PATCH', path: `${path}/${name}`, body: { count: count + 1, lastTimestamp: time } })
+      const again = { count: count + 1, lastTimestamp: time, message: words.message }
+      await api.send({ method: 'PATCH', path: `${path}/${name}`, body: again })
     }
   }
 }
