@@ -157,7 +157,7 @@ export function readClass({ name, parameters, mountOptions }: ClassFacts) {
   try {
     parseOptions({ ...options, 'kubernetes.io/fsType': fsType })
   } catch (error) {
-    throw wrong(`a volume cannot be made with it: ${messageOf(error)}`)
+    throw wrong(`a volume cannot be made with it: ${messageOf(error).replace(/\.$/, '')}`)
   }
   return { fsType, options, ...(kind ? { driverKind: kind } : {}), ...(pool ? { pool } : {}) }
 }
