@@ -162,8 +162,8 @@ export class Upkeep {
     const pendingFor = this.#parts.ledgers.of(node).latest?.entries.get(volume)?.pendingFor
     if (!pendingFor) return
     const isFor = (uid: string | undefined) => uid !== undefined && volumeNameOf(uid) === volume
-    if (isFor(claims.objects.get(pendingFor)?.uid)) return
-    if (volumes.objects.get(volume)?.node === node) return
+    const known = volumes.objects.get(volume)
+    if (known?.node === node || (!known && isFor(claims.objects.get(pendingFor)?.uid))) return
     const found = await readVolume(api, volume)
     if (found && pickVolume(found)?.node === node) return
     const [namespace = '', name = ''] = pendingFor.split('/')
