@@ -101,7 +101,8 @@ export class Publisher {
       if (this.#published.get(name) === capacity.capacity) continue
       this.#published.set(name, capacity.capacity ?? '')
       await this.#write(name, capacity).catch((error) => {
-        this.#published.delete(name)
+        // Nobody knows what is published.
+        this.#published.set(name, '')
         throw error
       })
     }
