@@ -283,8 +283,8 @@ test('a daemon that outlives the object of its node makes no ledger without it, 
   await cluster.apply({ ...pod('daemon', []), metadata: { name: 'daemon', namespace }, spec })
   const path = `/api/v1/namespaces/${namespace}/pods/daemon`
   // A token such as that of a DaemonSet's pod is good for as long as the pod is there.
-  const running = await cluster.waitFor(path, (state) => state?.status?.phase === 'Running')
-  await elastic.restartDaemon(nodeOf(name), { pod: running })
+  const there = await cluster.waitFor(path, (state) => state?.status?.phase === 'Running')
+  await elastic.restartDaemon(nodeOf(name), { pod: there })
   await lead({ 'node-gone-grace': '1' })
   await kubelet.kill()
   await cluster.kubectl(['delete', 'node', name])
