@@ -12,6 +12,8 @@ export interface ProvisionerParts {
   nodeGoneGraceMs: number
   /** Whether claims of a node that is gone are deleted, so that their owners get new ones elsewhere. */
   deleteClaimsOfGoneNodes: boolean
+  /** Promises nobody came back for are looked at again after so long. */
+  tidyMs?: number
   now: () => Date
   log: { info(message: string): void; warn(message: string): void }
 }

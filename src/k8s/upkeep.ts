@@ -8,8 +8,7 @@ import { WorkQueue } from './queue.ts'
 
 /** How many PVs are worked on at once. */
 const concurrency = 32
-/** Promises nobody came back for are looked at again after so long. */
-const tidyMs = 60_000
+const usualTidyMs = 60_000
 
 /**
  * Looks after the PVs that are there: gives those of the predecessor what ours have, sees those off whose claim, or node,
@@ -49,7 +48,7 @@ export class Upkeep {
     }, signal)
     for (const key of volumes.objects.keys()) this.#queue.add(key)
     this.#tidyAll()
-    this.#tidyTimer = setInterval(() => this.#tidyAll(), tidyMs)
+    this.#tidyTimer = setInterval(() => this.#tidyAll(), this.#parts.tidyMs ?? usualTidyMs)
   }
 
   /** Resolves when what was begun has ended. */
