@@ -61,6 +61,8 @@ export class NodeAgent implements Front {
   readonly #keeper: LedgerKeeper
   readonly #publisher: Publisher
   readonly #queue: WorkQueue
+  /** Volumes that were to grow since the start: their promises may be ahead of them. */
+  readonly #grown = new Set<string>()
 
   constructor(parts: NodeAgentParts) {
     this.#parts = parts
@@ -291,6 +293,7 @@ export class NodeAgent implements Front {
     const { engine } = this.#parts
     const stored = await engine.find(name)
     if (!stored || sizeBytes <= stored.sizeBytes) return await engine.grow(name, sizeBytes)
+    this.#grown.add(name)
     try {
       await this.#keeper.update((ledger) => [[name, promise(ledger, name, sizeBytes)]])
     } catch (error) {
@@ -358,16 +361,28 @@ export class NodeAgent implements Front {
     return new Map(stored.map(({ name, sizeBytes }) => [name, { sizeBytes }]))
   }
 
-  /** Volumes without a promise get one, and promises to volumes that are gone with their PVs are taken back. */
+  /** Promises become what is there: volumes without one get one, and those to volumes that are gone are taken back. */
   async #reconcileEntries(): Promise<void> {
-    const stored = await this.#storedEntries()
-    await this.#keeper.update((ledger) => {
-      const missing = [...stored].filter(([name]) => !ledger.entries.has(name))
-      const left = [...ledger.entries].filter(
-        ([name, { pendingFor }]) => !pendingFor && !stored.has(name) && !this.#volumes.objects.has(name),
-      )
-      return [...missing, ...left.map(([name]) => [name, undefined] as const)]
-    })
+    // What changes between a look and a writing is seen by the next look.
+    for (let again = true; again; ) {
+      const stored = await this.#storedEntries()
+      const noted = new Set<string>()
+      for (const name of stored.keys()) if (await this.#parts.notes.read(name)) noted.add(name)
+      await this.#keeper.update((ledger) => {
+        const isWrong = (name: string, { sizeBytes }: Entry) => {
+          const entry = ledger.entries.get(name)
+          if (!entry) return !this.#volumes.objects.get(name)?.isDeleting
+          if (!noted.has(name) || this.#grown.has(name)) return false
+          return entry.pendingFor !== undefined || entry.sizeBytes !== sizeBytes
+        }
+        const wrong = [...stored].filter(([name, entry]) => isWrong(name, entry))
+        const left = [...ledger.entries].filter(
+          ([name, { pendingFor }]) => !pendingFor && !stored.has(name) && !this.#volumes.objects.has(name),
+        )
+        again = wrong.length + left.length > 0
+        return [...wrong, ...left.map(([name]) => [name, undefined] as const)]
+      })
+    }
   }
 
   /** Where a person will look: on the PV, and on the claim. */
