@@ -1,5 +1,6 @@
 import { timingSafeEqual } from 'node:crypto'
 import type { V1ConfigMap, V1PersistentVolume, V1Pod } from '@kubernetes/client-node'
+import AsyncLock from 'async-lock'
 import type { Admission, Front, Request } from '../daemon/front.ts'
 import { buildSpec, parseOptions, type VolumeOptions } from '../flex/options.ts'
 import type { Engine } from '../volume/engine.ts'
@@ -61,6 +62,8 @@ export class NodeAgent implements Front {
   readonly #keeper: LedgerKeeper
   readonly #publisher: Publisher
   readonly #queue: WorkQueue
+  /** A volume is made, for its PV or for a mount, or let go: never both at a time. */
+  readonly #locks = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
   /** Volumes that were to grow since the start: their promises may be ahead of them. */
   readonly #grown = new Set<string>()
 
@@ -87,7 +90,8 @@ export class NodeAgent implements Front {
     const report = () => engine.report()
     const initial = () => this.#knownEntries()
     this.#publisher = new Publisher({ api, namespace, node, keeper: this.#keeper, report, initial, recorder, log })
-    this.#queue = new WorkQueue({ work: (key) => parts.drain.run(() => this.#converge(key)), concurrency, log })
+    const work = (key: string) => parts.drain.run(() => this.#locks.acquire(key, () => this.#converge(key)))
+    this.#queue = new WorkQueue({ work, concurrency, log })
     this.#volumes.onChange((key) => this.#queue.add(key))
     this.#ledger.onChange((_, now) => {
       if (!now) this.#keeper.see(undefined)
@@ -215,8 +219,7 @@ export class NodeAgent implements Front {
   /** Removes what a PV on its way out has here, if its policy says so, and lets the PV go. */
   async #letGo({ name }: VolumeFacts): Promise<void> {
     const { api, engine, notes } = this.#parts
-    const found = await readVolume(api, name)
-    const volume = found && pickVolume(found)
+    const volume = await this.#readVolume(name)
     if (!volume?.isDeleting || volume.node !== this.#parts.node) return
     if (volume.isInUse || volume.phase === 'Bound' || !volume.finalizers.includes(finalizer)) return
     if (volume.deletesData) {
@@ -245,11 +248,25 @@ export class NodeAgent implements Front {
         `Cannot mount ${volumeName} as there is no PersistentVolume of that name on node ${this.#parts.node}.`,
       )
     await this.#mustBeTheirs(volumeName, known.note, options, podUid)
-    if (known.volume?.isDeleting && !known.volume.isInUse)
-      throw new VolumeError('not-found', `Cannot mount ${volumeName} as it is being removed.`)
-    if (known.volume) await this.#ensureMade(known.volume)
+    if (known.volume) await this.#mustBeMade(known.volume)
     const { fsType, mountOptions } = optionsOf(known.note)
     return { readOnly: options.readOnly, mountOptions, ...(fsType ? { fsType } : {}) }
+  }
+
+  /** Throws `not-found` for a volume on its way out, and makes one that never was. */
+  async #mustBeMade(known: VolumeFacts): Promise<void> {
+    const { name } = known
+    const refuseRemoved = (volume: VolumeFacts | undefined) => {
+      if (volume && (!volume.isDeleting || volume.isInUse)) return volume
+      throw new VolumeError('not-found', `Cannot mount ${name} as it is being removed.`)
+    }
+    refuseRemoved(known)
+    const { engine, notes } = this.#parts
+    // Nothing to wait for, also while the API server is away.
+    if ((await notes.read(name)) && (await engine.find(name))) return
+    await this.#locks.acquire(name, async () => {
+      await this.#ensureMade(refuseRemoved(this.#volumes.objects.get(name) ?? (await this.#readVolume(name))))
+    })
   }
 
   /** What is known of a volume: from the API server, or noted here while it is away. */
@@ -258,9 +275,13 @@ export class NodeAgent implements Front {
     if (cached) return { note: noteOf(cached), volume: cached }
     const note = await this.#parts.notes.read(name)
     if (note) return { note }
-    const found = await readVolume(this.#parts.api, name)
-    const volume = found && pickVolume(found)
+    const volume = await this.#readVolume(name)
     return volume && volume.node === this.#parts.node ? { note: noteOf(volume), volume } : undefined
+  }
+
+  async #readVolume(name: string): Promise<VolumeFacts | undefined> {
+    const found = await readVolume(this.#parts.api, name)
+    return found && pickVolume(found)
   }
 
   /**

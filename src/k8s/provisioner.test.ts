@@ -25,9 +25,10 @@ import {
   usualFaults,
   volumesPath,
 } from '../../test/memory-cluster.ts'
+import type { ProvisionerParts } from './leader.ts'
 import { finalizer, nodeLabel, provisionerNames } from './names.ts'
 import { buildVolume } from './persistent-volume.ts'
-import { Provisioner, type ProvisionerParts } from './provisioner.ts'
+import { Provisioner } from './provisioner.ts'
 
 const test = suite('provisioner')
 const mebibyte = 1n << 20n
