@@ -1,7 +1,8 @@
 import type { ApiRequest } from '../src/k8s/api.ts'
 import { buildLedger, type Entry, parseLedger, promisedBytes } from '../src/k8s/ledger.ts'
-import { finalizer, nodeLabel } from '../src/k8s/names.ts'
-import { gibibyte, storageClass } from './cluster/claim-objects.ts'
+import { finalizer, nodeLabel, provisionerNames } from '../src/k8s/names.ts'
+import { buildVolume } from '../src/k8s/persistent-volume.ts'
+import { claim, gibibyte, storageClass } from './cluster/claim-objects.ts'
 import type { Fate, Hook, MemoryApi, MemoryClient, StoredObject } from './memory-api.ts'
 
 export const namespace = 'elastic-local'
@@ -32,6 +33,28 @@ export function addNode(server: MemoryApi, name: string): void {
 export function addLedger(server: MemoryApi, node: string, capacityBytes = 10n * BigInt(gibibyte)): void {
   const pool = { name: 'vg', driverKind: 'LVM', capacityBytes, unitBytes: extentBytes } as const
   server.create(configMapsPath, buildLedger(namespace, node, pool, new Map()))
+}
+
+/** A claim, and its PV as the provisioner makes it; gives the PV's name. What is promised is the caller's to say. */
+export function addVolume(server: MemoryApi, claimName: string, node: string, sizeBytes: bigint): string {
+  const { metadata } = server.create(claimsPath, claim(claimName, { size: String(sizeBytes) }))
+  const volume = buildVolume({
+    claim: { namespace: 'default', name: claimName, uid: metadata.uid, accessModes: ['ReadWriteOnce'] },
+    storageClass: { name: 'elastic-local', provisioner: provisionerNames[0] ?? '', reclaimPolicy: 'Delete' },
+    sizeBytes,
+    fsType: 'ext4',
+    options: {},
+    node,
+    hostname: `host-${node}`,
+    key: 'key',
+  })
+  return server.create(volumesPath, volume).metadata.name
+}
+
+/** Writes a promise into the ledger of a node. */
+export function addPromise(server: MemoryApi, node: string, volume: string, sizeBytes: bigint, pendingFor?: string) {
+  const entry = { sizeBytes: String(sizeBytes), ...(pendingFor ? { pendingFor } : {}) }
+  server.change(ledgerPath(node), { data: { [volume]: JSON.stringify(entry) } })
 }
 
 /** What is promised to volumes, with the node that promised it. */
@@ -113,7 +136,7 @@ export function playLateDaemons(server: MemoryApi): () => void {
       const { name, deletionTimestamp, labels = {} } = metadata
       const path = ledgerPath(labels[nodeLabel] ?? '')
       if (deletionTimestamp || server.find(path)?.data[name]) continue
-      server.change(path, { data: { [name]: JSON.stringify({ sizeBytes: spec.capacity.storage }) } })
+      addPromise(server, labels[nodeLabel] ?? '', name, BigInt(spec.capacity.storage))
     }
   })
 }

@@ -6,6 +6,8 @@ import {
   addClass,
   addLedger,
   addNode,
+  addPromise,
+  addVolume,
   claimsPath,
   eventsPath,
   type Fault,
@@ -25,16 +27,17 @@ import {
   usualFaults,
   volumesPath,
 } from '../../test/memory-cluster.ts'
+import { sideBySide } from '../../test/side-by-side.ts'
 import type { ProvisionerParts } from './leader.ts'
-import { finalizer, nodeLabel, provisionerNames } from './names.ts'
-import { buildVolume } from './persistent-volume.ts'
+import { finalizer, nodeLabel } from './names.ts'
 import { Provisioner } from './provisioner.ts'
 
 const test = suite('provisioner')
+const journey = sideBySide(test)
 const mebibyte = 1n << 20n
 
 const started: { stop(): Promise<void> }[] = []
-test.after.each(async () => {
+test.after(async () => {
   await Promise.all(started.splice(0).map(({ stop }) => stop()))
 })
 
@@ -112,29 +115,29 @@ interface Journey {
 }
 
 /** Runs the journey with each fault at each request, and looks at what is there in the end. */
-function survives(title: string, journey: Journey, faults?: readonly Fault[]): void {
-  test(title, async () => {
+function survives(title: string, plan: Journey, faults?: readonly Fault[]): void {
+  journey(title, async () => {
     await strikeEverywhere(async (strike?: Strike) => {
-      const server = journey.open()
+      const server = plan.open()
       const { client, died } = strikeAt(server, strike)
-      const done = server.until('the end', () => journey.isDone(server))
-      const stop = play(server, () => journey.drive?.(server))
-      let running = start(client, journey.parts)
+      const done = server.until('the end', () => plan.isDone(server))
+      const stop = play(server, () => plan.drive?.(server))
+      let running = start(client, plan.parts)
       try {
         await Promise.race([died, done])
         await server.idle()
         if (strike?.fault.dies) {
           await running.stop()
-          running = start(server.client(), journey.parts)
+          running = start(server.client(), plan.parts)
         }
         await done
         await server.idle()
-        await server.until('the end to stay', () => journey.isDone(server))
+        await server.until('the end to stay', () => plan.isDone(server))
       } finally {
         stop()
         await running.stop()
       }
-      assert.ok(journey.isDone(server))
+      assert.ok(plan.isDone(server))
       mustBeConsistent(server)
       return client.requests
     }, faults)
@@ -245,21 +248,7 @@ survives('the promise for a PV that the API server refuses is taken back, whatev
 /** A cluster with a PV on node `a` whose claim is bound to it, as the provisioner and the daemon left it. */
 function openBound(): MemoryApi {
   const server = openCluster()
-  const { metadata } = addClaim(server, 'data', { node: 'a' })
-  const { uid } = metadata
-  const volume = buildVolume({
-    claim: { namespace: 'default', name: 'data', uid, accessModes: ['ReadWriteOnce'] },
-    storageClass: { name: 'elastic-local', provisioner: provisionerNames[0] ?? '', reclaimPolicy: 'Delete' },
-    sizeBytes: 512n * mebibyte,
-    fsType: 'ext4',
-    options: {},
-    node: 'a',
-    hostname: 'host-a',
-    key: 'key',
-  })
-  const entry = JSON.stringify({ sizeBytes: String(512n * mebibyte) })
-  server.change(ledgerPath('a'), { data: { [`pvc-${uid}`]: entry } })
-  server.create(volumesPath, volume)
+  addPromise(server, 'a', addVolume(server, 'data', 'a', 512n * mebibyte), 512n * mebibyte)
   return server
 }
 
