@@ -19,6 +19,8 @@ export type Listener<C> = (key: string, now: C | undefined, before: C | undefine
 
 const pageSize = '500'
 const backoffMs = { first: 200, most: 5000 }
+/** A watch that ends sooner, without a word, is a failed one. */
+const shortMs = 1000
 
 /**
  * A copy of what the API server has of one kind: listed once, then watched. Whatever happens to the connection, it lists
@@ -64,14 +66,19 @@ export class Reflector<T extends KubernetesObject, C> {
     while (!signal.aborted) {
       try {
         version ??= await this.#list()
+        const begunAt = performance.now()
+        let isSilent = true
         for await (const event of this.#watch(version, signal)) {
           version = event
           failures = 0
+          isSilent = false
         }
+        if (isSilent && performance.now() - begunAt < shortMs)
+          throw new ApiError(`The watch of ${path} ended at once.`, { status: 0 })
       } catch (error) {
         if (signal.aborted) break
-        // An expired version, or a watch that the API server cannot resume: list again.
-        if (hasStatus(error, 410)) version = undefined
+        // An expired version, or one that the API server does not know, being restored from a backup: list again.
+        if (!hasStatus(error, 0, 429)) version = undefined
         failures += 1
         // A broken connection is nothing to tell; while the API server is away, once each doubling.
         if (failures > 1 && Number.isInteger(Math.log2(failures)))
