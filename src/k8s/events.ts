@@ -48,7 +48,7 @@ export class Recorder {
       message.replace(numbers, '#'),
     ]
     const hash = createHash('sha256').update(parts.join('\0')).digest('hex').slice(0, 16)
-    const name = `${object.name.slice(0, 200)}.${hash}`
+    const name = `${object.name.slice(0, 200).replace(/[.-]+$/, '')}.${hash}`
     const time = now()
     if (time.getTime() - (this.#said.get(name) ?? Number.NEGATIVE_INFINITY) < quietMs) return
     if (this.#said.size >= mostRemembered) this.#said.clear()
