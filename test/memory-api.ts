@@ -50,6 +50,7 @@ interface Change {
 }
 
 const waitMs = 60_000
+const lookMs = 10
 /** A server is idle when nothing was asked for so many turns of the event loop. */
 const idleTurns = 30
 
@@ -124,7 +125,7 @@ export class MemoryApi {
     return new MemoryClient(this, hook)
   }
 
-  /** Resolves once `isSo` holds, which is looked at after each change and each request. */
+  /** Resolves once `isSo` holds, which is looked at after each change and each request, and in between. */
   async until(what: string, isSo: () => boolean): Promise<void> {
     const reached = Promise.withResolvers<void>()
     const look = () => {
@@ -136,11 +137,14 @@ export class MemoryApi {
     }
     const timer = setTimeout(() => reached.reject(new Error(`Waited in vain for: ${what}.`)), waitMs)
     const end = this.onChange(look)
+    // What a program makes of a change shows only after it.
+    const interval = setInterval(look, lookMs)
     try {
       look()
       await reached.promise
     } finally {
       end()
+      clearInterval(interval)
       clearTimeout(timer)
     }
   }
