@@ -19,10 +19,12 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
   flags: { socket: socketFlag, ...clusterFlags, ...provisionerFlags },
   run: async ({ flags, log }) => {
     const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
+    const { machineClock } = await import('../k8s/clock.ts')
     const { lead } = await import('../k8s/lease.ts')
     const { Provisioner } = await import('../k8s/provisioner.ts')
     const { kubeconfig, namespace, nodeGoneGrace, deleteClaimsOfGoneNodes, socket } = flags
     const api = new ApiClient(findKubeConfig(kubeconfig))
+    const now = () => new Date()
     const stop = new AbortController()
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort())
     const app = new Hono().get('/healthz', (c) => c.json({ status: 'ok', version: buildInfo.version }))
@@ -32,7 +34,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
       namespace,
       nodeGoneGraceMs: nodeGoneGrace * 1000,
       deleteClaimsOfGoneNodes,
-      now: () => new Date(),
+      now,
       log,
     })
     // Also while another leads, so that taking over needs no listing.
@@ -40,7 +42,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     const identity = `${hostname()}_${randomUUID()}`
     try {
       const name = 'elastic-local-provisioner'
-      await lead({ api, namespace, name, identity, log }, stop.signal, (fenced, signal) =>
+      await lead({ api, namespace, name, identity, clock: machineClock, now, log }, stop.signal, (fenced, signal) =>
         provisioner.act(fenced, signal),
       )
     } finally {

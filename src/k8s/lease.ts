@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { V1Lease } from '@kubernetes/client-node'
 import { messageOf } from '../volume/errors.ts'
 import { type Api, ApiError, type ApiRequest, hasStatus, orMissing } from './api.ts'
+import type { Clock } from './clock.ts'
 
 export interface LeaseParts {
   api: Api
@@ -9,6 +9,8 @@ export interface LeaseParts {
   name: string
   /** Who we are, unlike anybody else: the pod's name and something random. */
   identity: string
+  clock: Clock
+  now: () => Date
   log: { info(message: string): void; warn(message: string): void }
 }
 
@@ -28,10 +30,9 @@ export async function lead(
   signal: AbortSignal,
   work: (api: Api, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const { identity, name, log } = parts
+  const { identity, name, clock, log } = parts
   const lease = new LeaseRecord(parts)
-  while (!signal.aborted && !(await lease.take().catch(warn)))
-    await sleep(retryMs, undefined, { signal }).catch(() => {})
+  while (!signal.aborted && !(await lease.take().catch(warn))) await clock.sleep(retryMs, signal)
   if (signal.aborted) return
   log.info(`Leading as ${identity} (Lease ${name}).`)
 
@@ -42,10 +43,10 @@ export async function lead(
     () => 'ended',
   )
   while (!signal.aborted && lease.isHeld) {
-    const next = await Promise.race([ended, sleep(retryMs, undefined, { signal }).catch(() => undefined)])
+    const next = await Promise.race([ended, clock.sleep(retryMs, signal)])
     if (next === 'ended' || signal.aborted) break
     // A request that hangs must not keep us from seeing that the time is up.
-    await Promise.race([lease.take().catch(warn), sleep(retryMs * 2)])
+    await Promise.race([lease.take().catch(warn), clock.sleep(retryMs * 2, signal)])
   }
   if (!signal.aborted && !lease.isHeld) {
     lost.abort()
@@ -74,13 +75,13 @@ class LeaseRecord {
   }
 
   get isHeld(): boolean {
-    return performance.now() - this.#renewedAt < deadlineMs
+    return this.#parts.clock.now() - this.#renewedAt < deadlineMs
   }
 
   /** Takes or renews the Lease if it is free, ours, or its holder is silent for too long; says whether it is ours. */
   async take(): Promise<boolean> {
     const { api, identity } = this.#parts
-    const askedAt = performance.now()
+    const askedAt = this.#parts.clock.now()
     const found = await orMissing(api.send<V1Lease>({ method: 'GET', path: `${this.#path}/${this.#parts.name}` }))
     const holder = found?.spec?.holderIdentity ?? ''
     if (found && holder && holder !== identity) {
@@ -107,9 +108,9 @@ class LeaseRecord {
   }
 
   async #write(found: V1Lease | undefined, holder: string): Promise<void> {
-    const { api, namespace, name } = this.#parts
+    const { api, namespace, name, now } = this.#parts
     // MicroTime of the API: six digits.
-    const time = new Date().toISOString().replace('Z', '000Z')
+    const time = now().toISOString().replace('Z', '000Z')
     const before = found?.spec
     const isNew = before?.holderIdentity !== holder
     const body = {
