@@ -61,11 +61,10 @@ export async function orMissing<T>(work: Promise<T>): Promise<T | undefined> {
   }
 }
 
-const requestTimeoutMs = 15_000
 /** Credentials are read anew after so long, as tokens in files are replaced while we run. */
 const credentialsMs = 10_000
 /** The API server writes a bookmark about once a minute; a watch that is silent for longer is dead. */
-const watchIdleMs = 150_000
+const usualTimes = { requestMs: 15_000, watchIdleMs: 150_000 }
 const mostConnections = 64
 
 /**
@@ -96,11 +95,14 @@ export function findKubeConfig(kubeconfig: string | undefined): KubeConfig {
 export class ApiClient implements Api {
   readonly #config: KubeConfig
   readonly #server: URL
+  readonly #times: typeof usualTimes
   #credentials: { readAt: number; headers: Record<string, string>; agent: Agent } | undefined
   #agent: { madeFrom: string; agent: Agent } | undefined
 
-  constructor(config: KubeConfig) {
+  /** `times`: how long a request may take, and a watch be silent. */
+  constructor(config: KubeConfig, times = usualTimes) {
     this.#config = config
+    this.#times = times
     this.#server = new URL(config.getCurrentCluster()?.server ?? '')
   }
 
@@ -109,13 +111,14 @@ export class ApiClient implements Api {
       method,
       path,
       query,
-      AbortSignal.timeout(requestTimeoutMs),
+      AbortSignal.timeout(this.#times.requestMs),
       body === undefined ? undefined : JSON.stringify(body),
     )
-    const answer = await text(response).catch((error) => {
+    try {
+      return JSON.parse(await text(response)) as T
+    } catch (error) {
       throw unanswered(method, path, error)
-    })
-    return JSON.parse(answer) as T
+    }
   }
 
   async *watch<T extends KubernetesObject>(
@@ -124,6 +127,7 @@ export class ApiClient implements Api {
     signal: AbortSignal,
   ): AsyncGenerator<WatchEvent<T>> {
     const response = await this.#open('GET', path, { ...query, watch: 'true' }, signal)
+    const { watchIdleMs } = this.#times
     response.setTimeout(watchIdleMs, () => response.destroy(new Error(`nothing came for ${watchIdleMs} ms`)))
     try {
       for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY }))
@@ -145,7 +149,9 @@ export class ApiClient implements Api {
     signal: AbortSignal,
     body?: string,
   ): Promise<IncomingMessage> {
-    const { headers, agent } = await this.#authorize()
+    const { headers, agent } = await this.#authorize().catch((error) => {
+      throw unanswered(method, path, error)
+    })
     const url = new URL(`${this.#server.pathname.replace(/\/$/, '')}${path}`, this.#server)
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value)
     const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json'
