@@ -1,0 +1,242 @@
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { KubeConfig } from '@kubernetes/client-node'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { thrownBy } from '../../test/thrown.ts'
+import { ApiClient, ApiError, hasStatus, orMissing } from './api.ts'
+
+const test = suite('api client')
+const patientMs = { requestMs: 60_000, watchIdleMs: 60_000 }
+const fixtures = join(import.meta.dirname, 'fixtures')
+const path = '/api/v1/nodes'
+
+const servers: Server[] = []
+const sockets = new Set<Socket>()
+test.after.each(async () => {
+  for (const socket of sockets) socket.destroy()
+  sockets.clear()
+  await Promise.all(servers.splice(0).map((server) => new Promise((resolve) => server.close(resolve))))
+})
+
+async function listen(server: Server): Promise<number> {
+  servers.push(server)
+  server.on('connection', (socket: Socket) => sockets.add(socket))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return (server.address() as AddressInfo).port
+}
+
+function connect(server: string, more: { caData?: string } = {}, times = patientMs): ApiClient {
+  const config = new KubeConfig()
+  const skipTLSVerify = server.startsWith('http:')
+  config.loadFromClusterAndUser({ name: 'c', server, skipTLSVerify, ...more }, { name: 'u', token: 'secret' })
+  return new ApiClient(config, times)
+}
+
+/** A client of an API server that answers as `listener` says. */
+async function serve(listener: RequestListener, times = patientMs, base = ''): Promise<ApiClient> {
+  return connect(`http://127.0.0.1:${await listen(createServer(listener))}${base}`, {}, times)
+}
+
+const fails = (work: () => unknown) => thrownBy(ApiError, work)
+
+function answer(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+}
+
+test('send() sends what is asked with the credentials, and gives the answer', async () => {
+  const seen: unknown[] = []
+  const client = await serve(
+    async (request: IncomingMessage, response) => {
+      const { method, url, headers } = request
+      seen.push([method, url, headers['content-type'], headers.authorization, await text(request)])
+      answer(response, 201, { ok: 'ä' })
+    },
+    patientMs,
+    '/behind/a/proxy/',
+  )
+  assert.equal(await client.send({ method: 'GET', path, query: { labelSelector: 'a=b,c' } }), { ok: 'ä' })
+  await client.send({ method: 'POST', path, body: { name: 'ö' } })
+  await client.send({ method: 'PATCH', path: `${path}/n`, body: { a: null } })
+  const token = 'Bearer secret'
+  assert.equal(seen, [
+    ['GET', '/behind/a/proxy/api/v1/nodes?labelSelector=a%3Db%2Cc', undefined, token, ''],
+    ['POST', '/behind/a/proxy/api/v1/nodes', 'application/json', token, '{"name":"ö"}'],
+    ['PATCH', '/behind/a/proxy/api/v1/nodes/n', 'application/merge-patch+json', token, '{"a":null}'],
+  ])
+})
+
+test('a refusal has its status, its reason, and the words of the API server', async () => {
+  const client = await serve((_, response) =>
+    answer(response, 409, { kind: 'Status', reason: 'AlreadyExists', message: 'nodes "n" already exists' }),
+  )
+  const error = await fails(() => client.send({ method: 'POST', path, body: {} }))
+  assert.is(error.message, 'POST /api/v1/nodes was refused (409): nodes "n" already exists')
+  assert.equal([error.status, error.reason], [409, 'AlreadyExists'])
+  assert.ok(hasStatus(error, 404, 409))
+  assert.not(hasStatus(error, 404))
+})
+
+test('a refusal by something in between is told in its words, cut short', async () => {
+  const client = await serve((_, response) => response.writeHead(502).end(`<html>${'x'.repeat(5000)}`))
+  const error = await fails(() => client.send({ method: 'GET', path }))
+  assert.match(error.message, /^GET \/api\/v1\/nodes was refused \(502\): <html>x+$/)
+  assert.ok(error.message.length < 300)
+  assert.equal([error.status, error.reason], [502, ''])
+})
+
+test('orMissing() takes only 404 for nothing', async () => {
+  const client = await serve((request, response) => answer(response, request.url?.endsWith('gone') ? 404 : 403, {}))
+  assert.is(await orMissing(client.send({ method: 'GET', path: `${path}/gone` })), undefined)
+  assert.is((await fails(() => orMissing(client.send({ method: 'GET', path })))).status, 403)
+})
+
+for (const [title, listener] of [
+  ['is closed', (request: IncomingMessage) => request.socket.destroy()],
+  [
+    'is closed in the middle of the answer',
+    (_: unknown, response: ServerResponse) => {
+      response.writeHead(200, { 'content-length': 100 }).write('{"kind":', () => response.destroy())
+    },
+  ],
+  ['brings half a document', (_: unknown, response: ServerResponse) => response.writeHead(200).end('{"kind":')],
+  ['brings garbage', (_: unknown, response: ServerResponse) => response.writeHead(200).end('<html>')],
+] as [string, RequestListener][])
+  test(`nobody knows whether a request was carried out when the connection ${title}`, async () => {
+    const client = await serve(listener)
+    const error = await fails(() => client.send({ method: 'POST', path, body: {} }))
+    assert.match(error.message, /^Cannot reach the API server for POST \/api\/v1\/nodes: ./)
+    assert.is(error.status, 0)
+  })
+
+test('a request whose answer does not come, or not to an end, fails after its time', async () => {
+  const client = await serve(
+    (request, response) => {
+      if (request.url?.endsWith('half')) response.writeHead(200).write('{"kind":')
+    },
+    { ...patientMs, requestMs: 100 },
+  )
+  for (const end of ['', '/half']) {
+    const error = await fails(() => client.send({ method: 'GET', path: `${path}${end}` }))
+    assert.match(error.message, /^Cannot reach the API server for GET .*(timeout|abort)/)
+    assert.is(error.status, 0)
+  }
+})
+
+test('an API server that is not there is not reached', async () => {
+  const port = await listen(createServer())
+  await Promise.all(servers.splice(0).map((server) => new Promise((resolve) => server.close(resolve))))
+  const client = connect(`http://127.0.0.1:${port}`)
+  assert.match((await fails(() => client.send({ method: 'GET', path }))).message, /ECONNREFUSED/)
+  const watch = client.watch(path, {}, new AbortController().signal)
+  assert.is((await fails(() => watch[Symbol.asyncIterator]().next())).status, 0)
+})
+
+async function collect(client: ApiClient, signal = new AbortController().signal): Promise<string[]> {
+  const names: string[] = []
+  for await (const { type, object } of client.watch(path, { resourceVersion: '5' }, signal))
+    names.push(`${type} ${'metadata' in object ? object.metadata?.name : ''}`)
+  return names
+}
+
+const line = (type: string, name: string) => `${JSON.stringify({ type, object: { metadata: { name } } })}\n`
+
+test('watch() gives each line, however the bytes come', async () => {
+  const bytes = Buffer.from(`${line('ADDED', 'ä€😀')}\n${line('MODIFIED', 'b')}${line('DELETED', 'c')}`)
+  let url = ''
+  const client = await serve(async (request, response) => {
+    url = request.url ?? ''
+    response.writeHead(200)
+    for (const byte of bytes) await new Promise((resolve) => response.write(Uint8Array.of(byte), resolve))
+    response.end()
+  })
+  assert.equal(await collect(client), ['ADDED ä€😀', 'MODIFIED b', 'DELETED c'])
+  assert.is(url, '/api/v1/nodes?resourceVersion=5&watch=true')
+})
+
+test('watch() throws what the API server refuses it with', async () => {
+  const client = await serve((_, response) => answer(response, 410, { reason: 'Expired', message: 'too old' }))
+  const error = await fails(() => collect(client))
+  assert.equal([error.status, error.reason], [410, 'Expired'])
+})
+
+test('watch() gives what came, and then throws, when the connection breaks, is silent, or brings garbage', async () => {
+  for (const end of ['break', 'silent', 'garbage', 'half']) {
+    const client = await serve(
+      (_, response) => {
+        response.writeHead(200).write(line('ADDED', 'a'), () => {
+          if (end === 'break') response.destroy()
+          if (end === 'garbage') response.end('<html>\n')
+          if (end === 'half') response.end('{"type":"ADD')
+        })
+      },
+      { ...patientMs, watchIdleMs: 100 },
+    )
+    const seen: string[] = []
+    const error = await fails(async () => {
+      for await (const { type } of client.watch(path, {}, new AbortController().signal)) seen.push(type)
+    })
+    assert.equal(seen, ['ADDED'], end)
+    assert.is(error.status, 0)
+    if (end === 'silent') assert.match(error.message, /nothing came for 100 ms/)
+  }
+})
+
+test('watch() ends when it is told to, also before anything came, and lets the connection go', async () => {
+  for (const begins of [true, false]) {
+    const [asked, closed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const client = await serve((request, response) => {
+      request.socket.once('close', () => closed.resolve())
+      if (begins) response.writeHead(200).write('\n')
+      asked.resolve()
+    })
+    const abort = new AbortController()
+    const watching = fails(() => collect(client, abort.signal))
+    await asked.promise
+    abort.abort()
+    assert.is((await watching).status, 0)
+    await closed.promise
+  }
+})
+
+test('watch() lets the connection go when its reader stops', async () => {
+  const closed = Promise.withResolvers<void>()
+  const client = await serve((request, response) => {
+    request.socket.once('close', () => closed.resolve())
+    response.writeHead(200).write(line('ADDED', 'a'))
+  })
+  for await (const _ of client.watch(path, {}, new AbortController().signal)) break
+  await closed.promise
+})
+
+test('over TLS the certificate must be of the given authority, and connections are kept', async () => {
+  const [key, cert] = await Promise.all(
+    ['localhost.key', 'localhost.crt'].map((file) => readFile(join(fixtures, file))),
+  )
+  const server = createTlsServer({ key, cert }, (_, response) => answer(response, 200, { ok: true }))
+  const port = await listen(server as unknown as Server)
+  const trusting = connect(`https://127.0.0.1:${port}`, { caData: (cert as Buffer).toString('base64') })
+  for (let times = 0; times < 3; times += 1) assert.equal(await trusting.send({ method: 'GET', path }), { ok: true })
+  assert.is(sockets.size, 1)
+  const error = await fails(() => connect(`https://127.0.0.1:${port}`).send({ method: 'POST', path, body: {} }))
+  assert.match(error.message, /self-signed certificate/)
+  assert.is(error.status, 0)
+})
+
+test('credentials that cannot be had are an error of the same kind', async () => {
+  const config = new KubeConfig()
+  const server = `http://127.0.0.1:${await listen(createServer())}`
+  config.loadFromClusterAndUser(
+    { name: 'c', server, skipTLSVerify: true },
+    { name: 'u', authProvider: { name: 'none-of-these', config: {} }, certFile: '/no/such/file' },
+  )
+  assert.is((await fails(() => new ApiClient(config, patientMs).send({ method: 'GET', path }))).status, 0)
+})
+
+test.run()
