@@ -172,7 +172,14 @@ async function start(world: World, client: MemoryClient = world.server.client())
     engine,
     notes,
     drain,
-    now: () => new Date(),
+    recorder: new Recorder({
+      api: client,
+      component: 'elastic-local-daemon',
+      host: 'a',
+      now: () => new Date(),
+      log: silent,
+    }),
+    takeover: false,
     log: silent,
   })
   const abort = new AbortController()
