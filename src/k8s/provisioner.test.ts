@@ -396,6 +396,36 @@ test('a node that is away for less than the grace time loses nothing', async () 
   assert.equal(server.list(volumesPath)[0]?.metadata.finalizers, [finalizer])
 })
 
+const hourMs = 3_600_000
+
+test('a promise is taken back as soon as its claim is deleted', async () => {
+  const server = openCluster()
+  server.policy = ({ method, path }) => (method === 'POST' && path === volumesPath ? 500 : undefined)
+  addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client(), { tidyMs: hourMs })
+  await server.until('room is promised', () => promises(server).length === 1)
+  await server.idle()
+  server.delete(`${claimsPath}/data`)
+  await server.until('the promise is taken back', () => isEmpty(server))
+  await running.stop()
+})
+
+test('a promise is taken back as soon as another provisioner has made the PV on another node', async () => {
+  const server = openCluster({ a: 1024n * mebibyte, b: 1024n * mebibyte })
+  const { metadata } = addClaim(server, 'data', { node: 'a' })
+  const name = `pvc-${metadata.uid}`
+  const client = server.client(({ method, path, body }) => {
+    if (method !== 'POST' || path !== volumesPath) return 'done'
+    addPromise(server, 'b', name, 512n * mebibyte, 'default/data')
+    server.create(volumesPath, { ...(body as object), metadata: { name, labels: { [nodeLabel]: 'b' } } })
+    return 'done'
+  })
+  const running = start(client, { tidyMs: hourMs })
+  await server.until('one promise is left', () => isBound(server, 'data') && promises(server).length === 1)
+  await running.stop()
+  mustBeConsistent(server)
+})
+
 /** Numbers from 0 to 1, the same for the same seed (mulberry32). */
 function randomFrom(seed: number): () => number {
   let state = seed
