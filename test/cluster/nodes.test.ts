@@ -179,6 +179,8 @@ test('while the API server is away, also a daemon that was started in between mo
     await apiServer.start()
     kubelet.resume()
   }
+  // The one that ran has ended if it could not renew its Lease for long.
+  await lead({ 'node-gone-grace': '86400' })
   await cluster.kubectl(['delete', 'pod', 'first'])
   await cluster.kubectl(['delete', 'pvc', 'served'])
   await gone(volumePath(volumeName))

@@ -231,6 +231,16 @@ test('of claims that are deleted before or while their PVs are made, nothing sta
   assert.equal(await images(), [])
 })
 
+test('a promise to a claim that was deleted before its PV was made, while no provisioner ran, is taken back', async () => {
+  await provisioner.kill('SIGTERM')
+  const volume = 'pvc-0f0e0d0c-7777-8888-9999-000011112222'
+  const entry = JSON.stringify({ sizeBytes: String(64 << 20), pendingFor: 'default/deleted' })
+  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/ledger-node-1`
+  await cluster.api.request('PATCH', ledgerPath, { data: { [volume]: entry } })
+  provisioner = await elastic.startProvisioner()
+  await cluster.waitFor(ledgerPath, (state) => state !== undefined && !(volume in state.data), 120_000)
+})
+
 test('a claim that cannot be served has one event, whatever changes around it, and is not tried without end', async () => {
   const immediate = { volumeBindingMode: 'Immediate' }
   const refusals = {
