@@ -1,5 +1,4 @@
 import { hostname } from 'node:os'
-import { setFlagsFromString } from 'node:v8'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront, type Front } from '../daemon/front.ts'
@@ -13,6 +12,7 @@ import { messageOf } from '../volume/errors.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand, type Log } from './command.ts'
 import { clusterFlags, daemonFlags, type FlagValues, machineFlags } from './flags.ts'
+import { keepHeapSmall } from './heap.ts'
 import { type MachineSettings, openMachine } from './machine.ts'
 
 export const daemonCommand = defineCommand({
@@ -65,12 +65,6 @@ async function startEngine(settings: MachineSettings, log: Log): Promise<Engine>
     await engine.stop()
     throw error
   }
-}
-
-/** V8 would rather let the heap grow than collect it; on a node, memory belongs to the pods. */
-function keepHeapSmall(): void {
-  setFlagsFromString('--semi-space-growth-factor=1')
-  setFlagsFromString('--heap-growing-percent=10')
 }
 
 type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir'> & Pick<MachineSettings, 'volumesDir'>

@@ -5,6 +5,7 @@ import { close, listen } from '../daemon/server.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand } from './command.ts'
 import { clusterFlags, provisionerFlags, socketFlag } from './flags.ts'
+import { keepHeapSmall } from './heap.ts'
 
 export const provisionerCommand = defineCommand({
   name: 'provisioner',
@@ -18,6 +19,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
   ],
   flags: { socket: socketFlag, ...clusterFlags, ...provisionerFlags },
   run: async ({ flags, log }) => {
+    keepHeapSmall()
     const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
     const { machineClock } = await import('../k8s/clock.ts')
     const { lead } = await import('../k8s/lease.ts')
