@@ -217,7 +217,7 @@ test(
       '[]',
       '[{}]',
       '\ufffd\0',
-      'x'.repeat(1 << 19),
+      'x'.repeat(1 << 17),
       deep,
     ]) {
       const response = await send('POST', '/mount', text)
@@ -241,7 +241,7 @@ test(
     for (const headers of [{}, { 'content-length': String(body.length) }]) {
       const response = await app.request('/mount', { method: 'POST', body, headers })
       assert.is(response.status, 413)
-      fails((await response.json()) as Record<string, unknown>, /at most 1048576 bytes/)
+      fails((await response.json()) as Record<string, unknown>, /at most 262144 bytes/)
     }
     assert.is(machine.volumes.size, 0)
   }),

@@ -7,6 +7,7 @@ import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.t
 import { parseSize } from '../volume/size.ts'
 import type { Drain } from './drain.ts'
 import { type Front, volumeNameIn } from './front.ts'
+import { Turns } from './turns.ts'
 
 export interface AppParts {
   engine: Engine
@@ -17,10 +18,13 @@ export interface AppParts {
   log: { info(message: string): void; warn(message: string): void }
 }
 
-const largestBodyBytes = 1 << 20
+/** Twice the longest argument that the flex driver can be given (execve(2)). */
+const largestBodyBytes = 256 << 10
 /** A call that takes longer is answered in pieces, so that whoever waits sees that it is alive. */
 const quickMs = 500
 const heartbeatMs = 2000
+/** How many looks at the volumes go on at a time, so that those who watch do not hold up those who work. */
+const looksAtOnce = 4
 
 const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> = {
   invalid: 400,
@@ -39,8 +43,17 @@ const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> =
  */
 export function buildApp(parts: AppParts): Hono {
   const { engine, front, drain, kubeletDir, log } = parts
+  const looks = new Turns(looksAtOnce)
   const app = new Hono()
   app.use(bodyLimit({ maxSize: largestBodyBytes, onError: refuseBody }))
+  // Nothing is begun, and a stop waits for nothing, before the request is whole. The text is kept for the handlers.
+  app.use(async (c, next) => {
+    const isWhole = await c.req.text().then(
+      () => true,
+      () => false,
+    )
+    return isWhole ? await next() : c.body(null, 400)
+  })
 
   /** A call-out: decode, call the engine, answer. */
   const flex = (path: string, work: (body: Record<string, unknown>) => Promise<object>) =>
@@ -95,13 +108,12 @@ export function buildApp(parts: AppParts): Hono {
   /** A request of a person's tool. */
   const api = (work: (c: Context) => Promise<unknown>) => async (c: Context) => {
     let status = 200
-    const answer = drain
-      .run(() => work(c))
-      .catch((error) => {
-        const code = error instanceof VolumeError ? error.code : 'failed'
-        status = statusByCode[code]
-        return { error: { code, message: messageOf(error) } }
-      })
+    const run = () => drain.run(() => work(c))
+    const answer = (c.req.method === 'GET' ? looks.take(run) : run()).catch((error) => {
+      const code = error instanceof VolumeError ? error.code : 'failed'
+      status = statusByCode[code]
+      return { error: { code, message: messageOf(error) } }
+    })
     return await respond(answer, () => status)
   }
 

@@ -1,4 +1,4 @@
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 
 /** Why there was no answer from the daemon. */
 export type ClientErrorCode =
@@ -53,6 +53,9 @@ export interface ClientAnswer {
 /** Silence after which the daemon counts as hung; it sends a sign of life every 2 s. */
 export const defaultIdleTimeoutMs = 10_000
 
+/** Time until a call is tried again that the daemon had no place for. */
+const callAgainMs = 20
+
 const defaultMaxBytes = 16 << 20
 const maxHeadBytes = 64 << 10
 
@@ -73,10 +76,13 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
 
   return new Promise((resolve, reject) => {
     const answer = new AnswerReader(maxBytes)
-    const socket = connect({ path: socketPath })
+    const deadline = Date.now() + idleTimeoutMs
+    let socket: Socket
+    let again: NodeJS.Timeout | undefined
 
     const end = (settle: () => void) => {
       clearTimeout(silence)
+      clearTimeout(again)
       asked.signal?.removeEventListener('abort', onAbort)
       socket.destroy()
       settle()
@@ -88,28 +94,37 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
       end(() => reject(fail('silent', hint)))
     }, idleTimeoutMs)
 
-    socket.on('data', (chunk) => {
+    const onData = (chunk: Buffer) => {
       silence.refresh()
       asked.onAlive?.()
       const wrong = answer.add(chunk)
       if (wrong) end(() => reject(fail('garbage', `${wrong} Is this our daemon?`)))
-    })
-    socket.on('end', () => {
+    }
+    const onEnd = () => {
       const result = answer.finish()
       if (typeof result !== 'string') end(() => resolve(result))
       else if (result === 'closed') end(() => reject(fail('closed', diedMidway)))
       else end(() => reject(fail('garbage', `${result} Is this our daemon?`)))
-    })
-    socket.on('error', (error: NodeJS.ErrnoException) => {
+    }
+    const onError = (error: NodeJS.ErrnoException) => {
+      // The queue of calls that the daemon has yet to take is full (unix(7)); nothing was asked.
+      if (error.code === 'EAGAIN' && Date.now() < deadline) {
+        again = setTimeout(call, callAgainMs)
+        return
+      }
       const [code, reason] = explain(error)
       end(() => reject(fail(code, reason, error)))
-    })
+    }
+    const call = () => {
+      socket = connect({ path: socketPath }).on('data', onData).on('end', onEnd).on('error', onError)
+      socket.write(
+        `${method} ${path} HTTP/1.0\r\nhost: elastic-local\r\ncontent-type: application/json\r\n` +
+          `content-length: ${Buffer.byteLength(payload)}\r\n\r\n${payload}`,
+      )
+    }
+    call()
     if (asked.signal?.aborted) return onAbort()
     asked.signal?.addEventListener('abort', onAbort, { once: true })
-    socket.write(
-      `${method} ${path} HTTP/1.0\r\nhost: elastic-local\r\ncontent-type: application/json\r\n` +
-        `content-length: ${Buffer.byteLength(payload)}\r\n\r\n${payload}`,
-    )
   })
 }
 
@@ -127,7 +142,6 @@ function explain(error: NodeJS.ErrnoException): [ClientErrorCode, string] {
     case 'EPERM':
       return ['forbidden', 'this user may not use the socket. Try it as root.']
     case 'EAGAIN':
-      // The queue of calls that nobody takes is full (unix(7)).
       return ['silent', 'it takes no more calls, so it hangs. Look at its log, and restart it.']
     case 'ECONNRESET':
     case 'EPIPE':
