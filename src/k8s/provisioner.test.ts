@@ -98,7 +98,7 @@ function mustBeConsistent(server: MemoryApi): void {
     assert.ok(volumes.length <= 1, `${object.metadata.name} has ${volumes.length} PVs`)
   }
   const placed = server.list(volumesPath).map(({ metadata, spec }) => {
-    return [metadata.name, metadata.labels?.[nodeLabel], spec.capacity.storage]
+    return [metadata.name, metadata.labels?.[nodeLabel], spec.flexVolume.options.sizeBytes]
   })
   const promised = promises(server).map(({ volume, node, sizeBytes }) => [volume, node, String(sizeBytes)])
   assert.equal(promised.sort(), placed.sort(), 'promises, and the PVs that they are for')
