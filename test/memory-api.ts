@@ -49,8 +49,8 @@ interface Change {
   last: StoredObject
 }
 
-const waitMs = 60_000
-const lookMs = 10
+const waitMs = 120_000
+const lookMs = 100
 /** A server is idle when nothing was asked for so many turns of the event loop. */
 const idleTurns = 30
 
@@ -76,7 +76,7 @@ export class MemoryApi {
 
   /** The object at a path, as a test sees it. */
   find(path: string): StoredObject | undefined {
-    return structuredClone(this.#objects.get(keyOf(parsePlace(path))))
+    return this.#objects.get(keyOf(parsePlace(path)))
   }
 
   /** The objects of one kind, of all namespaces or of one. */
@@ -84,7 +84,7 @@ export class MemoryApi {
     const { collection, namespace } = parsePlace(path)
     const start = namespace ? keyOf({ collection, namespace, name: '' }) : `${collection} `
     const keys = [...this.#objects.keys()].filter((key) => key.startsWith(start))
-    return keys.sort().map((key) => structuredClone(this.#objects.get(key)) as StoredObject)
+    return keys.sort().map((key) => this.#objects.get(key) as StoredObject)
   }
 
   /** Every state that the object at a path was ever in. */
@@ -167,7 +167,7 @@ export class MemoryApi {
     this.#inFlight.add(request)
     try {
       await nextTurn()
-      return this.#meet(structuredClone(request), fate)
+      return this.#meet(request, fate)
     } finally {
       await nextTurn()
       this.#inFlight.delete(request)
@@ -220,7 +220,7 @@ export class MemoryApi {
     if (method === 'POST') return this.#create(request, place, body)
     const before = this.#objects.get(keyOf(place))
     if (!before) throw refusal(request, 404, 'NotFound', `${place.collection} "${place.name}" not found`)
-    if (method === 'GET') return structuredClone(before)
+    if (method === 'GET') return before
     if (method === 'DELETE') return this.#remove(request, place, before, body)
     const version = body.metadata?.resourceVersion
     if (version !== undefined && version !== before.metadata.resourceVersion)
@@ -258,7 +258,7 @@ export class MemoryApi {
         'Conflict',
         `Precondition failed: ResourceVersion in precondition: ${resourceVersion}`,
       )
-    if (before.metadata.deletionTimestamp) return structuredClone(before)
+    if (before.metadata.deletionTimestamp) return before
     const deletionTimestamp = timestamp()
     return this.#replace(place, before, { ...before, metadata: { ...before.metadata, deletionTimestamp } })
   }
@@ -267,19 +267,20 @@ export class MemoryApi {
   #replace({ collection }: Place, before: StoredObject, wanted: StoredObject): StoredObject {
     const { deletionTimestamp, finalizers = [] } = wanted.metadata
     if (deletionTimestamp && finalizers.length === 0) return this.#write(collection, before, undefined)
-    return isDeepStrictEqual(before, wanted) ? structuredClone(before) : this.#write(collection, before, wanted)
+    return isDeepStrictEqual(before, wanted) ? before : this.#write(collection, before, wanted)
   }
 
   #write(collection: string, before: StoredObject | undefined, after: StoredObject | undefined): StoredObject {
     this.#version += 1
-    const last = structuredClone(after ?? before) as StoredObject
-    last.metadata.resourceVersion = String(this.#version)
+    const written = (after ?? before) as StoredObject
+    const metadata = { ...written.metadata, resourceVersion: String(this.#version) }
+    const last = freeze({ ...written, metadata })
     const key = keyOf({ collection, ...last.metadata })
     if (after) this.#objects.set(key, last)
     else this.#objects.delete(key)
     this.#history.push({ collection, before, after: after && last, last })
     this.#tell()
-    return structuredClone(last)
+    return last
   }
 
   #tell(): void {
@@ -295,7 +296,7 @@ export class MemoryApi {
     const next = rest.length > 0 ? randomUUID() : ''
     if (next) this.#pages.set(next, { ...begun, items: rest })
     const metadata = { resourceVersion: String(begun.version), ...(next ? { continue: next } : {}) }
-    return structuredClone({ kind: 'List', metadata, items: begun.items.slice(0, count) }) as unknown as StoredObject
+    return { kind: 'List', metadata, items: begun.items.slice(0, count) } as unknown as StoredObject
   }
 
   #select(place: Place, query: Readonly<Record<string, string>>): StoredObject[] {
@@ -316,7 +317,7 @@ export class MemoryApi {
       .flatMap(({ before, after, last }) => {
         const [was, is] = [before !== undefined && isSelected(before), after !== undefined && isSelected(after)]
         if (!was && !is) return []
-        const object = structuredClone(last) as unknown as KubernetesObject
+        const object = last as unknown as KubernetesObject
         return [{ type: !is ? 'DELETED' : was ? 'MODIFIED' : 'ADDED', object } as const]
       })
   }
@@ -451,6 +452,13 @@ function merge(target: unknown, patch: unknown): unknown {
     else result[key] = merge(result[key], value)
   }
   return result
+}
+
+/** Objects are handed out as they are kept: nobody may change them. */
+function freeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
+  for (const field of Object.values(value)) freeze(field)
+  return Object.freeze(value)
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
