@@ -136,7 +136,7 @@ export function playLateDaemons(server: MemoryApi): () => void {
       const { name, deletionTimestamp, labels = {} } = metadata
       const path = ledgerPath(labels[nodeLabel] ?? '')
       if (deletionTimestamp || server.find(path)?.data[name]) continue
-      addPromise(server, labels[nodeLabel] ?? '', name, BigInt(spec.capacity.storage))
+      addPromise(server, labels[nodeLabel] ?? '', name, BigInt(spec.flexVolume.options.sizeBytes))
     }
   })
 }
