@@ -79,7 +79,7 @@ interface Cluster {
 async function openCluster(
   settings: Pick<
     FlagValues<typeof daemonFlags & typeof clusterFlags>,
-    'kubeconfig' | 'namespace' | 'nodeName' | 'takeover'
+    'kubeconfig' | 'namespace' | 'nodeName' | 'takeover' | 'removeOrphansAfter'
   >,
   log: Log,
 ): Promise<Cluster> {
@@ -88,17 +88,31 @@ async function openCluster(
   const { nodeObject, Recorder } = await import('../k8s/events.ts')
   const { NodeAgent } = await import('../k8s/node-agent.ts')
   const { longestNodeName } = await import('../k8s/names.ts')
-  const { namespace, takeover, nodeName: node = hostname().toLowerCase() } = settings
+  const { namespace, takeover, removeOrphansAfter, nodeName: node = hostname().toLowerCase() } = settings
   if (node.length > longestNodeName)
     throw new Error(
       `Cannot serve node ${node} as its name must have at most ${longestNodeName} characters: PersistentVolumes carry it as a label.`,
     )
   const api = new ApiClient(findKubeConfig(settings.kubeconfig))
-  const recorder = new Recorder({ api, component: 'elastic-local-daemon', host: node, now: () => new Date(), log })
+  const now = () => new Date()
+  const recorder = new Recorder({ api, component: 'elastic-local-daemon', host: node, now, log })
+  const removeAfterMs = removeOrphansAfter === undefined ? undefined : removeOrphansAfter * 1000
   return {
     say: (reason, message) => recorder.say(nodeObject(node), 'Warning', reason, message),
     join: ({ engine, drain, volumesDir }) =>
-      new NodeAgent({ api, namespace, node, engine, notes: buildNotes(volumesDir), drain, recorder, takeover, log }),
+      new NodeAgent({
+        api,
+        namespace,
+        node,
+        engine,
+        notes: buildNotes(volumesDir),
+        drain,
+        recorder,
+        takeover,
+        removeAfterMs,
+        now,
+        log,
+      }),
   }
 }
 

@@ -34,6 +34,7 @@ test('resolveFlags() gives the defaults of the design', () => {
     socket: '/var/run/elastic-local/socket',
     kubeletDir: '/var/lib/kubelet',
     takeover: false,
+    removeOrphansAfter: undefined,
     standalone: false,
   })
   assert.is(nodeName, undefined)
@@ -51,6 +52,7 @@ test('resolveFlags() takes the flag before the environment before the default', 
     nodeName: 'n2',
     kubeletDir: '/var/lib/kubelet',
     takeover: false,
+    removeOrphansAfter: undefined,
     standalone: true,
   })
   assert.is(resolveFlags(daemonFlags, new Map(), env).socket, '/env')

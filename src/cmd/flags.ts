@@ -207,6 +207,12 @@ export const daemonFlags = {
     default: 'false',
     help: "mark the predecessor's volumes that PersistentVolumes are for as ours (see docs/takeover.md)",
   }),
+  removeOrphansAfter: setting(seconds, {
+    name: 'remove-orphans-after',
+    value: '<seconds>',
+    defaultHelp: 'never',
+    help: 'how long the PersistentVolume of a volume must be gone until the volume is removed',
+  }),
   standalone: setting(yesOrNo, {
     name: 'standalone',
     default: 'false',

@@ -22,6 +22,8 @@ export interface Entry {
   sizeBytes: bigint
   /** `namespace/name` of the claim it was promised to, until the daemon has made the volume. */
   pendingFor?: string
+  /** UID of the PV that it was made for, if its data is to go with that. */
+  madeFor?: string
 }
 
 /**
@@ -50,7 +52,11 @@ const poolSchema = v.object({
   capacityBytes: bytes,
   unitBytes: v.pipe(bytes, v.minValue(1n)),
 })
-const entrySchema = v.object({ sizeBytes: bytes, pendingFor: v.exactOptional(v.string()) })
+const entrySchema = v.object({
+  sizeBytes: bytes,
+  pendingFor: v.exactOptional(v.string()),
+  madeFor: v.exactOptional(v.string()),
+})
 
 /** The ledger in a ConfigMap. Throws `failed` with the key that cannot be read. */
 export function parseLedger({ metadata, data = {} }: V1ConfigMap): Ledger {
@@ -118,7 +124,7 @@ export function freeBytes(ledger: Ledger): bigint {
  * Throws `no-space` with what is asked and what there is.
  */
 export function promise(ledger: Ledger, volume: string, sizeBytes: bigint, pendingFor?: string): Entry {
-  const had = ledger.entries.get(volume)?.sizeBytes ?? 0n
+  const { sizeBytes: had, madeFor } = ledger.entries.get(volume) ?? { sizeBytes: 0n }
   const wanted = roundUp(sizeBytes, ledger.pool.unitBytes)
   const free = freeBytes(ledger)
   if (wanted - had > free)
@@ -128,5 +134,9 @@ export function promise(ledger: Ledger, volume: string, sizeBytes: bigint, pendi
         ? `Cannot grow ${volume} from ${had} to ${wanted} bytes as pool ${ledger.pool.name} of node ${ledger.node} has ${free} bytes left.`
         : `Cannot place ${wanted} bytes on node ${ledger.node} as its pool ${ledger.pool.name} has ${free} of ${ledger.pool.capacityBytes} bytes left.`,
     )
-  return { sizeBytes: wanted > had ? wanted : had, ...(pendingFor ? { pendingFor } : {}) }
+  return {
+    sizeBytes: wanted > had ? wanted : had,
+    ...(pendingFor ? { pendingFor } : {}),
+    ...(madeFor && !pendingFor ? { madeFor } : {}),
+  }
 }

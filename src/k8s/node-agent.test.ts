@@ -181,6 +181,8 @@ async function start(world: World, client: MemoryClient = world.server.client())
       log: silent,
     }),
     takeover: false,
+    removeAfterMs: undefined,
+    now: () => new Date(),
     log: silent,
   })
   const abort = new AbortController()

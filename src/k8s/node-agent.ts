@@ -12,6 +12,7 @@ import { type Changes, type Entry, parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 import { readVolume, volumePath, volumesPath } from './lookups.ts'
 import { finalizer, ledgerLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
+import { Orphans } from './orphans.ts'
 import { type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { Publisher } from './publisher.ts'
 import { WorkQueue } from './queue.ts'
@@ -42,10 +43,15 @@ export interface NodeAgentParts {
   recorder: Recorder
   /** Whether volumes that the predecessor made for PVs are marked as ours. */
   takeover: boolean
+  /** How long a volume's PV must be gone until the volume is removed; for ever where nothing is said. */
+  removeAfterMs: number | undefined
+  now: () => Date
   log: { info(message: string): void; warn(message: string): void }
 }
 
 const concurrency = 8
+/** What may have come apart is looked at again after so long. */
+const settleMs = 600_000
 
 /**
  * The cluster's side of a node: makes the volumes of the PVs that carry this node's label, removes those of PVs that are
@@ -62,6 +68,7 @@ export class NodeAgent implements Front {
   readonly #keeper: LedgerKeeper
   readonly #publisher: Publisher
   readonly #queue: WorkQueue
+  readonly #orphans: Orphans
   /** A volume is made, for its PV or for a mount, or let go: never both at a time. */
   readonly #locks = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
   /** Volumes that were to grow since the start: their promises may be ahead of them. */
@@ -92,6 +99,12 @@ export class NodeAgent implements Front {
     this.#publisher = new Publisher({ api, namespace, node, keeper: this.#keeper, report, initial, recorder, log })
     const work = (key: string) => parts.drain.run(() => this.#locks.acquire(key, () => this.#converge(key)))
     this.#queue = new WorkQueue({ work, concurrency, log })
+    this.#orphans = new Orphans({
+      ...parts,
+      keeper: this.#keeper,
+      isKnown: (name) => this.#volumes.objects.has(name),
+      remove: (name) => this.#locks.acquire(name, () => this.remove(name)),
+    })
     this.#volumes.onChange((key) => this.#queue.add(key))
     this.#ledger.onChange((_, now) => {
       if (!now) this.#keeper.see(undefined)
@@ -110,7 +123,7 @@ export class NodeAgent implements Front {
     await this.#queue.stop()
   }
 
-  /** Once all PVs are known: brings promises in line with what is there. */
+  /** Once all PVs are known, and then now and again: brings promises in line with what is there. */
   async #settle(signal: AbortSignal): Promise<void> {
     const stopped = aborted(signal)
     await Promise.race([Promise.all([this.#volumes.synced(), this.#ledger.synced()]), stopped])
@@ -120,12 +133,15 @@ export class NodeAgent implements Front {
         this.#parts.drain.run(async () => {
           await this.#labelTakenOver()
           await this.#reconcileEntries()
+          await this.#orphans.look()
         }),
       concurrency: 1,
       log: this.#parts.log,
     })
     queue.add('entries')
+    const timer = setInterval(() => queue.add('entries'), settleMs)
     await stopped
+    clearInterval(timer)
     await queue.stop()
   }
 
@@ -149,7 +165,8 @@ export class NodeAgent implements Front {
     const stored = (await engine.find(name)) ?? (await this.#takeOver(volume))
     if (isNoted && stored) {
       // Noted here, but not there: something came between.
-      if (this.#keeper.latest?.entries.get(name)?.pendingFor) await this.#markMade(name)
+      const entry = this.#keeper.latest?.entries.get(name)
+      if (entry && (entry.pendingFor || entry.madeFor !== madeFor(volume))) await this.#markMade(volume)
       return
     }
     const spec = specOf(volume)
@@ -163,7 +180,7 @@ export class NodeAgent implements Front {
       if (isLost && !volume.mayBeMadeAnew) throw lost(name, this.#parts.node)
       if (entry && !isLost) return []
       // Nobody promised anything: a PV of the predecessor, of a person, or one whose ledger was lost.
-      entry = stored ? { sizeBytes: stored.sizeBytes } : promise(ledger, name, spec.sizeBytes, claim)
+      entry = stored ? madeEntry(stored.sizeBytes, madeFor(volume)) : promise(ledger, name, spec.sizeBytes, claim)
       return [[name, entry]]
     })
     if (stored && !entry?.pendingFor) return await notes.write(name, noteOf(volume))
@@ -176,7 +193,7 @@ export class NodeAgent implements Front {
     const { volume: made } = await engine.create(name, spec)
     await notes.write(name, noteOf(volume))
     log.info(`Made volume ${name} of ${made.sizeBytes} bytes.`)
-    await this.#markMade(name)
+    await this.#markMade(volume)
   }
 
   /** What the predecessor made for a PV, which has no key; it is marked as ours where the operator wants that. */
@@ -210,15 +227,16 @@ export class NodeAgent implements Front {
     }
   }
 
-  async #markMade(name: string): Promise<void> {
+  async #markMade(volume: VolumeFacts): Promise<void> {
+    const { name } = volume
     const stored = await this.#parts.engine.find(name)
-    if (stored) await this.#keeper.update(() => [[name, { sizeBytes: stored.sizeBytes }]])
+    if (stored) await this.#keeper.update(() => [[name, madeEntry(stored.sizeBytes, madeFor(volume))]])
     this.#publisher.soon()
   }
 
   /** Removes what a PV on its way out has here, if its policy says so, and lets the PV go. */
   async #letGo({ name }: VolumeFacts): Promise<void> {
-    const { api, engine, notes } = this.#parts
+    const { api, engine } = this.#parts
     const volume = await this.#readVolume(name)
     if (!volume?.isDeleting || volume.node !== this.#parts.node) return
     if (volume.isInUse || volume.phase === 'Bound' || !volume.finalizers.includes(finalizer)) return
@@ -230,10 +248,8 @@ export class NodeAgent implements Front {
         await this.#say(volume, 'VolumeNotRemoved', messageOf(error))
         throw error
       }
-      await notes.clear(name)
-      await this.#keeper.update((ledger) => (ledger.entries.has(name) ? [[name, undefined]] : []))
-      this.#publisher.soon()
-    }
+      await this.#forget(name)
+    } else if (this.#keeper.latest?.entries.get(name)?.madeFor) await this.#markMade(volume)
     const finalizers = volume.finalizers.filter((one) => one !== finalizer)
     const body = { metadata: { resourceVersion: volume.resourceVersion, finalizers } }
     await orMissing(api.send({ method: 'PATCH', path: volumePath(name), body }))
@@ -332,7 +348,7 @@ export class NodeAgent implements Front {
       const after = await engine.find(name)
       if (after)
         await this.#keeper
-          .update(() => [[name, { sizeBytes: after.sizeBytes }]])
+          .update(({ entries }) => [[name, madeEntry(after.sizeBytes, entries.get(name)?.madeFor)]])
           .catch((error) => this.#parts.log.warn(messageOf(error)))
       this.#publisher.soon()
     }
@@ -348,7 +364,7 @@ export class NodeAgent implements Front {
   }
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
-    const { api, engine, notes } = this.#parts
+    const { api, engine } = this.#parts
     const found = await readVolume(api, name)
     if (found)
       throw new VolumeError(
@@ -356,10 +372,15 @@ export class NodeAgent implements Front {
         `Cannot remove ${name} as it belongs to PersistentVolume ${name}; delete its claim, or the PersistentVolume.`,
       )
     const removed = await engine.remove(name)
-    await notes.clear(name)
+    await this.#forget(name)
+    return removed
+  }
+
+  /** What is kept of a volume goes after it. */
+  async #forget(name: string): Promise<void> {
+    await this.#parts.notes.clear(name)
     await this.#keeper.update((ledger) => (ledger.entries.has(name) ? [[name, undefined]] : []))
     this.#publisher.soon()
-    return removed
   }
 
   /** What a new ledger begins with: volumes that are there, and those that PVs were made for. */
@@ -401,7 +422,10 @@ export class NodeAgent implements Front {
           ([name, { pendingFor }]) => !pendingFor && !stored.has(name) && !this.#volumes.objects.has(name),
         )
         again = wrong.length + left.length > 0
-        return [...wrong, ...left.map(([name]) => [name, undefined] as const)]
+        const right = wrong.map(
+          ([name, { sizeBytes }]) => [name, madeEntry(sizeBytes, ledger.entries.get(name)?.madeFor)] as const,
+        )
+        return [...right, ...left.map(([name]) => [name, undefined] as const)]
       })
     }
   }
@@ -413,6 +437,13 @@ export class NodeAgent implements Front {
     await recorder.say({ kind: 'PersistentVolume', name, uid }, 'Warning', reason, message)
     if (claim) await recorder.say({ kind: 'PersistentVolumeClaim', ...claim }, 'Warning', reason, message)
   }
+}
+
+/** What an entry says of the PV whose data goes with it. */
+const madeFor = ({ deletesData, uid }: VolumeFacts) => (deletesData ? uid : undefined)
+
+function madeEntry(sizeBytes: bigint, madeFor: string | undefined): Entry {
+  return { sizeBytes, ...(madeFor ? { madeFor } : {}) }
 }
 
 function lost(name: string, node: string): VolumeError {
