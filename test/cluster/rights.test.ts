@@ -2,6 +2,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Cluster, withCluster } from './cluster.ts'
 import { namespace, readObjects } from './elastic.ts'
+import { poll } from './program.ts'
 
 const test = suite('rights of the accounts')
 const label = 'volumes.k8s.elastic.co/node-affinity'
@@ -46,6 +47,9 @@ const patch = (what: string, change: object) => [
   '--patch',
   JSON.stringify(change),
 ]
+/** The API server reads a policy a while after it was written, and nothing tells when: its first refusal is awaited. */
+const refusal = (work: () => Promise<string>, message: RegExp) =>
+  poll(async () => message.test(await work()), 120_000, new AbortController().signal)
 const refused = (said: string) => assert.match(said, /forbidden|Forbidden/)
 
 test(
@@ -56,11 +60,7 @@ test(
     const kubeconfig = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', 'here')
     const daemon = as(cluster, kubeconfig)
     const unlabel = { metadata: { labels: { [label]: 'here' } } }
-    // The policy is read by the API server a moment after it was written: its first refusal is awaited.
-    await cluster.waitFor(
-      '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/elastic-local-daemon',
-      async () => /own node/.test(await daemon(patch('pv other', { metadata: { annotations: { a: 'b' } } }))),
-    )
+    await refusal(() => daemon(patch('pv other', { metadata: { annotations: { a: 'b' } } })), /own node/)
     const refusedByPolicy: [readonly string[], object | undefined, RegExp][] = [
       [patch('pv other', { metadata: { finalizers: [] } }), undefined, /only objects of its own node/],
       [patch('pv other', unlabel), undefined, /only objects of its own node/],
@@ -116,11 +116,7 @@ test(
     await cluster.apply(ledger('here'), { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'other', namespace } })
     const change = (name: string) => patch(`configmap ${name} --namespace=${namespace}`, { data: { a: 'b' } })
     const remove = (name: string) => ['delete', 'configmap', name, `--namespace=${namespace}`]
-    // Read a moment later, as above.
-    await cluster.waitFor(
-      '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/elastic-local-provisioner',
-      async () => /only the ledgers of nodes/.test(await provisioner(change('other'))),
-    )
+    await refusal(() => provisioner(change('other')), /only the ledgers of nodes/)
     assert.match(await provisioner(remove('other')), /only the ledgers of nodes/)
     for (const args of [change('ledger-here'), remove('ledger-here')]) assert.is(await provisioner(args), 'done')
     assert.is(await provisioner(['get', 'pv,pvc', '--all-namespaces']), 'done')
