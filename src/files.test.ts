@@ -4,7 +4,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../test/scratch.ts'
 import { thrownBy } from '../test/thrown.ts'
-import { removeFile, replaceFile } from './files.ts'
+import { removeFile, removeTemporaries, replaceFile } from './files.ts'
 
 const test = suite('files')
 
@@ -62,6 +62,18 @@ test('replaceFile() works over the temporary file that a crash left', () =>
     await replaceFile(join(folder, 'file'), 'whole')
     assert.is(await readFile(join(folder, 'file'), 'utf8'), 'whole')
     assert.equal(await readdir(folder), ['file'])
+  }))
+
+test('removeTemporaries() removes what a crash left in the folders of a folder, and nothing else', () =>
+  withScratch(async (folder) => {
+    for (const path of ['records', 'trash/one']) await mkdir(join(folder, path), { recursive: true })
+    const kept = ['file', '.file.tmp', 'records/.keep', 'records/one.tmp', 'trash/one/.two.tmp']
+    for (const path of [...kept, 'records/.one.json.tmp']) await writeFile(join(folder, path), '')
+    await removeTemporaries(folder)
+    const files = await readdir(folder, { recursive: true, withFileTypes: true })
+    const left = files.filter((file) => file.isFile()).map((file) => join(file.parentPath, file.name))
+    assert.equal(left.sort(), kept.map((path) => join(folder, path)).sort())
+    await removeTemporaries(join(folder, 'missing'))
   }))
 
 test('replaceFile() fails where there is no folder, and where a folder is in the way', () =>

@@ -1,13 +1,15 @@
-import { open, rename, unlink } from 'node:fs/promises'
+import { open, readdir, rename, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { hasErrno } from './volume/errors.ts'
+
+const temporaryEnd = '.tmp'
 
 /**
  * Puts `content` into the file `path`, whole or not at all, and on the disk when the promise resolves: a dot-named
  * temporary file, fsync, rename, fsync of the folder (fsync(2)). One writer a path at a time.
  */
 export async function replaceFile(path: string, content: string | Buffer, mode = 0o600): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.tmp`)
+  const temporary = join(dirname(path), `.${basename(path)}${temporaryEnd}`)
   await removeFile(temporary)
   try {
     await writeSynced(temporary, content, mode)
@@ -48,5 +50,22 @@ export async function syncFolder(folder: string): Promise<void> {
     await handle.sync()
   } finally {
     await handle.close()
+  }
+}
+
+/** Removes what `replaceFile` left in the folders of `folder` when it was killed. For the only writer there. */
+export async function removeTemporaries(folder: string): Promise<void> {
+  for (const path of await listFolder(folder))
+    for (const file of await listFolder(path))
+      if (basename(file).startsWith('.') && file.endsWith(temporaryEnd)) await removeFile(file)
+}
+
+/** The paths of what is in a folder; of what is none, nothing. */
+async function listFolder(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).map((file) => join(folder, file))
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return []
+    throw error
   }
 }

@@ -1,11 +1,13 @@
 import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront, type Front } from '../daemon/front.ts'
 import { lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen } from '../daemon/server.ts'
+import { removeTemporaries } from '../files.ts'
 import { closeToOthers } from '../mount/folder.ts'
-import { buildNotes } from '../mount/records.ts'
+import { buildNotes, ownFolder } from '../mount/records.ts'
 import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
@@ -55,6 +57,8 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
 
 async function startEngine(settings: MachineSettings, log: Log): Promise<Engine> {
   await checkTools(settings, log)
+  // Whoever wrote there before is gone: the lock says so.
+  await removeTemporaries(join(settings.volumesDir, ownFolder))
   const engine = await openMachine(settings, log)
   try {
     const open = await closeToOthers(settings.volumesDir)
