@@ -10,6 +10,8 @@ const mebibyte = 1n << 20n
 /** A machine with a pool on it, real or not, and what a test must be able to do there behind the engine's back. */
 export interface World {
   parts: EngineParts
+  /** Parts as a daemon that starts anew puts them together: they know nothing of what others did. */
+  renew(): Promise<EngineParts>
   /** What sizes round up to. */
   extentBytes: bigint
   /** Whether this process may grow that filesystem while it is mounted. */

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { removeTemporaries } from '../src/files.ts'
 import { writeLvmConfig } from '../src/lvm/config.ts'
 import { LvmPool, type ThinOptions } from '../src/lvm/pool.ts'
 import { LvmShell } from '../src/lvm/shell.ts'
@@ -25,6 +26,7 @@ const maySysResource = (capabilities & (1n << 24n)) !== 0n
 /** Of a world, what differs between pools. */
 interface Ground {
   pool: Pool
+  renewPool(): Pool | Promise<Pool>
   extentBytes: bigint
   plantForeign(name: string): Promise<void>
   unmark(name: string): Promise<boolean>
@@ -50,14 +52,19 @@ async function openWorld(
   const unmountAll = async () => {
     for (const { target } of (await mounts.read()).under(scratch).reverse()) await mounts.unmount(target)
   }
+  const parts = {
+    pool: ground.pool,
+    mounts,
+    filesystems: buildFilesystems({ run: runner }),
+    journal: buildJournal(volumesDir),
+    volumesDir,
+    log: { info: () => {}, warn: () => {} },
+  }
   return {
-    parts: {
-      pool: ground.pool,
-      mounts,
-      filesystems: buildFilesystems({ run: runner }),
-      journal: buildJournal(volumesDir),
-      volumesDir,
-      log: { info: () => {}, warn: () => {} },
+    parts,
+    renew: async () => {
+      await removeTemporaries(join(volumesDir, ownFolder))
+      return { ...parts, pool: await ground.renewPool() }
     },
     extentBytes: ground.extentBytes,
     canGrow: (fsType) => fsType !== 'ext4' || maySysResource || ground.pool.sourceKind === 'directory',
@@ -103,8 +110,10 @@ export async function openLoopWorld(options: { preallocate: boolean }): Promise<
   return await openWorld(async (volumesDir) => {
     const images = join(volumesDir, ownFolder, 'loop')
     const attached = async () => (await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE'])).stdout
+    const renewPool = () => new LoopPool({ run, volumesDir, now, ...options })
     return {
-      pool: new LoopPool({ run, volumesDir, now, ...options }),
+      pool: renewPool(),
+      renewPool,
       extentBytes: 4096n,
       plantForeign: (name) => writeFile(join(images, `${name}.img`), 'theirs'),
       unmark: async () => false,
@@ -125,8 +134,10 @@ export async function openLoopWorld(options: { preallocate: boolean }): Promise<
 export async function openDirectoryWorld(): Promise<World> {
   return await openWorld(async (volumesDir) => {
     const mounts = buildMounts({ run, mountInfo: '/proc/self/mountinfo' })
+    const renewPool = () => new DirectoryPool({ mounts, volumesDir, now })
     return {
-      pool: new DirectoryPool({ mounts, volumesDir, now }),
+      pool: renewPool(),
+      renewPool,
       extentBytes: 1n,
       plantForeign: async (name) => {
         await mkdir(join(volumesDir, name))
@@ -167,11 +178,13 @@ export async function openLvmWorld(options: {
   const { volumeGroup, thin, folder, hostTools = false } = options
   const host = hostTools ? { runner: runOnHost, mountInfo: '/proc/1/mountinfo' } : {}
   const build = async (volumesDir: string): Promise<Ground> => {
-    const { pool, shell } = await buildLvmPool({ volumeGroup, thin, volumesDir, hostTools })
+    const settings = { volumeGroup, thin, volumesDir, hostTools }
+    const { pool, shell } = await buildLvmPool(settings)
     const lvs = async () =>
       (await shell.run(['lvs', '-o', 'lv_name,lv_tags,lv_size', '--units', 'b', '--nosuffix', volumeGroup])).lv
     return {
       pool,
+      renewPool: async () => (await buildLvmPool(settings)).pool,
       extentBytes: 4n * mebibyte,
       plantForeign: async (name) => {
         await shell.run(['lvcreate', '--yes', '--name', name, '--size', '4m', volumeGroup])

@@ -1,6 +1,8 @@
+import type { EngineParts } from '../src/volume/engine.ts'
 import { VolumeError } from '../src/volume/errors.ts'
 import { MemoryMachine } from '../src/volume/memory.ts'
 import type { World } from './contract.ts'
+import { Life } from './crash/life.ts'
 
 const volumesDir = '/volumes'
 
@@ -8,8 +10,10 @@ const volumesDir = '/volumes'
 export async function openMemoryWorld(): Promise<World> {
   const machine = new MemoryMachine({ capacityBytes: 8n << 30n })
   const { pool, mounts, filesystems, journal } = machine
+  const parts = { pool, mounts, filesystems, journal, volumesDir, log: { info: () => {}, warn: () => {} } }
   return {
-    parts: { pool, mounts, filesystems, journal, volumesDir, log: { info: () => {}, warn: () => {} } },
+    parts,
+    renew: async () => inSteps(parts),
     extentBytes: 4n << 20n,
     canGrow: () => true,
     target: (pod, name) => `/pods/${pod}/${name}`,
@@ -44,7 +48,36 @@ export async function openMemoryWorld(): Promise<World> {
       const volume = machine.volumes.get(device.slice('/dev/memory/'.length))
       if (volume) volume.signatures = ['swap']
     },
-    leftovers: async () => [...machine.volumes.keys(), ...machine.mounted.map((mount) => mount.target)],
+    leftovers: async () => [
+      ...machine.volumes.keys(),
+      ...machine.mounted.map((mount) => mount.target),
+      ...[...machine.intents.keys()].map((name) => `intents/${name}`),
+    ],
     close: async () => {},
   }
+}
+
+/** Parts whose every change of the machine is a step in the life of whoever makes it. */
+function inSteps(parts: EngineParts): EngineParts {
+  return {
+    ...parts,
+    pool: wrap(parts.pool, ['create', 'grow', 'remove', 'activate', 'deactivate']),
+    mounts: wrap(parts.mounts, ['mountDevice', 'bind', 'unmount', 'removeFolder']),
+    filesystems: wrap(parts.filesystems, ['signatures', 'make', 'check', 'grow']),
+    journal: wrap(parts.journal, ['write', 'clear']),
+  }
+}
+
+function wrap<T extends object>(part: T, changes: readonly (keyof T & string)[]): T {
+  const steps = changes.map((name) => {
+    const change = part[name] as (...args: unknown[]) => Promise<unknown>
+    return [
+      name,
+      (...args: unknown[]) => {
+        const doing = () => change(...args)
+        return Life.current()?.pass(`${name} ${args[0]}`, doing) ?? doing()
+      },
+    ]
+  })
+  return { ...part, ...Object.fromEntries(steps) }
 }

@@ -1,0 +1,25 @@
+import '../crash/memory-disk.ts'
+import '../crash/steps.ts'
+import { crashMatrix, type MatrixOptions } from '../crash/matrix.ts'
+import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
+
+const isTorture = process.env.TORTURE !== undefined
+// Between two steps nothing changes: killed before one is killed after the other, but for what else runs then.
+const moments: MatrixOptions['moments'] = isTorture ? ['before', 'during', 'after'] : ['during', 'after']
+const again = isTorture ? { again: 3 } : {}
+
+crashMatrix('directories', openDirectoryWorld, { fsTypes: ['ext4'], moments: ['before', 'during', 'after'], ...again })
+crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), { fsTypes: ['ext4'], moments, ...again })
+// The filesystems that this kernel lets grow while they are mounted.
+crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), {
+  fsTypes: ['xfs', 'btrfs'],
+  moments,
+  only: isTorture ? /^/ : /^(a creation|the growth)/,
+  ...again,
+})
+crashMatrix('preallocated loop images', () => openLoopWorld({ preallocate: true }), {
+  fsTypes: ['xfs'],
+  moments,
+  only: isTorture ? /^/ : /^(a creation|the growth of an unmounted)/,
+  ...again,
+})
