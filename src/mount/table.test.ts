@@ -108,6 +108,13 @@ test('parseMountInfo() gives back what it was built from', () => {
   )
 })
 
+test('a mount of something that is no path hides no other', () => {
+  for (const source of ['/\0', `/${'x'.repeat(5000)}`, `/dev/null/x`]) {
+    const odd = buildMountTable(parseMountInfo(`${machine}60 27 0:60 / /odd rw - btrfs ${source} rw\n`))
+    assert.equal(targets(odd.of({ kind: 'device', path: '/dev/loop1' })), ['/volumes/two'])
+  }
+})
+
 test('at() sees the topmost mount of a target, and only at exactly that path', () => {
   const stacked = buildMountTable(parseMountInfo(`${machine}60 41 7:3 / /volumes/one ro - ext4 /dev/loop3 ro\n`))
   assert.is(stacked.at('/volumes/one')?.source, '/dev/loop3')

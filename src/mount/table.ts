@@ -122,7 +122,11 @@ export function isWithin(folder: string, path: string): boolean {
 /** `major:minor` of a block device's node, or nothing when it is none. */
 function deviceNumber(path: string): string | undefined {
   if (!path.startsWith('/')) return undefined
-  const node = statSync(path, { throwIfNoEntry: false })
-  if (!node?.isBlockDevice()) return undefined
-  return formatDeviceNumber(node.rdev)
+  try {
+    const node = statSync(path, { throwIfNoEntry: false })
+    return node?.isBlockDevice() ? formatDeviceNumber(node.rdev) : undefined
+  } catch {
+    // What a table names may be any text, such as one that is too long for a path.
+    return undefined
+  }
 }
