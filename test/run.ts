@@ -10,8 +10,8 @@ const root = join(import.meta.dirname, '..')
 const gibibyte = 2 ** 30
 const guestTimeoutMs = 20 * 60_000
 const fileTimeoutMs = 3 * 60_000
-/** A crash matrix has hundreds of cases. */
-const kernelFileTimeoutMs = 8 * 60_000
+/** A crash matrix has hundreds of cases, and fuzzing hundreds of thousands. */
+const longFileTimeoutMs = 8 * 60_000
 const clusterFileTimeoutMs = 12 * 60_000
 /** How many jobs of a suite run side by side. Those on this kernel share its loop devices, which others would hold. */
 const atOnce: Record<string, number> = { unit: 2, guest: 2, kernel: 1, executable: 1, cluster: 1 }
@@ -90,8 +90,9 @@ async function testFiles(folder: string): Promise<string[]> {
 
 const suites: Record<string, () => Promise<Job[]>> = {
   unit: async () => (await testFiles('src')).map((file) => fileJob(file, false)),
-  kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true, kernelFileTimeoutMs)),
-  executable: async () => ['executable', 'modes'].map((name) => fileJob(join(root, `test/${name}.test.ts`), true)),
+  kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true, longFileTimeoutMs)),
+  executable: async () =>
+    ['executable', 'modes', 'fuzz'].map((name) => fileJob(join(root, `test/${name}.test.ts`), true, longFileTimeoutMs)),
   cluster: async () => {
     // Not in the time of the first test.
     await ensureControlPlane()
