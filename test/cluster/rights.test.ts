@@ -1,5 +1,8 @@
+import type { V1APIGroupList, V1APIResourceList, V1SelfSubjectAccessReview } from '@kubernetes/client-node'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { ApiClient, ApiError, findKubeConfig } from '../../src/k8s/api.ts'
+import { thrownBy } from '../thrown.ts'
 import { type Cluster, withCluster } from './cluster.ts'
 import { namespace, readObjects } from './elastic.ts'
 import { poll } from './program.ts'
@@ -31,6 +34,14 @@ const event = (host: string) => ({
   source: { component: 'elastic-local-daemon', host },
 })
 
+const capacity = (on: string) => ({
+  apiVersion: 'storage.k8s.io/v1',
+  kind: 'CSIStorageCapacity',
+  metadata: { name: `capacity-${on}`, namespace, labels: { [label]: on } },
+  storageClassName: 'elastic-local',
+  capacity: '1Gi',
+})
+
 /** kubectl with somebody's kubeconfig: what it said, and whether it was let. */
 function as(cluster: Cluster, kubeconfig: string) {
   return async (args: readonly string[], input?: object): Promise<string> => {
@@ -57,6 +68,7 @@ test(
   withCluster({}, async (cluster) => {
     await cluster.apply(...(await readObjects()))
     await cluster.apply(node('here'), node('there'), volume('own', 'here'), volume('other', 'there'), ledger('there'))
+    await cluster.apply(event('there'), capacity('there'))
     const kubeconfig = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', 'here')
     const daemon = as(cluster, kubeconfig)
     const unlabel = { metadata: { labels: { [label]: 'here' } } }
@@ -78,6 +90,8 @@ test(
         /only objects of its own node/,
       ],
       [create, event('there'), /in the name of its own node/],
+      [patch('event event-there', { message: 'a lie' }), undefined, /in the name of its own node/],
+      [create, capacity('elsewhere'), /only objects of its own node/],
     ]
     for (const [args, input, message] of refusedByPolicy) assert.match(await daemon(args, input), message)
     for (const verb of [
@@ -92,6 +106,15 @@ test(
     refused(await daemon(create, { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a' }, spec: { containers: [] } }))
     assert.is(await daemon(create, ledger('here')), 'done')
     assert.is(await daemon(create, event('here')), 'done')
+    assert.is(await daemon(create, capacity('here')), 'done')
+    // kubectl would have to get them first, which a daemon may not.
+    const api = new ApiClient(findKubeConfig(kubeconfig))
+    const capacities = `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities`
+    for (const change of [{ method: 'PATCH', body: { capacity: '9Ti' } }, { method: 'DELETE' }] as const) {
+      const refusal = await thrownBy(ApiError, () => api.send({ path: `${capacities}/capacity-there`, ...change }))
+      assert.match(refusal.message, /only objects of its own node/)
+      await api.send({ path: `${capacities}/capacity-here`, ...change })
+    }
     assert.is(await daemon(patch('pv own', { metadata: { finalizers: [] } })), 'done')
     const unbound = as(cluster, await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon'))
     assert.match(
@@ -120,6 +143,105 @@ test(
     assert.match(await provisioner(remove('other')), /only the ledgers of nodes/)
     for (const args of [change('ledger-here'), remove('ledger-here')]) assert.is(await provisioner(args), 'done')
     assert.is(await provisioner(['get', 'pv,pvc', '--all-namespaces']), 'done')
+  }),
+)
+
+const verbs = ['get', 'list', 'watch', 'create', 'update', 'patch', 'delete', 'deletecollection']
+/** Verbs of some kinds alone that lend somebody else's rights. */
+const lendingVerbs = [
+  ...['users', 'groups', 'serviceaccounts'].map((resource) => ({ verb: 'impersonate', group: '', resource })),
+  ...['roles', 'clusterroles'].flatMap((resource) =>
+    ['bind', 'escalate'].map((verb) => ({ verb, group: 'rbac.authorization.k8s.io', resource })),
+  ),
+  ...['approve', 'sign', 'attest'].map((verb) => ({ verb, group: 'certificates.k8s.io', resource: 'signers' })),
+]
+const urls = ['/metrics', '/logs', '/configz', '/debug/pprof', '/statusz', '/flagz']
+/** All that anybody with a token may do: ask what they may do, and read the certificates that a cluster trusts. */
+const anybodyMay = [
+  'create selfsubjectaccessreviews.authorization.k8s.io',
+  'create selfsubjectrulesreviews.authorization.k8s.io',
+  'create selfsubjectreviews.authentication.k8s.io',
+  ...['get', 'list', 'watch'].map((verb) => `${verb} clustertrustbundles.certificates.k8s.io`),
+]
+
+/** Every verb on every kind that the API server knows, in our namespace and outside: those that a user is let do. */
+async function allAllowed(kubeconfig: string): Promise<string[]> {
+  const api = new ApiClient(findKubeConfig(kubeconfig))
+  const ask = async (spec: object) => {
+    const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews'
+    const body = { apiVersion: 'authorization.k8s.io/v1', kind: 'SelfSubjectAccessReview', spec }
+    return (await api.send<V1SelfSubjectAccessReview>({ method: 'POST', path, body })).status?.allowed === true
+  }
+  const { groups } = await api.send<V1APIGroupList>({ method: 'GET', path: '/apis' })
+  const versions = groups.flatMap(({ versions }) => versions.map(({ groupVersion }) => `/apis/${groupVersion}`))
+  const asked = new Map<string, () => Promise<boolean>>()
+  const add = (verb: string, group: string, kind: string, places: (string | undefined)[]) => {
+    const [resource, subresource = ''] = kind.split('/')
+    for (const place of places) {
+      const where = place === undefined ? '' : place === '' ? ' anywhere' : ` in ${place}`
+      const resourceAttributes = { verb, group, resource, subresource, ...(place ? { namespace: place } : {}) }
+      asked.set(`${verb} ${kind}${group ? `.${group}` : ''}${where}`, () => ask({ resourceAttributes }))
+    }
+  }
+  for (const path of ['/api/v1', ...versions]) {
+    const { resources } = await api.send<V1APIResourceList>({ method: 'GET', path })
+    const group = path.split('/')[3] === undefined ? '' : (path.split('/')[2] ?? '')
+    for (const { name, namespaced } of resources)
+      for (const verb of verbs) add(verb, group, name, namespaced ? ['', namespace, 'kube-system'] : [undefined])
+  }
+  for (const { verb, group, resource } of lendingVerbs) add(verb, group, resource, [undefined])
+  for (const path of urls) asked.set(`get ${path}`, () => ask({ nonResourceAttributes: { verb: 'get', path } }))
+  assert.ok(asked.size > 1500, `${asked.size}`)
+  const left = [...asked]
+  const allowed: string[] = []
+  const work = async () => {
+    for (let next = left.shift(); next; next = left.shift()) if (await next[1]()) allowed.push(next[0])
+  }
+  await Promise.all(Array.from({ length: 8 }, work))
+  return allowed.sort()
+}
+
+/** What is allowed everywhere, so also in each namespace. */
+const everywhere = (verbs: string, kind: string) =>
+  verbs
+    .split(' ')
+    .flatMap((verb) => [' anywhere', ` in ${namespace}`, ' in kube-system'].map((at) => `${verb} ${kind}${at}`))
+const of = (verbs: string, kind: string) => verbs.split(' ').map((verb) => `${verb} ${kind}`)
+const inOurs = (verbs: string, kind: string) => of(verbs, `${kind} in ${namespace}`)
+
+test(
+  'of every verb on every kind, the accounts may do what they need and no more, whoever holds their tokens',
+  withCluster({}, async (cluster) => {
+    await cluster.apply(...(await readObjects()), node('here'))
+    const daemon = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', 'here')
+    assert.equal(
+      await allAllowed(daemon),
+      [
+        ...anybodyMay,
+        ...of('get list watch patch', 'persistentvolumes'),
+        ...of('get', 'nodes'),
+        ...of('get list watch', 'storageclasses.storage.k8s.io'),
+        ...everywhere('get', 'pods'),
+        ...everywhere('get create patch', 'events'),
+        ...inOurs('get list watch create patch', 'configmaps'),
+        ...inOurs('list create patch delete', 'csistoragecapacities.storage.k8s.io'),
+      ].sort(),
+    )
+    const provisioner = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner')
+    assert.equal(
+      await allAllowed(provisioner),
+      [
+        ...anybodyMay,
+        ...of('get list watch create patch delete', 'persistentvolumes'),
+        ...everywhere('get list watch patch delete', 'persistentvolumeclaims'),
+        ...everywhere('patch', 'persistentvolumeclaims/status'),
+        ...of('get list watch', 'nodes'),
+        ...of('get list watch', 'storageclasses.storage.k8s.io'),
+        ...everywhere('get create patch', 'events'),
+        ...inOurs('get list watch patch', 'configmaps'),
+        ...inOurs('create', 'leases.coordination.k8s.io'),
+      ].sort(),
+    )
   }),
 )
 
