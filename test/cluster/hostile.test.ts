@@ -1,0 +1,171 @@
+/** Objects that mean harm: PVs somebody crafted, pods that name others' volumes, and what is written about all of them. */
+import { mkdtemp, readdir, readFile, realpath, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { findKubeConfig } from '../../src/k8s/api.ts'
+import { CommandError } from '../../src/run.ts'
+import { thrownBy } from '../thrown.ts'
+import type { KubeObject } from './api.ts'
+import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
+import { type Cluster, startCluster } from './cluster.ts'
+import { Elastic, type ElasticNode } from './elastic.ts'
+import { podPath } from './toy.ts'
+
+const test = suite('hostile objects')
+const driver = 'volumes.k8s.elastic.co/elastic-local'
+const eventsPath = '/api/v1/namespaces/default/events'
+let scratch = ''
+let cluster: Cluster
+let elastic: Elastic
+let node: ElasticNode
+
+test.before(async () => {
+  scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
+  cluster = await startCluster({ folder: join(scratch, 'cluster') })
+  elastic = new Elastic(cluster)
+  await elastic.applyObjects()
+  node = await elastic.startNode({ name: 'node-1', diskBytes: 4 * gibibyte })
+  await elastic.startProvisioner()
+})
+
+test.after(async () => {
+  await elastic.close()
+  await rm(scratch, { recursive: true, force: true })
+})
+
+const running = (name: string) => cluster.waitFor(podPath(name), (state) => state?.status?.phase === 'Running')
+const eventsOf = (list: KubeObject | undefined, kind: string, name: string): KubeObject[] =>
+  (list?.items ?? []).filter(
+    ({ involvedObject }: KubeObject) => involvedObject.kind === kind && involvedObject.name === name,
+  )
+
+/** Resolves when an event about the object says so. */
+async function said(kind: string, name: string, message: RegExp): Promise<void> {
+  await cluster.waitFor(eventsPath, (list) =>
+    eventsOf(list, kind, name).some((event) => message.test(String(event.message))),
+  )
+}
+
+/** A PV of a person for a claim of the same name. */
+function crafted(name: string, options: Record<string, string>) {
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name, labels: { 'volumes.k8s.elastic.co/node-affinity': 'node-1' } },
+    spec: {
+      capacity: { storage: '32Mi' },
+      accessModes: ['ReadWriteOnce'],
+      persistentVolumeReclaimPolicy: 'Retain',
+      storageClassName: 'none',
+      claimRef: { namespace: 'default', name },
+      flexVolume: { driver, fsType: 'ext4', options: { sizeBytes: '33554432', ...options } },
+    },
+  }
+}
+const claimOf = (name: string) => claim(name, { class: 'none', size: '32Mi', spec: { volumeName: name } })
+
+/** What each of these must be refused with. */
+const crafts: Record<string, [Record<string, string>, RegExp]> = {
+  suid: [{ mountOptions: 'noatime,suid' }, /Cannot mount ext4 with option "suid"/],
+  dev: [{ mountOptions: 'dev' }, /Cannot mount ext4 with option "dev"/],
+  helper: [{ mountOptions: 'helper=sh' }, /Cannot mount ext4 with option "helper=sh"/],
+  elsewhere: [{ mountOptions: 'bind,remount' }, /Cannot mount ext4 with option "bind"/],
+  panic: [{ mountOptions: 'errors=panic' }, /Cannot mount ext4 with option "errors=panic"/],
+  copied: [{ mkfsOptions: '-d /etc' }, /Cannot format ext4 with "-d"/],
+  journal: [{ mkfsOptions: '-J device=/dev/vda' }, /Cannot format ext4 with "device=/],
+  second: [{ mkfsOptions: '-b 4096 /dev/vda' }, /Cannot format ext4 with "\/dev\/vda"/],
+  sized: [{ sizeBytes: '1e9' }, /Cannot read option sizeBytes/],
+  'dotted.name': [{}, /as a volume name/],
+}
+
+test('a crafted PV that reaches further than a volume may is refused, which the PV and its claim say, and nothing is made', async () => {
+  for (const [name, [options]] of Object.entries(crafts)) await cluster.apply(claimOf(name), crafted(name, options))
+  for (const [name, [, message]] of Object.entries(crafts)) {
+    await said('PersistentVolume', name, message)
+    await said('PersistentVolumeClaim', name, message)
+  }
+  const made = await readdir(join(node.volumesDir, '.elastic-local/loop'))
+  assert.equal(made, [])
+  // The same words a second time are the same event.
+  const list = await cluster.api.request('GET', eventsPath)
+  for (const name of Object.keys(crafts))
+    assert.is(eventsOf(list, 'PersistentVolume', name).filter(({ reason }) => reason === 'VolumeNotMade').length, 1)
+})
+
+test('a StorageClass that reaches further is refused in one event on the claim, and nothing is made', async () => {
+  const classes = {
+    'class-suid': { mountOptions: ['suid'] },
+    'class-program': { mountOptions: ['helper=sh'] },
+    'class-folder': { parameters: { mkfsOptions: '-d /etc' } },
+    'class-device': { parameters: { fsType: 'xfs', mkfsOptions: '-l logdev=/dev/vda' } },
+  }
+  for (const [name, more] of Object.entries(classes))
+    await cluster.apply(storageClass(name, { volumeBindingMode: 'Immediate', ...more }), claim(name, { class: name }))
+  for (const name of Object.keys(classes))
+    await said('PersistentVolumeClaim', name, new RegExp(`Cannot use StorageClass ${name} as a volume cannot be made`))
+  assert.equal(await readdir(join(node.volumesDir, '.elastic-local/loop')), [])
+})
+
+test("a pod or a PV that sets the kubelet's own options is refused by the API server itself", async () => {
+  const options = { 'kubernetes.io/pod.name': 'somebody', 'kubernetes.io/pvOrVolumeName': 'something' }
+  const volume = { name: 'any', flexVolume: { driver, options } }
+  for (const object of [pod('pretender', [], { volumes: [volume] }), crafted('pretender', options)]) {
+    const { message } = await thrownBy(CommandError, () => cluster.apply(object))
+    for (const key of Object.keys(options)) assert.match(message, new RegExp(`\\[${key}\\].* reserved`))
+  }
+})
+
+test("no key, secret or token is in what our programs write, when pods have volumes and when they are refused others'", async () => {
+  const secret = 'marker-of-a-secret'
+  await cluster.apply(
+    {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: 'secret', namespace: 'default' },
+      type: driver,
+      stringData: { password: secret },
+    },
+    claim('theirs'),
+    pod('owner', ['theirs'], {
+      spec: {
+        containers: [
+          {
+            name: 'main',
+            image: 'none',
+            env: [{ name: 'A', value: 'marker-of-a-pod' }],
+            volumeMounts: [{ name: 'theirs', mountPath: '/data' }],
+          },
+        ],
+      },
+    }),
+  )
+  await running('owner')
+  const { spec } = await cluster.api.request('GET', '/api/v1/namespaces/default/persistentvolumeclaims/theirs')
+  const volume = await cluster.api.request('GET', `/api/v1/persistentvolumes/${spec.volumeName}`)
+  const { key } = volume.spec.flexVolume.options
+  assert.match(key, /^.{16,}$/)
+  const steal = (options: object) => ({
+    name: spec.volumeName,
+    flexVolume: { driver, secretRef: { name: 'secret' }, options },
+  })
+  const wrongKey = 'marker-of-a-wrong-key'
+  for (const [name, options] of Object.entries({ keyless: {}, guessing: { key: wrongKey, sizeBytes: '1' } })) {
+    await cluster.apply(pod(name, [], { volumes: [steal(options)], spec: { nodeName: 'node-1' } }))
+    await said('Pod', name, /only a pod whose claim is bound to it may have it/)
+  }
+  const kubeconfig = join(cluster.folder, 'kubeconfigs/elastic-local-elastic-local-daemon-on-node-1')
+  const token = findKubeConfig(kubeconfig).getCurrentUser()?.token ?? ''
+  assert.ok(token.length > 100)
+  const logs = await Promise.all(
+    ['daemon-node-1', 'provisioner-1'].map((name) => readFile(join(cluster.folder, 'logs', `${name}.log`), 'utf8')),
+  )
+  assert.match(logs.join(''), new RegExp(spec.volumeName))
+  const events = JSON.stringify(await cluster.api.request('GET', '/api/v1/events'))
+  assert.match(events, /only a pod whose claim is bound to it/)
+  const hidden = [key, secret, Buffer.from(secret).toString('base64'), wrongKey, 'marker-of-a-pod', token]
+  for (const text of [...logs, events]) for (const word of hidden) assert.not.ok(text.includes(word), word.slice(0, 24))
+})
+
+test.run()
