@@ -30,6 +30,7 @@ export function requiredTools(driverKind: DriverKind, thin: boolean, hostTools =
     ...(hostTools ? own(needed(['nsenter'], "running the host's tools", 'util-linux')) : []),
     ...needed(['mount', 'umount'], 'mounting volumes', 'mount'),
     ...(driverKind === 'LVM' ? needed(['lvm'], 'logical volumes', 'lvm2') : []),
+    ...(driverKind === 'LVM' ? needed(['blkdiscard'], 'wiping removed volumes', 'util-linux') : []),
     ...(driverKind === 'LVM' && thin
       ? needed(['thin_check'], 'activating a thin pool', 'thin-provisioning-tools')
       : []),

@@ -30,6 +30,8 @@ export interface World {
   isForeignUntouched(name: string): Promise<boolean>
   /** Writes the signature of swap space on an activated volume's device. */
   plantSignature(device: string): Promise<void>
+  /** Whether that text is anywhere on an activated volume's device. */
+  holds(device: string, text: string): Promise<boolean>
   /** Mounts, devices and files of ours that are still there although no volume is. */
   leftovers(): Promise<string[]>
   close(): Promise<void>

@@ -2,6 +2,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Engine, type EngineParts, type VolumeSpec } from '../src/volume/engine.ts'
 import type { Intent } from '../src/volume/journal.ts'
+import type { Pool } from '../src/volume/pool.ts'
 import { rejects, type World, withCleanUp } from './contract.ts'
 
 const mebibyte = 1n << 20n
@@ -33,6 +34,34 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     for (const fsType of ['ext4', 'xfs', 'btrfs'] as const)
       await rejects('invalid', /at least/, () => engine.create('one', { ...spec, fsType, sizeBytes: mebibyte }))
     assert.equal(await engine.list(), [])
+  })
+
+  check("a removed volume's data is not on the next one's device, also when its removal was cut short", async () => {
+    const text = 'precious and secret'
+    const target = world.target('a', 'one')
+    for (const isCutShort of [false, true]) {
+      let engine = await startEngine()
+      await engine.create('one', spec)
+      await engine.mount({ name: 'one', target, readOnly: false, mountOptions: ['sync'] })
+      await world.write(target, 'file', text)
+      assert.ok(await world.holds((await engine.attach('one')).path, text))
+      await engine.unmount('one', target)
+      if (isCutShort) {
+        await new Promise<void>((resolve) => {
+          const die = () => new Promise<never>(() => resolve())
+          const pool = replacing(world.parts.pool, { remove: die })
+          startEngine({ pool, filesystems: { ...world.parts.filesystems, wipe: die } }).then((doomed) =>
+            doomed.remove('one'),
+          )
+        })
+        engine = await startEngine()
+        await engine.recover()
+      } else await engine.remove('one')
+      assert.is(await engine.find('one'), undefined)
+      await engine.create('two', spec)
+      assert.not.ok(await world.holds((await engine.attach('two')).path, text))
+      await engine.remove('two')
+    }
   })
 
   check('a failing mkfs says so, and leaves nothing', async () => {
@@ -149,4 +178,14 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
   })
 
   test.run()
+}
+
+/** The same pool with some methods of its own. */
+function replacing(pool: Pool, changes: Partial<Pool>): Pool {
+  return new Proxy(pool, {
+    get: (_, key: keyof Pool) => {
+      const value = changes[key] ?? pool[key]
+      return typeof value === 'function' ? value.bind(pool) : value
+    },
+  })
 }

@@ -88,6 +88,10 @@ async function openWorld(
     plantForeign: ground.plantForeign,
     unmark: ground.unmark,
     isForeignUntouched: ground.isForeignUntouched,
+    holds: async (device, text) => {
+      const { exitCode } = await run('grep', ['--quiet', '--text', text, device], { accept: [1] })
+      return exitCode === 0
+    },
     plantSignature: async (device) => {
       await run('wipefs', ['--all', '--quiet', device])
       await run('mkswap', [device])

@@ -44,6 +44,8 @@ export async function openMemoryWorld(): Promise<World> {
       machine.volumes.delete(name)
       return untouched
     },
+    holds: async (device, text) =>
+      [...(machine.volumes.get(device.slice('/dev/memory/'.length))?.files.values() ?? [])].includes(text),
     plantSignature: async (device) => {
       const volume = machine.volumes.get(device.slice('/dev/memory/'.length))
       if (volume) volume.signatures = ['swap']

@@ -230,6 +230,7 @@ test('a volume tells its size, id, filesystem and age, and its device only while
     path,
     id: 'x',
     fsType: 'xfs',
+    leavesBlocks: true,
     sizeBytes: BigInt(linearRow.lv_size ?? 0),
     createdAt: new Date(Number(linearRow.lv_time) * 1000),
     source: { kind: 'device', path },

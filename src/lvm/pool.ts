@@ -447,6 +447,8 @@ export class LvmPool implements Pool {
       path,
       sizeBytes: volume.sizeBytes,
       createdAt: volume.createdAt,
+      // A thin pool zeroes the blocks that it gives.
+      leavesBlocks: volume.segmentType !== 'thin',
       ...(id ? { id } : {}),
       ...(fsType ? { fsType } : {}),
       ...(volume.active ? { source: { kind: 'device', path } } : {}),

@@ -117,6 +117,27 @@ test('check() leaves xfs and btrfs to the kernel, which replays their logs at th
   for (const fsType of ['xfs', 'btrfs'] as const) await on([], (filesystems) => filesystems.check(device, fsType))
 })
 
+const blkdiscard = (args: string[], output: Partial<Step> = {}): Step => ({
+  file: 'blkdiscard',
+  args: [...args, device],
+  ...output,
+})
+const refused = { exitCode: 1, stderr: `blkdiscard: ${device}: BLKDISCARD ioctl failed: Operation not supported\n` }
+
+test('wipe() gives the blocks back, or overwrites them where the disk cannot take them back', async () => {
+  await on([blkdiscard([])], (filesystems) => filesystems.wipe(device))
+  await on([blkdiscard([], refused), blkdiscard(['--zeroout'])], (filesystems) => filesystems.wipe(device))
+})
+
+test('wipe() says what to do about a disk that is broken', async () => {
+  const broken = { exitCode: 1, stderr: 'blkdiscard: BLKDISCARD ioctl failed: Input/output error\n' }
+  await on([blkdiscard([], broken)], (filesystems) =>
+    rejects('failed', /Cannot wipe \/dev\/loop7: .*Input\/output error.*lvremove \/dev\/loop7/s, () =>
+      filesystems.wipe(device),
+    ),
+  )
+})
+
 test('grow() asks each filesystem by the tool of its own: ext4 by its device, the others by where they are mounted', async () => {
   const steps: [Parameters<Filesystems['grow']>[2], Step][] = [
     ['ext4', { file: 'resize2fs', args: [device] }],

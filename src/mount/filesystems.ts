@@ -60,6 +60,22 @@ export function buildFilesystems({ run }: { run: Runner }): Filesystems {
       }
     },
 
+    wipe: async (device) => {
+      try {
+        // Cheap, where the disk can do it. Blocks that were given back are read as nothing, or at worst as garbage.
+        await run('blkdiscard', [device]).catch(async (error) => {
+          if (!/not supported/i.test(messageOf(error))) throw error
+          await run('blkdiscard', ['--zeroout', device])
+        })
+      } catch (error) {
+        throw new VolumeError(
+          'failed',
+          `Cannot wipe ${device}: ${messageOf(error)}. If its disk is broken, remove it by hand: lvremove ${device}`,
+          { cause: error },
+        )
+      }
+    },
+
     grow: async (device, mountPoint, fsType) => {
       const commands: Record<FsType, [string, string[]]> = {
         ext4: ['resize2fs', [device]],

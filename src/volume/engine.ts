@@ -229,17 +229,27 @@ export class Engine {
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
+      const begun = this.#intents.get(name)
+      const isHalfMade = begun !== undefined && begun.id === volume.id && begun.phase !== 'removing'
       await this.#setIntent(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) }).catch((error) => {
         // A full disk must not keep anybody from making room. Without the intent, a removal that is cut short is not
         // finished by itself, but still by asking again.
         if (!(error instanceof VolumeError && error.code === 'no-space')) throw error
       })
       await this.#releaseUnused(name)
+      if (volume.leavesBlocks && !isHalfMade) await this.#wipe(name)
     }
     const removed = await pool.remove(name)
     await this.#clearIntent(name)
     this.#checked.delete(name)
     return removed
+  }
+
+  /** While the volume still holds its space: so nobody gets it before that. */
+  async #wipe(name: string): Promise<void> {
+    const { pool, filesystems } = this.#parts
+    const source = await pool.activate(name)
+    if (source.kind === 'device') await filesystems.wipe(source.path)
   }
 
   /** One volume. */

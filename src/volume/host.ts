@@ -55,6 +55,8 @@ export interface Filesystems {
   make(device: string, fsType: FsType, options: readonly string[]): Promise<void>
   /** Repairs what an unclean shutdown left; throws when a person has to look. */
   check(device: string, fsType: FsType): Promise<void>
+  /** Makes what is on the device unreadable for whoever gets its blocks next. */
+  wipe(device: string): Promise<void>
   /** Grows the mounted filesystem to its device's size. */
   grow(device: string, mountPoint: string, fsType: FsType): Promise<void>
 }

@@ -156,6 +156,10 @@ export class MemoryMachine {
       volume.files.clear()
     },
     check: async () => {},
+    wipe: async (device) => {
+      await this.onStep('wipe', nameOf(device))
+      this.#mustGet(nameOf(device)).files.clear()
+    },
     grow: async (device) => {
       await this.onStep('grow-filesystem', nameOf(device))
       const volume = this.#mustGet(nameOf(device))
@@ -211,6 +215,7 @@ function stored(name: string, volume: MemoryVolume): StoredVolume {
     id: volume.id,
     sizeBytes: volume.sizeBytes,
     fsType: volume.fsType,
+    leavesBlocks: true,
     path,
     source: { kind: 'device', path },
   }

@@ -19,6 +19,8 @@ export interface StoredVolume {
   path: string
   /** Where it can be reached; missing while it is not active. */
   source?: Source
+  /** Whether another volume may get its blocks as they are when it is removed. */
+  leavesBlocks?: boolean
   /** What is wrong with the stored volume itself, such as a missing image. */
   problem?: string
 }
