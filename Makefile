@@ -12,7 +12,7 @@ node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build check format kernel guest executable cluster cluster-test test run bench setup clean
+.PHONY: help build check format kernel guest executable cluster cluster-test test torture run bench setup clean
 
 setup:
 	@test/setup.sh
@@ -47,6 +47,9 @@ test: setup build ## All tests; ends with "N passed, N failed".
 	@npx biome check .
 	@npx tsc
 	@$(NODE) test/run.ts unit kernel executable guest cluster
+
+torture: setup node_modules ## Kill the daemon everywhere, and play N times as many random histories (root); SEED=… again.
+	@TORTURE=$(or $(N),1) SEED=$(SEED) $(NODE) test/run.ts torture
 
 run: setup build ## Play the main job on this machine (root); ONCE=1 cleans up and exits.
 	@$(NODE) test/demo.ts $(if $(ONCE),--once)

@@ -33,6 +33,8 @@ interface Ground {
   isForeignUntouched(name: string): Promise<boolean>
   /** What the pool holds besides volumes. */
   leftovers(): Promise<string[]>
+  /** Takes away what stays when the folder is gone. */
+  close?(): Promise<void>
   /** Makes the pool forget what the machine forgets; called with everything unmounted. */
   reboot?(): Promise<void>
 }
@@ -104,6 +106,7 @@ async function openWorld(
     ],
     close: async () => {
       await unmountAll()
+      await ground.close?.()
       await rm(scratch, { recursive: true, force: true })
     },
   }
@@ -113,7 +116,10 @@ async function openWorld(
 export async function openLoopWorld(options: { preallocate: boolean }): Promise<World> {
   return await openWorld(async (volumesDir) => {
     const images = join(volumesDir, ownFolder, 'loop')
-    const attached = async () => (await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE'])).stdout
+    const attached = async () => {
+      const { stdout } = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE'])
+      return stdout.split('\n').filter((line) => line.includes(volumesDir))
+    }
     const renewPool = () => new LoopPool({ run, volumesDir, now, ...options })
     return {
       pool: renewPool(),
@@ -126,10 +132,10 @@ export async function openLoopWorld(options: { preallocate: boolean }): Promise<
         await rm(join(images, `${name}.img`))
         return text === 'theirs'
       },
-      leftovers: async () => [
-        ...(await readdir(images)),
-        ...(await attached()).split('\n').filter((line) => line.includes(volumesDir)),
-      ],
+      leftovers: async () => [...(await readdir(images)), ...(await attached())],
+      close: async () => {
+        for (const line of await attached()) await run('losetup', ['--detach', line.split(' ')[0] ?? ''])
+      },
     }
   })
 }

@@ -31,6 +31,8 @@ export interface DaemonOptions {
   without?: readonly string[]
   /** Runs it as a container with the node's folders does: in a mount namespace of its own, from which mounts come out. */
   contained?: boolean
+  /** Added to its environment. */
+  env?: Readonly<Record<string, string>>
 }
 
 /**
@@ -60,17 +62,17 @@ export class TestNode {
   }
 
   /** Starts a daemon that may end at once. */
-  async launch({ flags = {}, without = [], contained = false }: DaemonOptions = {}): Promise<Daemon> {
+  async launch({ flags = {}, without = [], contained = false, env = {} }: DaemonOptions = {}): Promise<Daemon> {
     const folders = { 'kubelet-dir': this.kubeletDir, 'volumes-dir': this.volumesDir, socket: this.socket }
     const all = Object.entries({ standalone: 'true', 'driver-kind': 'LOOP', ...folders, ...flags })
     const command = [process.execPath, main, 'daemon', ...all.map(([name, value]) => `--${name}=${value}`)]
     const container = contained ? ['unshare', '--mount', '--propagation', 'unchanged', '--'] : []
-    return this.spawn([...container, ...(await this.#hiding(without)), ...command])
+    return this.spawn([...container, ...(await this.#hiding(without)), ...command], env)
   }
 
   /** Starts any command, with the programs of `wrap` before the machine's. */
-  spawn([file = '', ...args]: readonly string[]): Daemon {
-    const env = { ...process.env, PATH: `${join(this.folder, 'bin')}:${process.env.PATH}` }
+  spawn([file = '', ...args]: readonly string[], more: Readonly<Record<string, string>> = {}): Daemon {
+    const env = { ...process.env, ...more, PATH: `${join(this.folder, 'bin')}:${process.env.PATH}` }
     // A process group of its own, as a terminal gives each command.
     const child = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     let output = ''

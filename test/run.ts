@@ -9,12 +9,14 @@ import { bootGuest, createDisk } from './guest/guest.ts'
 const root = join(import.meta.dirname, '..')
 const gibibyte = 2 ** 30
 const guestTimeoutMs = 20 * 60_000
+/** A torture takes as long as it is told to. */
+const tortureTimeoutMs = 2 ** 31 - 1
 const fileTimeoutMs = 3 * 60_000
 /** A crash matrix has hundreds of cases, and fuzzing hundreds of thousands. */
 const longFileTimeoutMs = 8 * 60_000
 const clusterFileTimeoutMs = 12 * 60_000
 /** How many jobs of a suite run side by side. Those on this kernel share its loop devices, which others would hold. */
-const atOnce: Record<string, number> = { unit: 2, guest: 2, kernel: 1, executable: 1, cluster: 1 }
+const atOnce: Record<string, number> = { unit: 2, guest: 2, kernel: 1, executable: 1, cluster: 1, torture: 1 }
 
 interface Job {
   title: string
@@ -37,6 +39,12 @@ function fileJob(file: string, isolate: boolean, timeout = fileTimeoutMs): Job {
   }
 }
 
+/** What says how long and random tests go on, for guests, which get nothing else of this environment. */
+function tortureEnv(): Record<string, string> {
+  const names = ['TORTURE', 'SEED']
+  return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])))
+}
+
 /** One start of a guest: what its program is told, and the text at which its power is cut. */
 interface Boot {
   args: string[]
@@ -56,7 +64,8 @@ function guestJob(program: string, ...boots: Boot[]): Job {
           disk,
           scratchDir,
           program: join(root, 'test/guest', program),
-          timeoutMs: guestTimeoutMs,
+          timeoutMs: process.env.TORTURE ? tortureTimeoutMs : guestTimeoutMs,
+          env: tortureEnv(),
           onOutput,
         }
         for (const { args, cutAt } of boots) {
@@ -100,8 +109,16 @@ const suites: Record<string, () => Promise<Job[]>> = {
     await Promise.all([ensureImage(), ensureBusyboxImage()])
     return (await testFiles('test/cluster')).map((file) => fileJob(file, true, clusterFileTimeoutMs))
   },
+  torture: async () => [
+    ...['crash', 'histories'].map((name) => fileJob(join(root, `src/volume/${name}.test.ts`), false, tortureTimeoutMs)),
+    ...['crash', 'histories', 'killed'].map((name) =>
+      fileJob(join(root, `test/kernel/${name}.test.ts`), true, tortureTimeoutMs),
+    ),
+    ...['linear', 'thin'].map((kind) => guestJob('crash.ts', { args: [kind] })),
+  ],
   guest: async () => [
     ...['linear', 'thin', 'loop', 'host'].map((part) => guestJob('pools.ts', { args: [part] })),
+    ...['linear', 'thin'].map((kind) => guestJob('crash.ts', { args: [kind] })),
     guestJob('group.ts', { args: [] }),
     guestJob('full.ts', { args: [] }),
     ...['linear', 'thin'].map((kind) =>

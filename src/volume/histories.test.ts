@@ -1,4 +1,4 @@
-import { askedFor, histories } from '../../test/crash/histories.ts'
+import { histories } from '../../test/crash/histories.ts'
 import { openMemoryWorld } from '../../test/memory-world.ts'
 
-histories('engine in memory', openMemoryWorld, { fsType: 'ext4', rounds: 12, shuffling: true, ...askedFor(2000) })
+histories('engine in memory', openMemoryWorld, { fsType: 'ext4', count: 2000, rounds: 12, shuffling: true })

@@ -27,45 +27,37 @@ interface Round {
 
 export interface HistoryOptions {
   fsType: FsType
-  /** How many histories, and of how many rounds at the most. */
+  /** How many histories, and of how many rounds at the most; in a torture, times its length. */
   count: number
   rounds: number
   /** Whether steps come in other orders than by themselves. */
   shuffling?: boolean
-  seed?: number | undefined
-  /** The one history to play, as a failure names it. */
-  path?: string | undefined
-  /** Ends the search for failures, and for shorter ones, after so long. */
-  limitMs?: number
 }
 
-/** How histories are to be played by the environment: HISTORIES, SEED, HISTORY. */
-export function askedFor(count: number): Pick<HistoryOptions, 'count' | 'seed' | 'path'> {
-  const { HISTORIES, SEED, HISTORY } = process.env
-  return { count: Number(HISTORIES || count), seed: SEED ? Number(SEED) : undefined, path: HISTORY || undefined }
-}
+/** Ends the search for failures, and for shorter ones, after so long; in a torture, times its length. */
+const limitMs = 90_000
 
 /**
  * Plays random histories on a pool, each on a new world, and compares what is there with a model after each round.
- * Registers a uvu suite.
+ * `SEED` of the environment says which. Registers a uvu suite.
  */
 export function histories(title: string, openWorld: () => Promise<World>, options: HistoryOptions): void {
   const test = suite(`${title}, ${options.fsType}`)
   test('random histories, with several clients and a daemon that is killed, go as the model says', async () => {
-    const { count, seed, path, limitMs } = options
+    const times = Number(process.env.TORTURE || 1)
+    const { SEED } = process.env
     const property = fc.asyncProperty(historyArbitrary(options), async ({ rounds, pace }) => {
       await new History(await openWorld(), options, pace).play(rounds)
     })
     const details = await fc.check(property, {
-      numRuns: count,
-      ...(seed === undefined ? {} : { seed }),
-      ...(path === undefined ? {} : { path }),
-      ...(limitMs === undefined ? {} : { interruptAfterTimeLimit: limitMs }),
+      numRuns: options.count * times,
+      interruptAfterTimeLimit: limitMs * times,
+      ...(SEED ? { seed: Number(SEED) } : {}),
     })
     if (!details.failed) return
     const [shortest] = details.counterexample ?? []
     throw new Error(
-      `${explain(details.errorInstance)}\n\nin this history (SEED=${details.seed} HISTORY=${details.counterexamplePath} plays it again):\n${
+      `${explain(details.errorInstance)}\n\nin this history, found again by "make torture N=${times} SEED=${details.seed}":\n${
         shortest ? shortest.rounds.map((round) => `  ${describeRound(round)}`).join('\n') : '  none'
       }`,
       { cause: details.errorInstance },
@@ -345,16 +337,19 @@ class History {
 
   /** Removes all volumes; nothing must stay but what is not ours. */
   async #cleanUp(): Promise<void> {
-    await this.#withEngine(async (engine) => {
-      for (const { name, mounts } of await engine.list()) {
-        for (const { target } of mounts) await engine.unmount(name, target)
-        await engine.remove(name)
-      }
-    })
-    assert.ok(await this.#world.isForeignUntouched('theirs'))
-    assert.equal(await this.#world.leftovers(), [])
-    await this.#world.parts.pool.stop()
-    await this.#world.close()
+    try {
+      await this.#withEngine(async (engine) => {
+        for (const { name, mounts } of await engine.list()) {
+          for (const { target } of mounts) await engine.unmount(name, target)
+          await engine.remove(name)
+        }
+      })
+      assert.ok(await this.#world.isForeignUntouched('theirs'))
+      assert.equal(await this.#world.leftovers(), [])
+    } finally {
+      await this.#world.parts.pool.stop()
+      await this.#world.close()
+    }
   }
 }
 

@@ -49,9 +49,12 @@ export class Life {
     })
   }
 
+  /** The life of this whole process, if it is a daemon that is to be killed. */
+  static whole: Life | undefined
+
   /** The life that the caller belongs to, if any. */
   static current(): Life | undefined {
-    return lives.getStore()
+    return lives.getStore() ?? Life.whole
   }
 
   /** Does something in this life. */

@@ -320,6 +320,8 @@ export interface MatrixOptions {
   moments: readonly Moment[]
   /** Which of the scenarios; all if left out. */
   only?: RegExp
+  /** At which of the steps; all if left out. */
+  steps?: RegExp
   /** Kills the next daemon, too: at every so many of the steps in which it starts and is asked again. */
   again?: number
 }
@@ -336,7 +338,7 @@ function matrixFor(
   title: string,
   openWorld: () => Promise<World>,
   fsType: FsType,
-  { moments, only = /^/, again }: MatrixOptions,
+  { moments, only = /^/, steps: wanted = /^/, again }: MatrixOptions,
 ): void {
   const test = suite(title)
   let world: World
@@ -369,14 +371,17 @@ function matrixFor(
   })
 
   test.after(async () => {
-    await withSite(async ({ engine }) => {
-      await engine.unmount('other', world.target('z', 'other'))
-      await engine.remove('other')
-    })
-    assert.ok(await world.isForeignUntouched('theirs'))
-    assert.equal(await world.leftovers(), [])
-    await world.parts.pool.stop()
-    await world.close()
+    try {
+      await withSite(async ({ engine }) => {
+        await engine.unmount('other', world.target('z', 'other'))
+        await engine.remove('other')
+      })
+      assert.ok(await world.isForeignUntouched('theirs'))
+      assert.equal(await world.leftovers(), [])
+    } finally {
+      await world.parts.pool.stop()
+      await world.close()
+    }
   })
 
   /** One life of a daemon, to its death or, without one, until it has answered; gives its steps. */
@@ -462,8 +467,8 @@ function matrixFor(
       const steps = await play(scenario, [undefined])
       assert.ok(steps.length > 0 || scenario.starting)
       for (const moment of moments)
-        for (const [step, { divisible }] of steps.entries()) {
-          if (moment === 'during' && !divisible) continue
+        for (const [step, { label, divisible }] of steps.entries()) {
+          if (!wanted.test(label) || (moment === 'during' && !divisible)) continue
           await play(scenario, [{ step, moment }])
           if (!again) continue
           const more = await play(scenario, [{ step, moment }, undefined])

@@ -50,10 +50,19 @@ function feedInSteps(life: Life, child: ChildProcess, stdin: Writable): void {
     const moment = life.take(`lvm ${line.trim()}`, true)
     if (moment === 'before') life.end()
     else write(line)
-    if (moment === 'during') life.end()
+    if (moment === 'during') killSoon(life, child)
     endsWithAnswer = moment === 'after'
     return true
   }
+}
+
+let killed = 0
+
+/** Ends the life and, a few milliseconds into what it was told, LVM's shell: each time at another point of it. */
+function killSoon(life: Life, child: ChildProcess): void {
+  life.end()
+  const timer = setTimeout(() => child.kill('SIGKILL'), (killed++ * 17) % 120)
+  child.once('exit', () => clearTimeout(timer))
 }
 
 async function open(path: string, flags = 'r', mode?: number): Promise<FileHandle> {
