@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import type { Stream } from 'node:stream'
 
 /** What a finished command left. */
 export interface Output {
@@ -12,6 +13,8 @@ export interface RunOptions {
   timeoutMs?: number
   /** Exit statuses other than 0 that are answers, not failures. */
   accept?: readonly number[]
+  /** What stays open until the command has ended, too, even if this process is killed before. */
+  keepOpen?: Stream | undefined
 }
 
 /** Runs one program, without a shell. Throws `CommandError`. */
@@ -58,9 +61,13 @@ export function searchPath(): string {
 /** Runs the programs of this machine, or container. */
 export const run: Runner = (file, args, options = {}) =>
   new Promise((resolve, reject) => {
-    const { timeoutMs, accept = [] } = options
+    const { timeoutMs, accept = [], keepOpen } = options
     // In a process group of its own, so that Ctrl-C on the daemon's terminal does not cut a command short.
-    const child = spawn(file, args, { env: commandEnv(), stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+    const child = spawn(file, args, {
+      env: commandEnv(),
+      stdio: ['ignore', 'pipe', 'pipe', ...(keepOpen ? [keepOpen] : [])],
+      detached: true,
+    })
     const output = { stdout: '', stderr: '' }
     let timer: NodeJS.Timeout | undefined
     const fail = (end: { reason?: string; exitCode?: number; signal?: string }) => {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront, type Front } from '../daemon/front.ts'
-import { lockFiles, volumesLockPath } from '../daemon/lock.ts'
+import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen } from '../daemon/server.ts'
 import { removeTemporaries } from '../files.ts'
 import { closeToOthers } from '../mount/folder.ts'
@@ -39,7 +39,7 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
     })
     const lock = await lockFiles([volumesLockPath(flags.volumesDir), `${flags.socket}.lock`])
     try {
-      const engine = await startEngine(flags, log).catch(async (error) => {
+      const engine = await startEngine(flags, lock, log).catch(async (error) => {
         await cluster?.say('PoolNotUsable', messageOf(error))
         throw error
       })
@@ -55,11 +55,11 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
   },
 })
 
-async function startEngine(settings: MachineSettings, log: Log): Promise<Engine> {
+async function startEngine(settings: MachineSettings, lock: Lock, log: Log): Promise<Engine> {
   await checkTools(settings, log)
   // Whoever wrote there before is gone: the lock says so.
   await removeTemporaries(join(settings.volumesDir, ownFolder))
-  const engine = await openMachine(settings, log)
+  const engine = await openMachine(settings, log, lock)
   try {
     const open = await closeToOthers(settings.volumesDir)
     if (open) log.warn(open)

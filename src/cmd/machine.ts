@@ -1,5 +1,6 @@
 import { mkdir, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Lock } from '../daemon/lock.ts'
 import { writeLvmConfig } from '../lvm/config.ts'
 import { LvmPool } from '../lvm/pool.ts'
 import { LvmShell } from '../lvm/shell.ts'
@@ -31,8 +32,8 @@ type Log = { info(message: string): void; warn(message: string): void }
 
 const now = () => new Date()
 
-/** The engine for this machine, not started. Makes `volumesDir` if it is missing. */
-export async function openMachine(settings: MachineSettings, log: Log): Promise<Engine> {
+/** The engine for this machine, not started. Makes `volumesDir` if it is missing. `lock` is what keeps others from it. */
+export async function openMachine(settings: MachineSettings, log: Log, lock?: Lock): Promise<Engine> {
   await mkdir(settings.volumesDir, { recursive: true, mode: 0o755 })
   const volumesDir = await realpath(settings.volumesDir)
   const runner = settings.hostTools ? runOnHost : run
@@ -49,7 +50,7 @@ export async function openMachine(settings: MachineSettings, log: Log): Promise<
   return new Engine({
     pool,
     mounts,
-    filesystems: buildFilesystems({ run: runner }),
+    filesystems: buildFilesystems({ run: runner, lock: lock?.stream }),
     journal: buildJournal(volumesDir),
     volumesDir,
     log,

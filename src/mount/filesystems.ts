@@ -1,3 +1,4 @@
+import type { Stream } from 'node:stream'
 import { CommandError, type Runner } from '../run.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { Filesystems } from '../volume/host.ts'
@@ -16,8 +17,11 @@ const makeCommands: Record<FsType, [string, string[]]> = {
   btrfs: ['mkfs.btrfs', ['-f', '-q', '-K']],
 }
 
-/** Filesystems by blkid(8), wipefs(8) and each filesystem's own tools. */
-export function buildFilesystems({ run }: { run: Runner }): Filesystems {
+/**
+ * Filesystems by blkid(8), wipefs(8) and each filesystem's own tools. `lock` is kept open by mkfs: one that outlives a
+ * killed daemon would write over what the next daemon makes of the volume, so that must not start before.
+ */
+export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | undefined }): Filesystems {
   return {
     signatures: async (device) => {
       try {
@@ -36,7 +40,7 @@ export function buildFilesystems({ run }: { run: Runner }): Filesystems {
     make: async (device, fsType, options) => {
       const [file, args] = makeCommands[fsType]
       try {
-        await run(file, [...args, ...options, device])
+        await run(file, [...args, ...options, device], { keepOpen: lock })
       } catch (error) {
         throw new VolumeError('failed', `Cannot make ${fsType} on ${device}: ${messageOf(error)}`, { cause: error })
       }

@@ -202,15 +202,19 @@ test(
 )
 
 test(
-  'a volume whose daemon was killed while mkfs ran is finished by the next one',
+  'a daemon that was killed while mkfs ran is followed by the next one only when mkfs has ended',
   withNode(async (node) => {
-    const { begunBy } = await node.hold('mkfs.ext4')
-    const daemon = await node.start()
+    const { begunBy, letGo } = await node.hold('mkfs.ext4')
+    const first = await node.start()
     const mounting = node.mount('a', small).catch((error) => error.code)
     await begunBy(mounting)
-    await daemon.end('SIGKILL')
+    first.child.kill('SIGKILL')
     assert.is(await mounting, 'closed')
-    await node.wrap('mkfs.ext4', 'exec "$real" "$@"')
+    const second = await node.launch()
+    assert.is(await second.ended, 1)
+    assert.match(second.output(), /Cannot lock .*: another process holds it/)
+    await letGo()
+    await first.ended
     await node.start()
     assert.is(await node.mount('a', {}), 'Success')
     await write(fileOf(node, 'a'), 'text')
