@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../../test/scratch.ts'
@@ -243,6 +244,20 @@ test(
       assert.is(response.status, 413)
       fails((await response.json()) as Record<string, unknown>, /at most 262144 bytes/)
     }
+    assert.is(machine.volumes.size, 0)
+  }),
+)
+
+test(
+  'a stop does not wait for a request that is not whole, for nothing was begun for it',
+  withApp(async ({ app, drain, machine, target }) => {
+    const body = new ReadableStream({
+      start: (controller) => controller.enqueue(Buffer.from(`{"targetDir":"${target('a')}",`)),
+    })
+    const headers = { 'content-length': '1000' }
+    Promise.resolve(app.request('/mount', { method: 'POST', body, headers, duplex: 'half' } as RequestInit))
+    await turn()
+    await drain.stop()
     assert.is(machine.volumes.size, 0)
   }),
 )
