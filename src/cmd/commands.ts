@@ -6,7 +6,13 @@ import { installCommand } from './install.ts'
 import { poolsCommand } from './pools.ts'
 import { provisionerCommand } from './provisioner.ts'
 import { versionCommand } from './version.ts'
-import { volumesGrowCommand, volumesListCommand, volumesRemoveCommand, volumesShowCommand } from './volumes.ts'
+import {
+  volumesAdoptCommand,
+  volumesGrowCommand,
+  volumesListCommand,
+  volumesRemoveCommand,
+  volumesShowCommand,
+} from './volumes.ts'
 
 /** All commands, in the order of the help. */
 export const commands: readonly Command[] = [
@@ -16,6 +22,7 @@ export const commands: readonly Command[] = [
   volumesListCommand,
   volumesShowCommand,
   volumesGrowCommand,
+  volumesAdoptCommand,
   volumesRemoveCommand,
   poolsCommand,
   doctorCommand,

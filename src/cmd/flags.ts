@@ -106,8 +106,8 @@ const lvmName: Kind<string> = {
   parse: (text) => (/^[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}$/.test(text) ? text : undefined),
 }
 
-const nodeName: Kind<string> = {
-  mustBe: 'a node\'s name: 1 to 253 of a-z, 0-9, "-" and ".", the first and last a letter or digit',
+const objectName: Kind<string> = {
+  mustBe: 'a name: 1 to 253 of a-z, 0-9, "-" and ".", the first and last a letter or digit',
   parse: (text) => (/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(text) ? text : undefined),
 }
 
@@ -189,7 +189,7 @@ export const pluginDirFlag = setting(path, {
 /** What the daemon needs besides `machineFlags`. */
 export const daemonFlags = {
   socket: socketFlag,
-  nodeName: setting(nodeName, {
+  nodeName: setting(objectName, {
     name: 'node-name',
     value: '<name>',
     defaultHelp: "the machine's host name",
@@ -217,6 +217,30 @@ export const daemonFlags = {
     name: 'standalone',
     default: 'false',
     help: 'without Kubernetes: trust what the socket says, and make a volume at its first mount',
+  }),
+}
+
+const claimName: Kind<{ namespace: string; name: string }> = {
+  mustBe: 'a claim: <namespace>/<name>',
+  parse: (text) => {
+    const [, claimNamespace, name] = /^([a-z0-9-]{1,63})\/([a-z0-9][a-z0-9.-]{0,252})$/.exec(text) ?? []
+    return claimNamespace && name ? { namespace: claimNamespace, name } : undefined
+  },
+}
+
+/** Whom a volume is for that the cluster does not know. */
+export const adoptFlags = {
+  claim: flag(claimName, {
+    name: 'claim',
+    value: '<namespace>/<name>',
+    defaultHelp: 'the one it had',
+    help: 'the claim that it is for',
+  }),
+  storageClass: flag(objectName, {
+    name: 'storage-class',
+    value: '<name>',
+    default: 'elastic-local',
+    help: 'the StorageClass of that claim',
   }),
 }
 

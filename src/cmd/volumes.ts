@@ -1,6 +1,8 @@
-import { growVolume, listVolumes, removeVolumes, showVolume } from '../inspect/actions.ts'
+import { hostname } from 'node:os'
+import { growVolume, listVolumes, mustFind, removeVolumes, showVolume } from '../inspect/actions.ts'
+import { formatDocument } from '../text/document.ts'
 import { defineCommand } from './command.ts'
-import { toggle } from './flags.ts'
+import { adoptFlags, clusterFlags, daemonFlags, toggle } from './flags.ts'
 import { visitFlags, withKeeper } from './visit.ts'
 
 const group = 'Look into volumes'
@@ -50,6 +52,36 @@ export const volumesGrowCommand = defineCommand({
   run: async (call) => {
     const [name = '', size = ''] = call.args
     return await withKeeper(call, true, (visit) => growVolume(visit, name, size))
+  },
+})
+
+export const volumesAdoptCommand = defineCommand({
+  name: 'volumes adopt',
+  group,
+  args: '<name>',
+  summary: 'Print the PersistentVolume for a volume that the cluster does not know, or believes elsewhere',
+  description:
+    'For a cluster that was made anew on old disks, a volume whose PersistentVolume was deleted, and a node that has another\n' +
+    'name or host name than before. Changes nothing; kubectl applies it. The PersistentVolume is retained, whatever its\n' +
+    'class says. The claim may be made before or after, with the same class and no more than the size.\n' +
+    '\n' +
+    'Where the cluster has a PersistentVolume of that name for another node, that must go first: keep a copy of it, take\n' +
+    'away its finalizers, and delete it.',
+  examples: [
+    'elastic-local volumes adopt pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11 --claim default/data | kubectl apply -f -',
+  ],
+  flags: { ...visitFlags, ...clusterFlags, nodeName: daemonFlags.nodeName, ...adoptFlags },
+  run: async (call) => {
+    const { kubeconfig, nodeName = hostname().toLowerCase(), claim, storageClass } = call.flags
+    const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
+    const { buildAdoption } = await import('../k8s/adopt.ts')
+    const api = new ApiClient(findKubeConfig(kubeconfig))
+    return await withKeeper(call, false, async ({ keeper, screen, output }) => {
+      const { name, sizeBytes, fsType = 'ext4' } = await mustFind(keeper, call.args[0] ?? '')
+      const volume = await buildAdoption(api, { name, sizeBytes, fsType, node: nodeName, claim, storageClass })
+      screen.print(formatDocument(output === 'json' ? 'json' : 'yaml', volume))
+      return 0
+    })
   },
 })
 

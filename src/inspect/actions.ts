@@ -129,7 +129,8 @@ export async function listPools({ keeper, screen, output }: Visit): Promise<Exit
   return 0
 }
 
-async function mustFind(keeper: Keeper, name: string): Promise<VolumeView> {
+/** The volume of that name. Throws `not-found`. */
+export async function mustFind(keeper: Keeper, name: string): Promise<VolumeView> {
   const volume = await keeper.find(parseVolumeName(name))
   if (volume) return volume
   throw new VolumeError(

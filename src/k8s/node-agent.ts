@@ -1,4 +1,5 @@
 import { timingSafeEqual } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { V1ConfigMap, V1PersistentVolume, V1Pod } from '@kubernetes/client-node'
 import AsyncLock from 'async-lock'
 import type { Admission, Front, Request } from '../daemon/front.ts'
@@ -161,9 +162,12 @@ export class NodeAgent implements Front {
   async #ensureMade(volume: VolumeFacts): Promise<void> {
     const { engine, notes, log } = this.#parts
     const { name } = volume
-    const isNoted = (await notes.read(name)) !== undefined
+    const note = await notes.read(name)
+    const isNoted = note !== undefined
     const stored = (await engine.find(name)) ?? (await this.#takeOver(volume))
     if (isNoted && stored) {
+      // The PV was made anew, with another key.
+      if (!isDeepStrictEqual(note, noteOf(volume))) await notes.write(name, noteOf(volume))
       // Noted here, but not there: something came between.
       const entry = this.#keeper.latest?.entries.get(name)
       if (entry && (entry.pendingFor || entry.madeFor !== madeFor(volume))) await this.#markMade(volume)

@@ -65,7 +65,7 @@ export class Placing {
     this.#waiting.delete(key)
     const volume = claim && this.#parts.copies.volumes.objects.get(volumeNameOf(claim.uid))
     if (claim && volume && claim.isGrowing) return await this.#settleGrowth(claim, volume)
-    if (!claim || volume) return
+    if (!claim || volume || this.#isAwaited(claim)) return
     const storageClass = this.#parts.copies.classes.objects.get(claim.className)
     const decision = decideClaim(claim, storageClass)
     if (decision.kind === 'refuse') return await this.#say(claim, 'Warning', 'ProvisioningFailed', decision.message)
@@ -79,6 +79,14 @@ export class Placing {
       await this.#say(claim, 'Warning', 'ProvisioningFailed', error.message)
       if (decision.provision.node) await this.#letSchedulerChoose(claim)
     }
+  }
+
+  /** Whether somebody made a PV of ours for that claim, by its name: the controller manager binds it. */
+  #isAwaited({ namespace, name }: ClaimFacts): boolean {
+    const { volumes } = this.#parts.copies
+    return volumes.objects
+      .values()
+      .some((volume) => volume.claim?.uid === '' && volume.claim.name === name && volume.claim.namespace === namespace)
   }
 
   /** Brings a growth that the node refused to an end, or lets it be tried again. */

@@ -168,4 +168,26 @@ test('with --takeover its volumes are ours: pods go on, new ones see the data, a
   assert.equal(left.sort(), ['home', names[1], names[2]].sort())
 })
 
+test('a volume that the cluster does not know is adopted for a claim, with its data', async () => {
+  const name = await volumeOf('idle')
+  await cluster.kubectl(['delete', 'pod', 'new'])
+  await node.daemon.kill()
+  await cluster.kubectl(['delete', 'pvc', 'idle', '--wait=false'])
+  const noFinalizers = ['--type=merge', '--patch', JSON.stringify({ metadata: { finalizers: null } })]
+  await cluster.kubectl(['delete', 'pv', name, '--wait=false'])
+  await cluster.kubectl(['patch', 'pv', name, ...noFinalizers])
+  await cluster.waitFor(`${volumesPath}/${name}`, (state) => state === undefined, 60_000)
+  await elastic.restartDaemon(node)
+  const flags = [`--kubeconfig=${kubeconfig}`, '--node-name=node-1', `--socket=${node.socket}`]
+  const adopt = (...more: string[]) =>
+    run(process.execPath, [main, 'volumes', 'adopt', name, ...flags, ...more], { accept: [1, 2] })
+  assert.match((await adopt()).stderr, /nobody says whom it is for: name a claim with --claim/)
+  const { stdout } = await adopt('--claim=default/again', '--storage-class=predecessor')
+  await cluster.kubectl(['apply', '--filename=-'], { input: stdout })
+  await cluster.apply(claim('again', { class: 'predecessor' }), pod('third', ['again']))
+  assert.is(await readFile(join(await folderOf('third', 'again'), 'file'), 'utf8'), 'idle')
+  assert.is(await volumeOf('again'), name)
+  assert.match((await adopt()).stderr, /its PersistentVolume is for node node-1 already/)
+})
+
 test.run()
