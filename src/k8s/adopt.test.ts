@@ -32,7 +32,7 @@ test('a PV for another node is the same for this one, and its claim stays bound 
   assert.equal(made.spec?.claimRef, known?.spec.claimRef)
   assert.equal(made.spec?.flexVolume, known?.spec.flexVolume)
   assert.is(pickVolume(made)?.node, 'a')
-  assert.equal(made.spec?.nodeAffinity?.required?.nodeSelectorTerms[0]?.matchExpressions?.[0]?.values, ['a'])
+  assert.equal(made.spec?.nodeAffinity?.required?.nodeSelectorTerms[0]?.matchExpressions?.[0]?.values, ['host-a'])
   assert.is(made.metadata?.resourceVersion, undefined)
 })
 

@@ -87,6 +87,18 @@ async function folderOf(podName: string, claimName: string): Promise<string> {
   return join(node.kubelet.rootDir, 'pods', metadata.uid, 'volumes', driver, await volumeOf(claimName))
 }
 
+/** Deletes a PV as somebody does who takes its finalizers away. */
+async function forceAway(name: string): Promise<void> {
+  const patch = JSON.stringify({ metadata: { finalizers: null } })
+  await cluster.kubectl(['delete', 'pv', name, '--wait=false'])
+  await cluster.kubectl(['patch', 'pv', name, '--type=merge', '--patch', patch])
+  await cluster.waitFor(`${volumesPath}/${name}`, (state) => state === undefined, 60_000)
+}
+async function adopt(name: string, ...more: string[]) {
+  const flags = [`--kubeconfig=${kubeconfig}`, '--node-name=node-1', `--socket=${node.socket}`]
+  return await run(process.execPath, [main, 'volumes', 'adopt', name, ...flags, ...more], { accept: [1, 2] })
+}
+
 test.before(async () => {
   scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
   cluster = await startCluster({ folder: join(scratch, 'cluster') })
@@ -173,21 +185,41 @@ test('a volume that the cluster does not know is adopted for a claim, with its d
   await cluster.kubectl(['delete', 'pod', 'new'])
   await node.daemon.kill()
   await cluster.kubectl(['delete', 'pvc', 'idle', '--wait=false'])
-  const noFinalizers = ['--type=merge', '--patch', JSON.stringify({ metadata: { finalizers: null } })]
-  await cluster.kubectl(['delete', 'pv', name, '--wait=false'])
-  await cluster.kubectl(['patch', 'pv', name, ...noFinalizers])
-  await cluster.waitFor(`${volumesPath}/${name}`, (state) => state === undefined, 60_000)
+  await forceAway(name)
   await elastic.restartDaemon(node)
-  const flags = [`--kubeconfig=${kubeconfig}`, '--node-name=node-1', `--socket=${node.socket}`]
-  const adopt = (...more: string[]) =>
-    run(process.execPath, [main, 'volumes', 'adopt', name, ...flags, ...more], { accept: [1, 2] })
-  assert.match((await adopt()).stderr, /nobody says whom it is for: name a claim with --claim/)
-  const { stdout } = await adopt('--claim=default/again', '--storage-class=predecessor')
+  assert.match((await adopt(name)).stderr, /nobody says whom it is for: name a claim with --claim/)
+  const { stdout } = await adopt(name, '--claim=default/again', '--storage-class=predecessor')
   await cluster.kubectl(['apply', '--filename=-'], { input: stdout })
   await cluster.apply(claim('again', { class: 'predecessor' }), pod('third', ['again']))
   assert.is(await readFile(join(await folderOf('third', 'again'), 'file'), 'utf8'), 'idle')
   assert.is(await volumeOf('again'), name)
-  assert.match((await adopt()).stderr, /its PersistentVolume is for node node-1 already/)
+  assert.match((await adopt(name)).stderr, /its PersistentVolume is for node node-1 already/)
+})
+
+test('a node that has another name than before gets the PersistentVolumes of its volumes, and their claims go on', async () => {
+  const name = await volumeOf('again')
+  await cluster.kubectl(['delete', 'pod', 'third'])
+  await node.daemon.kill()
+  const { metadata, spec } = await cluster.api.request('GET', `${volumesPath}/${name}`)
+  await forceAway(name)
+  const labels = { [nodeLabel]: 'old-name' }
+  const matchExpressions = [{ key: 'kubernetes.io/hostname', operator: 'In', values: ['old-name'] }]
+  const nodeAffinity = { required: { nodeSelectorTerms: [{ matchExpressions }] } }
+  const { finalizers } = metadata
+  await cluster.apply({
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name, labels, finalizers },
+    spec: { ...spec, nodeAffinity },
+  })
+  await elastic.restartDaemon(node)
+  await volumeOf('again')
+
+  const { stdout } = await adopt(name)
+  await forceAway(name)
+  await cluster.kubectl(['apply', '--filename=-'], { input: stdout })
+  await cluster.apply(pod('fourth', ['again']))
+  assert.is(await readFile(join(await folderOf('fourth', 'again'), 'file'), 'utf8'), 'idle')
 })
 
 test.run()
