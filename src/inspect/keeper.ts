@@ -91,6 +91,7 @@ const removedSchema = v.object({ action: v.picklist(['removed', 'unchanged']) })
 
 const poolSchema = v.object({
   name: v.string(),
+  id: v.exactOptional(v.string()),
   driverKind: v.picklist(driverKinds),
   totalBytes: bytes,
   reservedBytes: bytes,

@@ -10,6 +10,8 @@ import { ledgerLabel, ledgerName, nodeLabel } from './names.ts'
 export interface PoolFacts {
   /** The volume group, `group/thinpool`, or the folder. */
   name: string
+  /** The pool's own; missing in ledgers of before. */
+  id?: string
   driverKind: DriverKind
   /** The most that may be promised in all, to volumes that exist and to those that do not yet. */
   capacityBytes: bigint
@@ -48,6 +50,7 @@ const bytes = v.pipe(
 )
 const poolSchema = v.object({
   name: v.string(),
+  id: v.exactOptional(v.string()),
   driverKind: v.picklist(driverKinds),
   capacityBytes: bytes,
   unitBytes: v.pipe(bytes, v.minValue(1n)),
@@ -106,6 +109,15 @@ export function buildLedger(namespace: string, node: string, pool: PoolFacts, en
 export function buildData(pool: PoolFacts | undefined, changes: Changes): Record<string, string | null> {
   const rows = [...changes].map(([volume, entry]) => [volume, entry ? toJson(entry) : null])
   return Object.fromEntries([...(pool ? [[poolKey, toJson(pool)]] : []), ...rows])
+}
+
+/** Throws `failed` when the node's pool is not the one that the ledger is about: a disk may be missing, or another. */
+export function mustBeItsPool(ledger: Ledger, pool: Pick<PoolFacts, 'id' | 'name'>): void {
+  if (!ledger.pool.id || !pool.id || ledger.pool.id === pool.id) return
+  throw new VolumeError(
+    'failed',
+    `Cannot use pool ${pool.name} of node ${ledger.node} as it is not the one that its volumes were made in (${ledger.pool.id}): it is ${pool.id}. Is its disk mounted? If the disk was replaced for good, delete ConfigMap ${ledgerName(ledger.node)}.`,
+  )
 }
 
 /** What a ledger has promised in all. */

@@ -313,14 +313,55 @@ const beginning: Journey = {
 }
 survives('a new node says what it has, and makes its first volume', beginning)
 
-survives('a node whose ledger was lost makes a new one, with all that is there', {
+survives('a node whose ledger was lost makes a new one, and takes no PV for one that never had a volume', {
   open: async () => {
     const world = await openMade()
     world.server.delete(ledgerPath('a'))
     addVolume(world.server, 'other', 'a', sizeBytes)
     return world
   },
-  isDone: (world) => world.server.list(volumesPath).every(({ metadata }) => world.isReady(metadata.name)),
+  isDone: (world) => {
+    const nameFor = (claim: string) =>
+      world.server.list(volumesPath).find(({ spec }) => spec.claimRef.name === claim)?.metadata.name ?? ''
+    const [made, other] = [nameFor('data'), nameFor('other')]
+    const isTold = world.server.list(eventsPath).some(({ message }) => /its data is lost/.test(String(message)))
+    return world.isReady(made) && world.entryOf(other) !== undefined && !world.machine.volumes.has(other) && isTold
+  },
+})
+
+test('a volume whose data is lost is made anew only where its PV says that it may be', async () => {
+  const world = await openMade()
+  world.machine.volumes.delete(world.volume)
+  const daemon = await start(world)
+  const isTold = () => world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeNotMade')
+  await world.server.until('the loss is told', isTold)
+  assert.not.ok(world.machine.volumes.has(world.volume))
+  const options = { sizeBytes: String(sizeBytes), key: 'key' }
+  await rejects('not-found', /its data is lost.*make-lost-anew=true/, () =>
+    daemon.agent.admit({ volumeName: world.volume, podUid: 'pod', options }),
+  )
+  const annotations = { 'volumes.k8s.elastic.co/make-lost-anew': 'true' }
+  world.wrongs.length = 0
+  world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations } })
+  await world.server.until('it is made anew', () => world.isReady(world.volume))
+  assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeMadeAnew'))
+  await daemon.stop()
+})
+
+test('nothing is made in a pool that is not the one of the ledger, until the operator says that it is', async () => {
+  const world = await openPublished()
+  world.machine.poolId = 'another'
+  const volume = world.addPlaced('data')
+  const daemon = await start(world)
+  const reasons = () => world.server.list(eventsPath).map(({ reason }) => reason)
+  await world.server.until(
+    'the wrong pool is told',
+    () => reasons().includes('WrongPool') && reasons().includes('VolumeNotMade'),
+  )
+  assert.is(world.machine.volumes.size, 0)
+  world.server.delete(ledgerPath('a'))
+  await world.server.until('the new pool is published', () => world.entryOf(volume) !== undefined)
+  await daemon.stop()
 })
 
 const removing: Journey = {

@@ -6,10 +6,10 @@ import type { Admission, Front, Request } from '../daemon/front.ts'
 import { buildSpec, parseOptions, type VolumeOptions } from '../flex/options.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
-import type { StoredVolume } from '../volume/pool.ts'
+import type { PoolReport, StoredVolume } from '../volume/pool.ts'
 import { type Api, ApiError, orMissing } from './api.ts'
 import type { Recorder } from './events.ts'
-import { type Changes, type Entry, parseLedger, promise } from './ledger.ts'
+import { type Changes, type Entry, mustBeItsPool, parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 import { readVolume, volumePath, volumesPath } from './lookups.ts'
 import { finalizer, ledgerLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
@@ -69,6 +69,8 @@ export class NodeAgent implements Front {
   readonly #keeper: LedgerKeeper
   readonly #publisher: Publisher
   readonly #queue: WorkQueue
+  /** The pool, as it was seen first. */
+  #pool: PoolReport | undefined
   readonly #orphans: Orphans
   /** A volume is made, for its PV or for a mount, or let go: never both at a time. */
   readonly #locks = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
@@ -178,7 +180,10 @@ export class NodeAgent implements Front {
     const isToBeMade = (entry: Entry | undefined) => Boolean(entry?.pendingFor) && !isNoted
     let entry: Entry | undefined
     let isLost = false
+    this.#pool ??= await engine.report()
+    const pool = this.#pool
     await this.#keeper.update((ledger) => {
+      mustBeItsPool(ledger, pool)
       entry = ledger.entries.get(name)
       isLost = !stored && entry !== undefined && !isToBeMade(entry)
       if (isLost && !volume.mayBeMadeAnew) throw lost(name, this.#parts.node)
@@ -387,18 +392,16 @@ export class NodeAgent implements Front {
     this.#publisher.soon()
   }
 
-  /** What a new ledger begins with: volumes that are there, and those that PVs were made for. */
+  /**
+   * What a new ledger begins with: volumes that are there, and those of PVs. Whether the latter were made nobody knows, so
+   * they are said to be: one that is not there may be lost, and is not made anew.
+   */
   async #knownEntries(): Promise<Changes> {
     // Not waited for: a stop would wait as well. The queue comes back.
     if (!this.#volumes.isSynced) throw new Error('Cannot make the ledger before all PersistentVolumes are known.')
     const entries = new Map(await this.#storedEntries())
-    for (const volume of this.#volumes.objects.values()) {
-      const { name, claim } = volume
-      if (entries.has(name)) continue
-      const isMade = (await this.#parts.notes.read(name)) !== undefined
-      const pendingFor = claim ? `${claim.namespace}/${claim.name}` : name
-      entries.set(name, { sizeBytes: specOf(volume).sizeBytes, ...(isMade ? {} : { pendingFor }) })
-    }
+    for (const volume of this.#volumes.objects.values())
+      if (!entries.has(volume.name)) entries.set(volume.name, { sizeBytes: specOf(volume).sizeBytes })
     return entries
   }
 

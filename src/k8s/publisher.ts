@@ -1,10 +1,11 @@
 import type { V1CSIStorageCapacity, V1Node, V1StorageClass } from '@kubernetes/client-node'
+import { messageOf } from '../volume/errors.ts'
 import type { PoolReport } from '../volume/pool.ts'
 import { type Api, hasStatus, orMissing } from './api.ts'
 import { buildCapacity } from './capacity.ts'
 import { type ClassFacts, pickClass } from './claim.ts'
 import { nodeObject, type Recorder } from './events.ts'
-import type { Changes, PoolFacts } from './ledger.ts'
+import { type Changes, mustBeItsPool, type PoolFacts } from './ledger.ts'
 import type { LedgerKeeper } from './ledger-keeper.ts'
 import { hostnameLabel, nodeLabel } from './names.ts'
 import { WorkQueue } from './queue.ts'
@@ -83,6 +84,12 @@ export class Publisher {
     const report = await this.#parts.report()
     for (const problem of report.problems) await this.#sayOnNode(report, problem)
     const pool = poolFacts(report)
+    try {
+      if (keeper.latest) mustBeItsPool(keeper.latest, pool)
+    } catch (error) {
+      await this.#parts.recorder.say(nodeObject(this.#parts.node), 'Warning', 'WrongPool', messageOf(error))
+      throw error
+    }
     const known = keeper.latest?.pool
     const begin = async () => {
       // What is said of a node that is gone is removed: nothing is made before it is back.
@@ -165,10 +172,16 @@ export class Publisher {
 }
 
 /** The report of a pool as the ledger holds it. */
-function poolFacts({ name, driverKind, totalBytes, reservedBytes, freeBytes, unitBytes }: PoolReport): PoolFacts {
+function poolFacts({ name, id, driverKind, totalBytes, reservedBytes, freeBytes, unitBytes }: PoolReport): PoolFacts {
   const promisable = reservedBytes + freeBytes
   const exact = promisable < totalBytes ? promisable : totalBytes
-  return { name, driverKind, unitBytes, capacityBytes: driverKind === 'LVM' ? exact : exact - (exact % stepBytes) }
+  return {
+    name,
+    ...(id ? { id } : {}),
+    driverKind,
+    unitBytes,
+    capacityBytes: driverKind === 'LVM' ? exact : exact - (exact % stepBytes),
+  }
 }
 
 function isSame(a: PoolFacts, b: PoolFacts): boolean {

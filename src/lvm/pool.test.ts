@@ -272,6 +272,7 @@ test('report() of linear volumes counts what is promised and what is free', asyn
   const { pool } = openPool({ volumes, group: { vg_free: '1000', vg_missing_pv_count: '2' } })
   assert.equal(await pool.report(), {
     name: volumeGroup,
+    id: groupRow.vg_uuid,
     driverKind: 'LVM',
     totalBytes: 8389608n,
     reservedBytes: 8388608n,

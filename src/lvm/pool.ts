@@ -259,6 +259,7 @@ export class LvmPool implements Pool {
     const group = await this.#volumeGroup()
     const reservedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
     const common = {
+      id: group.uuid,
       driverKind: 'LVM',
       reservedBytes,
       volumes: this.#ours().length,

@@ -5,7 +5,7 @@ import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
 import { isVolumeName } from '../volume/name.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
-import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+import { buildRecords, ensurePoolId, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
 
 export interface DirectoryPoolParts {
   mounts: Mounts
@@ -22,6 +22,7 @@ export class DirectoryPool implements Pool {
   readonly sourceKind = 'directory'
   readonly #parts: DirectoryPoolParts
   readonly #markers: Records<Marker>
+  #id: string | undefined
   /** What is being removed is moved here first, so that a half removed directory is never taken for a volume. */
   readonly #trash: string
 
@@ -32,6 +33,7 @@ export class DirectoryPool implements Pool {
   }
 
   async start(): Promise<void> {
+    this.#id = await ensurePoolId(this.#parts.volumesDir)
     await mkdir(this.#trash, { recursive: true, mode: 0o700 })
   }
 
@@ -164,6 +166,7 @@ export class DirectoryPool implements Pool {
     const availableBytes = bavail * bsize
     return {
       name: volumesDir,
+      ...(this.#id ? { id: this.#id } : {}),
       driverKind: this.driverKind,
       totalBytes,
       reservedBytes,

@@ -7,7 +7,7 @@ import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
-import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+import { buildRecords, ensurePoolId, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
 
 /** Images are whole filesystem blocks long. */
 const extentBytes = 4096n
@@ -33,6 +33,7 @@ export class LoopPool implements Pool {
   readonly #parts: LoopPoolParts
   readonly #folder: string
   readonly #markers: Records<Marker>
+  #id: string | undefined
   /** Held from looking at the free space until an image has taken its share. */
   readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
   /**
@@ -48,6 +49,7 @@ export class LoopPool implements Pool {
   }
 
   async start(): Promise<void> {
+    this.#id = await ensurePoolId(this.#parts.volumesDir)
     await mkdir(this.#folder, { recursive: true, mode: 0o700 })
     await this.#identifyDevices()
   }
@@ -196,7 +198,10 @@ export class LoopPool implements Pool {
   async deactivate(name: string): Promise<void> {
     const device = await this.#findDevice(name)
     if (!device) return
-    await this.#losetup('--detach', device)
+    await this.#losetup('--detach', device).catch(async (error) => {
+      // Let go by the kernel in the meantime, as whoever had it open, and whom it was leaving with, is gone.
+      if ((await readBackingFile(device)) === this.#devices.get(name)?.backing) throw error
+    })
     // Of a device that is in use the kernel only makes a note, so it stays known until it is really gone.
     if ((await readBackingFile(device)) !== this.#devices.get(name)?.backing) this.#devices.delete(name)
   }
@@ -205,6 +210,7 @@ export class LoopPool implements Pool {
     const { freeBytes, reservedBytes, volumes } = await this.#space.acquire('space', () => this.#measure())
     return {
       name: this.#parts.volumesDir,
+      ...(this.#id ? { id: this.#id } : {}),
       driverKind: this.driverKind,
       totalBytes: reservedBytes + freeBytes,
       reservedBytes,

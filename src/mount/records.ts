@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
@@ -83,6 +84,21 @@ export const markerSchema = v.object({
   createdAt: v.pipe(v.string(), v.isoTimestamp()),
 })
 export type Marker = v.InferOutput<typeof markerSchema>
+
+const poolSchema = v.object({ id: v.string() })
+
+/**
+ * The id of the pool in that folder, in `<volumesDir>/.elastic-local/pool/pool.json`, given when it is first asked for: so
+ * that a folder whose disk is not mounted is not taken for it.
+ */
+export async function ensurePoolId(volumesDir: string): Promise<string> {
+  const records = buildRecords(join(volumesDir, ownFolder, 'pool'), poolSchema)
+  const known = await records.read('pool')
+  if (known) return known.id
+  const id = randomUUID()
+  await records.write('pool', { id })
+  return id
+}
 
 const intentSchema = v.variant('phase', [
   v.object({

@@ -26,6 +26,7 @@ export class MemoryMachine {
   readonly capacityBytes: bigint
   readonly volumes = new Map<string, MemoryVolume>()
   readonly intents = new Map<string, Intent>()
+  poolId = 'memory'
   /** Stacked as the kernel does: the last mount on a target is the one that is seen. */
   mounted: (MountPoint & { name: string })[] = []
   onStep: (step: string, name: string) => void | Promise<void> = () => {}
@@ -95,6 +96,7 @@ export class MemoryMachine {
     deactivate: async () => {},
     report: async () => ({
       name: 'memory',
+      id: this.poolId,
       driverKind: 'LVM',
       totalBytes: this.capacityBytes,
       reservedBytes: this.capacityBytes - this.#freeBytes(),

@@ -31,6 +31,8 @@ export type UnmarkedVolume = Pick<StoredVolume, 'name' | 'path'> & Partial<Pick<
 /** What is in a pool and what is left. */
 export interface PoolReport {
   name: string
+  /** What tells it from another pool of that name; missing before it was started. */
+  id?: string
   driverKind: DriverKind
   /** The most that volumes may be promised in all; for a thin pool, times the overcommit ratio. */
   totalBytes: bigint
