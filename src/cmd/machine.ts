@@ -41,9 +41,11 @@ export async function openMachine(settings: MachineSettings, log: Log, lock?: Lo
     run: runner,
     mountInfo: settings.hostTools ? '/proc/1/mountinfo' : '/proc/self/mountinfo',
   })
+  const holding: Runner = (file, args, options) => runner(file, args, { ...options, keepOpen: lock?.stream })
   const buildPool: Record<DriverKind, () => Pool | Promise<Pool>> = {
     LVM: () => buildLvmPool(settings, volumesDir, runner, log),
-    LOOP: () => new LoopPool({ run: runner, volumesDir, preallocate: settings.loopPreallocate, now }),
+    // A losetup that outlives a killed daemon could attach an image once more, on a second device.
+    LOOP: () => new LoopPool({ run: holding, volumesDir, preallocate: settings.loopPreallocate, now }),
     BINDMOUNT: () => new DirectoryPool({ mounts, volumesDir, now }),
   }
   const pool = await buildPool[settings.driverKind]()

@@ -4,12 +4,12 @@
  */
 import { appendFileSync } from 'node:fs'
 import './steps.ts'
-import { Life, type Moment } from './life.ts'
+import { Life, type Moment, type Step } from './life.ts'
 
 class Doomed extends Life {
-  override take(label: string, divisible: boolean): Moment | undefined {
+  override take(label: string, kind: Step['kind']): Moment | undefined {
     appendFileSync(process.env.DOOM_STEPS ?? '/dev/null', `${label.replaceAll('\n', ' ')}\n`)
-    return super.take(label, divisible)
+    return super.take(label, kind)
   }
 
   override end(killing?: Parameters<Life['end']>[0]): void {

@@ -4,9 +4,10 @@ import type { FileHandle } from 'node:fs/promises'
 
 /**
  * When a life ends, seen from a step: before it is taken; in its middle, where its command is killed as a control
- * group is; or when it is done and its result is not known yet, while other commands go on to their ends.
+ * group is; or when it is done and its result is not known yet, while other commands go on to their ends. `outlived`:
+ * right after its command was started, which does nothing until it is let go.
  */
-export type Moment = 'before' | 'during' | 'after'
+export type Moment = 'before' | 'during' | 'after' | 'outlived'
 
 /** The step, counted from 0, that a life ends at. */
 export interface Death {
@@ -18,8 +19,8 @@ export interface Death {
 export interface Step {
   /** For people to read. */
   label: string
-  /** Whether a part of it can be done, as of a command. */
-  divisible: boolean
+  /** A program that is started, a line for one that runs, a write that can be cut short, or a change at once. */
+  kind: 'command' | 'line' | 'write' | 'change'
 }
 
 const lives = new AsyncLocalStorage<Life>()
@@ -37,6 +38,7 @@ export class Life {
   #death: Death | undefined
   #end: () => void = () => {}
   readonly #pending = new Set<Promise<unknown>>()
+  #held: ChildProcess | undefined
   readonly #children = new Set<ChildProcess>()
   readonly #files = new Set<FileHandle>()
   /** Awaited before each step, to bring the steps of several requests into another order. */
@@ -69,16 +71,16 @@ export class Life {
   }
 
   /** Counts a step, and tells at which moment of it the life ends; `before` also when it is over. */
-  take(label: string, divisible: boolean): Moment | undefined {
+  take(label: string, kind: Step['kind']): Moment | undefined {
     if (this.isOver) return 'before'
-    this.steps.push({ label, divisible })
+    this.steps.push({ label, kind })
     return this.#death?.step === this.steps.length - 1 ? this.#death.moment : undefined
   }
 
   /** Does a change to the machine as one step; `half` does a part of it. */
   async pass<T>(label: string, work: () => Promise<T>, half?: () => Promise<unknown>): Promise<T> {
     await this.#pace()
-    const moment = this.take(label, half !== undefined)
+    const moment = this.take(label, half ? 'write' : 'change')
     try {
       if (moment !== 'before') {
         const doing = moment === 'during' ? (half?.() ?? Promise.resolve()) : work()
@@ -124,6 +126,16 @@ export class Life {
     if (killing?.pid) process.kill(-killing.pid, 'SIGKILL')
     for (const child of this.#children) for (const stream of child.stdio) stream?.destroy()
     this.#end()
+  }
+
+  /** Stops a command, for it to go on in another life. */
+  hold(child: ChildProcess): void {
+    child.kill('SIGSTOP')
+    this.#held = child
+  }
+
+  letGo(): void {
+    this.#held?.kill('SIGCONT')
   }
 
   /** Resolves when nothing that was begun in this life runs any more. */

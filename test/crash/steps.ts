@@ -22,7 +22,7 @@ const realSpawn = childProcess.spawn as (file: string, args: readonly string[], 
 function spawn(file: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   const life = Life.current()
   if (!life) return realSpawn(file, args, options)
-  const moment = life.take([file, ...args].join(' '), true)
+  const moment = life.take([file, ...args].join(' '), 'command')
   if (moment === 'before') {
     life.end()
     return realSpawn(nothing, [], options)
@@ -30,6 +30,10 @@ function spawn(file: string, args: readonly string[], options: SpawnOptions): Ch
   const child = realSpawn(file, args, options)
   life.adopt(child)
   if (moment === 'during') life.end(child)
+  if (moment === 'outlived') {
+    life.hold(child)
+    life.end()
+  }
   // Before whoever asked hears of it. One that is fed would not end by itself.
   if (moment === 'after')
     for (const event of [child.stdin ? 'spawn' : 'close', 'error']) child.once(event, () => life.end())
@@ -47,7 +51,7 @@ function feedInSteps(life: Life, child: ChildProcess, stdin: Writable): void {
   })
   const write = stdin.write.bind(stdin)
   stdin.write = (line: string) => {
-    const moment = life.take(`lvm ${line.trim()}`, true)
+    const moment = life.take(`lvm ${line.trim()}`, 'line')
     if (moment === 'before') life.end()
     else write(line)
     if (moment === 'during') killSoon(life, child)

@@ -5,10 +5,16 @@ import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
 
 const isTorture = process.env.TORTURE !== undefined
 // Between two steps nothing changes: killed before one is killed after the other, but for what else runs then.
-const moments: MatrixOptions['moments'] = isTorture ? ['before', 'during', 'after'] : ['during', 'after']
+const moments: MatrixOptions['moments'] = isTorture
+  ? ['before', 'during', 'after', 'outlived']
+  : ['during', 'after', 'outlived']
 const again = isTorture ? { again: 3 } : {}
 
-crashMatrix('directories', openDirectoryWorld, { fsTypes: ['ext4'], moments: ['before', 'during', 'after'], ...again })
+crashMatrix('directories', openDirectoryWorld, {
+  fsTypes: ['ext4'],
+  moments: ['before', 'during', 'after', 'outlived'],
+  ...again,
+})
 crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), { fsTypes: ['ext4'], moments, ...again })
 // The filesystems that this kernel lets grow while they are mounted.
 crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), {
