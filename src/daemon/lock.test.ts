@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { withScratch } from '../../test/scratch.ts'
 import { thrownBy } from '../../test/thrown.ts'
+import { run } from '../run.ts'
 import { type Lock, lockFiles, volumesLockPath } from './lock.ts'
 
 const test = suite('lock')
@@ -50,6 +51,22 @@ test(
     for (const name of ['a', 'b', 'c']) await rejects('busy', /another process/, () => lock(name))
     await all.release()
     await lock('c', 'b', 'a')
+  }),
+)
+
+test(
+  'what was given the lock keeps it when whoever took it is gone',
+  withLocks(async (folder, lock) => {
+    const held = await lock('a')
+    const go = join(folder, 'go')
+    const script = `while [ -d '${folder}' ] && [ ! -e '${go}' ]; do sleep 0.02; done`
+    const command = run('sh', ['-c', script], { keepOpen: held.stream })
+    held.stream.destroy()
+    await rejects('busy', /another process holds it/, () => lock('a'))
+    await writeFile(go, '')
+    await command
+    await held.release()
+    await lock('a')
   }),
 )
 

@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { Stream } from 'node:stream'
+import type { Writable } from 'node:stream'
 import { commandEnv } from '../run.ts'
 import { VolumeError } from '../volume/errors.ts'
 
 export interface Lock {
   /** The files stay locked while any process has this open. */
-  stream: Stream
+  stream: Writable
   release(): Promise<void>
 }
 
@@ -15,7 +15,8 @@ const conflictExitCode = 75
 
 /**
  * Takes the locks of the files, all or none (flock(1)), for as long as this process lives, and those that it gave
- * `stream` to: the kernel frees them however they end, also across containers that share the files. Throws `busy` when somebody holds one.
+ * `stream` to: the kernel frees them however they end, also across containers that share the files. Throws `busy` when
+ * somebody holds one.
  */
 export async function lockFiles(paths: readonly string[]): Promise<Lock> {
   for (const path of paths) await mkdir(dirname(path), { recursive: true, mode: 0o700 })
