@@ -66,7 +66,7 @@ export async function install(
     throw new Error(
       'Cannot install as this is run from its sources: run "make build", then "dist/elastic-local install".',
     )
-  await checkDaemon(socket, Date.now() + wait * 1000)
+  await checkDaemon(socket, performance.now() + wait * 1000)
 
   const folder = join(pluginDir, driverFolder)
   const path = join(folder, executableFile)
@@ -104,7 +104,7 @@ async function checkDaemon(socketPath: string, deadline: number): Promise<void> 
     const signal = AbortSignal.timeout(healthTimeoutMs)
     statusCode = (await request({ socketPath, method: 'GET', path: '/healthz', signal })).statusCode
   } catch (error) {
-    if (error instanceof ClientError && Date.now() < deadline) {
+    if (error instanceof ClientError && performance.now() < deadline) {
       await sleep(retryMs)
       return await checkDaemon(socketPath, deadline)
     }

@@ -36,6 +36,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
       namespace,
       nodeGoneGraceMs: nodeGoneGrace * 1000,
       deleteClaimsOfGoneNodes,
+      clock: machineClock,
       now,
       log,
     })

@@ -76,7 +76,7 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
 
   return new Promise((resolve, reject) => {
     const answer = new AnswerReader(maxBytes)
-    const deadline = Date.now() + idleTimeoutMs
+    const deadline = performance.now() + idleTimeoutMs
     let socket: Socket
     let again: NodeJS.Timeout | undefined
 
@@ -108,7 +108,7 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
     }
     const onError = (error: NodeJS.ErrnoException) => {
       // The queue of calls that the daemon has yet to take is full (unix(7)); nothing was asked.
-      if (error.code === 'EAGAIN' && Date.now() < deadline) {
+      if (error.code === 'EAGAIN' && performance.now() < deadline) {
         again = setTimeout(call, callAgainMs)
         return
       }

@@ -82,13 +82,13 @@ function finish(answer: FlexAnswer): void {
 /** Writes all of `line` with a `write` that may take a part, or refuse for now, and says whether it could. */
 export function writeLine(line: string, write: (rest: Buffer) => number, timeoutMs = 5000): boolean {
   let rest = Buffer.from(line)
-  const deadline = Date.now() + timeoutMs
+  const deadline = performance.now() + timeoutMs
   while (rest.length > 0) {
     try {
       rest = rest.subarray(write(rest))
     } catch (error) {
       // EAGAIN: a full pipe that somebody made non-blocking. With any other error nobody is left to be told.
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || Date.now() > deadline) return false
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || performance.now() > deadline) return false
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
     }
   }

@@ -180,7 +180,7 @@ export class ApiClient implements Api {
   }
 
   async #authorize(): Promise<{ headers: Record<string, string>; agent: Agent }> {
-    const now = Date.now()
+    const now = performance.now()
     if (this.#credentials && now - this.#credentials.readAt < credentialsMs) return this.#credentials
     const options: RequestOptions = { headers: {} }
     await this.#config.applyToHTTPSOptions(options)

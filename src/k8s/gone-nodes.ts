@@ -1,5 +1,6 @@
 import type { V1ConfigMap, V1Node, V1PersistentVolumeList } from '@kubernetes/client-node'
 import { type Api, hasStatus, orMissing } from './api.ts'
+import type { Clock } from './clock.ts'
 import { ledgerName, nodeLabel } from './names.ts'
 import { WorkQueue } from './queue.ts'
 
@@ -10,7 +11,7 @@ export interface GoneNodesParts {
   nodeGoneGraceMs: number
   /** Whether the node's object is there, as far as a watch has seen. */
   isKnown: (node: string) => boolean
-  now: () => Date
+  clock: Pick<Clock, 'now'>
   log: { info(message: string): void; warn(message: string): void }
 }
 
@@ -33,7 +34,7 @@ export class GoneNodes {
 
   /** How long the object of a node must stay away from now on until the node is given up; 0 when it was long enough. */
   leftMs(node: string): number {
-    const now = this.#parts.now().getTime()
+    const now = this.#parts.clock.now()
     const since = this.#since.get(node) ?? now
     this.#since.set(node, since)
     return Math.max(0, since + this.#parts.nodeGoneGraceMs - now)

@@ -1,4 +1,5 @@
 import type { Api } from './api.ts'
+import type { Clock } from './clock.ts'
 import type { Copies } from './copies.ts'
 import type { Recorder } from './events.ts'
 import type { LedgerKeepers } from './ledger-keeper.ts'
@@ -14,6 +15,9 @@ export interface ProvisionerParts {
   deleteClaimsOfGoneNodes: boolean
   /** Promises nobody came back for are looked at again after so long. */
   tidyMs?: number
+  /** For how long a node is away, which setting the hour must not change. */
+  clock: Pick<Clock, 'now'>
+  /** For what people read. */
   now: () => Date
   log: { info(message: string): void; warn(message: string): void }
 }

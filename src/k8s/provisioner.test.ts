@@ -28,6 +28,7 @@ import {
   volumesPath,
 } from '../../test/memory-cluster.ts'
 import { sideBySide } from '../../test/side-by-side.ts'
+import { machineClock } from './clock.ts'
 import type { ProvisionerParts } from './leader.ts'
 import { finalizer, nodeLabel } from './names.ts'
 import { Provisioner } from './provisioner.ts'
@@ -50,6 +51,7 @@ function start(client: MemoryClient, more: Partial<ProvisionerParts> = {}): { st
     nodeGoneGraceMs: 0,
     deleteClaimsOfGoneNodes: false,
     tidyMs: 50,
+    clock: machineClock,
     now: () => new Date(),
     log: silent,
     ...more,

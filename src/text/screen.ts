@@ -43,10 +43,10 @@ export function buildScreen({ stdin, stdout, stderr, env }: Streams): Screen {
     progress: async (text, work) => {
       if (!stderr.isTTY || env.TERM === 'dumb') return await work()
       const paint = buildPaint(stderr, env)
-      const begun = Date.now()
+      const begun = performance.now()
       let shown = false
       const timer = setInterval(() => {
-        const workedMs = Date.now() - begun
+        const workedMs = performance.now() - begun
         if (workedMs < quickMs) return
         shown = true
         const frame = frames[Math.floor(workedMs / frameMs) % frames.length] ?? ''
