@@ -164,6 +164,61 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
   })
 
+  check(
+    'a filesystem on which the kernel has found errors is said to have them, and checked at the next mount',
+    async () => {
+      let found = false
+      let checks = 0
+      const filesystems = {
+        ...world.parts.filesystems,
+        hasErrors: async () => found,
+        check: async () => {
+          checks += 1
+        },
+      }
+      const engine = await startEngine({ filesystems })
+      const target = world.target('a', 'one')
+      const request = { name: 'one', target, readOnly: false, mountOptions: [] }
+      await engine.mount({ ...request, create: spec })
+      await engine.unmount('one', target)
+      await engine.mount(request)
+      assert.is(checks, 0)
+      assert.equal((await engine.find('one'))?.problems, [])
+      found = true
+      assert.equal((await engine.find('one'))?.problems, ['the kernel has found errors on its filesystem'])
+      await engine.unmount('one', target)
+      await engine.mount(request)
+      assert.is(checks, 1)
+    },
+  )
+
+  check('what could not be mounted is checked before it is tried again', async () => {
+    let fails = true
+    let checks = 0
+    const { filesystems, mounts } = world.parts
+    const engine = await startEngine({
+      mounts: {
+        ...mounts,
+        mountDevice: async (...args) => (fails ? Promise.reject(new Error('no')) : mounts.mountDevice(...args)),
+      },
+      filesystems: {
+        ...filesystems,
+        check: async () => {
+          checks += 1
+        },
+      },
+    })
+    const request = { name: 'one', target: world.target('a', 'one'), readOnly: false, mountOptions: [] }
+    await engine.create('one', spec)
+    await engine.mount(request).then(
+      () => assert.unreachable(),
+      (error) => assert.is(error.message, 'no'),
+    )
+    fails = false
+    await engine.mount(request)
+    assert.is(checks, 1)
+  })
+
   check('an interrupted removal is finished at the next start', async () => {
     const engine = await startEngine()
     await engine.create('one', spec)

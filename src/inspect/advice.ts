@@ -12,6 +12,11 @@ const advices: readonly [problem: RegExp, advice: (name: string) => string][] = 
       `Its data is gone from there: put it back from a backup, or give it up with "elastic-local volumes remove ${name}".`,
   ],
   [
+    /on a disk that is missing/,
+    (name) =>
+      `Look at "pvs" and bring the disk back; if it is lost, give the volume up with "elastic-local volumes remove ${name}".`,
+  ],
+  [
     /out of inodes/,
     (name) => `Remove small files, or grow it, which brings new inodes: "elastic-local volumes grow ${name} <size>".`,
   ],
@@ -21,7 +26,7 @@ const advices: readonly [problem: RegExp, advice: (name: string) => string][] = 
       `Remove files, or grow it: raise the request of its claim or, without a cluster, "elastic-local volumes grow ${name} <size>".`,
   ],
   [
-    /read-only/,
+    /read-only|found errors on its filesystem/,
     () =>
       'Look for errors of its disk in "dmesg". If there are any, stop its pods, so that it is unmounted: it is checked before it is mounted again.',
   ],

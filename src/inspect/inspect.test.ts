@@ -361,6 +361,8 @@ showing('finds advice for every problem that the engine and the pools can tell o
     'it is nearly full',
     'it is nearly out of inodes',
     'its filesystem is read-only, perhaps after an error',
+    'the kernel has found errors on its filesystem',
+    'a part of it is on a disk that is missing',
     'its image /volumes/x.img is missing',
     'its directory /volumes/x is missing',
   ]
@@ -368,7 +370,7 @@ showing('finds advice for every problem that the engine and the pools can tell o
     problems.filter((problem) => !adviseOnVolume('x', problem)),
     [],
   )
-  assert.is(new Set(problems.map((problem) => adviseOnVolume('x', problem))).size, 7)
+  assert.is(new Set(problems.map((problem) => adviseOnVolume('x', problem))).size, 8)
 })
 
 showing('gives the volume itself as JSON', async () => {

@@ -17,6 +17,11 @@ const wipefs = (output: Partial<Step>): Step => ({
   args: ['--json', '--output', 'TYPE', device],
   ...output,
 })
+const dd = (output: Partial<Step>): Step => ({
+  file: 'dd',
+  args: [`if=${device}`, 'of=/dev/null', 'bs=131072', 'count=1', 'iflag=direct', 'status=none'],
+  ...output,
+})
 const signatures = (...steps: Step[]) => on(steps, (filesystems) => filesystems.signatures(device))
 const e2fsck = (output: Partial<Step>): Step => ({ file: 'e2fsck', args: ['-p', device], ...output })
 
@@ -36,9 +41,9 @@ test('signatures() names a partition table', async () => {
   assert.equal(await signatures(blkid({ stdout: recorded.partitions })), ['dos'])
 })
 
-test('a device is blank when neither blkid nor wipefs sees anything', async () => {
-  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: recorded.none })), [])
-  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: '' })), [])
+test('a device is blank when neither blkid nor wipefs sees anything and it can be read', async () => {
+  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: recorded.none }), dd({})), [])
+  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: '' }), dd({})), [])
 })
 
 test('signatures() names what only wipefs sees', async () => {
@@ -69,6 +74,10 @@ test('a device never counts as blank when it could not be looked at', async () =
   )
   for (const stdout of ['rubbish', '{"signatures":[{', 'null', '{"signatures":5}'])
     await rejects('failed', failed, () => signatures(looked, wipefs({ stdout })))
+  const stderr = "dd: error reading '/dev/loop7': Input/output error"
+  await rejects('failed', /^Cannot look what is on \/dev\/loop7: .*look in the kernel's log/, () =>
+    signatures(looked, wipefs({ stdout: recorded.none }), dd({ exitCode: 1, stderr })),
+  )
 })
 
 test('make() formats without asking, leaves the device as sparse or full as it is, and puts the options last', async () => {

@@ -1,6 +1,9 @@
+import { readFile, realpath, stat } from 'node:fs/promises'
+import { basename } from 'node:path'
 import type { Stream } from 'node:stream'
+import { formatDeviceNumber } from '../device-number.ts'
 import { CommandError, type Runner } from '../run.ts'
-import { messageOf, VolumeError } from '../volume/errors.ts'
+import { adviseOnDisk, hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Filesystems } from '../volume/host.ts'
 import type { FsType } from '../volume/pool.ts'
 
@@ -33,7 +36,9 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
         if (type) return [type]
         return await readWipefs(run, device)
       } catch (error) {
-        throw new VolumeError('failed', `Cannot look what is on ${device}: ${messageOf(error)}`, { cause: error })
+        throw new VolumeError('failed', `Cannot look what is on ${device}: ${messageOf(error)}${adviseOnDisk(error)}`, {
+          cause: error,
+        })
       }
     },
 
@@ -42,7 +47,11 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
       try {
         await run(file, [...args, ...options, device], { keepOpen: lock })
       } catch (error) {
-        throw new VolumeError('failed', `Cannot make ${fsType} on ${device}: ${messageOf(error)}`, { cause: error })
+        throw new VolumeError(
+          'failed',
+          `Cannot make ${fsType} on ${device}: ${messageOf(error)}${adviseOnDisk(error)}`,
+          { cause: error },
+        )
       }
     },
 
@@ -58,7 +67,7 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
           'failed',
           damaged
             ? `Cannot mount ${device} as its filesystem has errors that are not safe to repair unseen; save what is needed, then run "e2fsck ${device}": ${messageOf(error)}`
-            : `Cannot check ${device}: ${messageOf(error)}`,
+            : `Cannot check ${device}: ${messageOf(error)}${adviseOnDisk(error)}`,
           { cause: error },
         )
       }
@@ -80,6 +89,18 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
       }
     },
 
+    hasErrors: async (device) => {
+      // Of ext4 (Documentation/ABI/testing/sysfs-fs-ext4). Some kernels stop writing after an error and show no "ro".
+      try {
+        const { rdev } = await stat(device)
+        const name = basename(await realpath(`/sys/dev/block/${formatDeviceNumber(rdev)}`))
+        return Number(await readFile(`/sys/fs/ext4/${name}/errors_count`, 'utf8')) > 0
+      } catch (error) {
+        if (hasErrno(error, 'ENOENT')) return false
+        throw new VolumeError('failed', `Cannot look at ${device}: ${messageOf(error)}`, { cause: error })
+      }
+    },
+
     grow: async (device, mountPoint, fsType) => {
       const commands: Record<FsType, [string, string[]]> = {
         ext4: ['resize2fs', [device]],
@@ -90,7 +111,9 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
         await run(...commands[fsType])
       } catch (error) {
         const forbidden = /Permission denied to resize/.test(messageOf(error))
-        const advice = forbidden ? '; the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted ext4' : ''
+        const advice = forbidden
+          ? '; the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted ext4'
+          : adviseOnDisk(error)
         throw new VolumeError('failed', `Cannot grow the ${fsType} on ${device}: ${messageOf(error)}${advice}`, {
           cause: error,
         })
@@ -99,10 +122,18 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
   }
 }
 
-/** Every signature that wipefs sees, each type once. */
+/** What lies before and in the superblock of each filesystem: 64 KiB and more of btrfs. */
+const headBytes = 128 * 1024
+
+/** Every signature that wipefs sees, each type once. Throws when nothing is seen as the disk cannot be read. */
 async function readWipefs(run: Runner, device: string): Promise<string[]> {
   const { stdout } = await run('wipefs', ['--json', '--output', 'TYPE', device], { timeoutMs: readTimeoutMs })
-  if (stdout.trim() === '') return []
-  const report: { signatures?: { type?: unknown }[] } = JSON.parse(stdout)
-  return [...new Set((report.signatures ?? []).map((signature) => String(signature.type)))]
+  const report: { signatures?: { type?: unknown }[] } = stdout.trim() === '' ? {} : JSON.parse(stdout)
+  const types = [...new Set((report.signatures ?? []).map((signature) => String(signature.type)))]
+  // To blkid and wipefs, what cannot be read is blank.
+  if (types.length === 0)
+    await run('dd', [`if=${device}`, 'of=/dev/null', `bs=${headBytes}`, 'count=1', 'iflag=direct', 'status=none'], {
+      timeoutMs: readTimeoutMs,
+    })
+  return types
 }

@@ -1,6 +1,6 @@
 import { lstat, mkdir, realpath, rmdir, statfs } from 'node:fs/promises'
 import { CommandError, type Runner } from '../run.ts'
-import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import { adviseOnDisk, hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
 import type { FsType } from '../volume/pool.ts'
 import { readMountTable } from './table.ts'
@@ -29,7 +29,11 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
         await mustBeOn(folder)
       } catch (error) {
         await removeFolder(folder)
-        throw new VolumeError('failed', `Cannot mount ${device} on ${folder}: ${messageOf(error)}`, { cause: error })
+        throw new VolumeError(
+          'failed',
+          `Cannot mount ${device} on ${folder}: ${messageOf(error)}${adviseOnDisk(error)}`,
+          { cause: error },
+        )
       }
     },
 
@@ -73,8 +77,13 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
 /** Makes the folder, which nothing but a real folder may stand in for. */
 async function ensureFolder(folder: string): Promise<void> {
   await mkdir(folder, { mode: 0o750, recursive: true }).catch((error) => {
-    if (!hasErrno(error, 'EEXIST'))
-      throw new VolumeError('failed', `Cannot make the folder ${folder}: ${messageOf(error)}`)
+    if (hasErrno(error, 'EEXIST')) return
+    const full = hasErrno(error, 'ENOSPC', 'EDQUOT')
+    const advice = full ? '; make room on that filesystem' : ''
+    throw new VolumeError(
+      full ? 'no-space' : 'failed',
+      `Cannot make the folder ${folder}: ${messageOf(error)}${advice}`,
+    )
   })
   const node = await lstat(folder)
   if (!node.isDirectory())
@@ -86,9 +95,9 @@ function kindOf(node: { isSymbolicLink(): boolean; isFile(): boolean }): string 
   return node.isFile() ? 'file' : 'special file'
 }
 
-/** Removes an empty folder; leaves one that is in use, and never what is in it. */
+/** Removes an empty folder; leaves one that is in use or on a read-only filesystem, and never what is in it. */
 async function removeFolder(folder: string): Promise<void> {
   await rmdir(folder).catch((error) => {
-    if (!hasErrno(error, 'ENOENT', 'ENOTEMPTY', 'EBUSY', 'ENOTDIR')) throw error
+    if (!hasErrno(error, 'ENOENT', 'ENOTEMPTY', 'EBUSY', 'ENOTDIR', 'EROFS')) throw error
   })
 }

@@ -55,7 +55,12 @@ export function buildRecords<S extends v.GenericSchema>(folder: string, schema: 
         await replaceFile(pathOf(name), `${JSON.stringify(record)}\n`)
       } catch (error) {
         const full = hasErrno(error, 'ENOSPC', 'EDQUOT')
-        const advice = full ? '; make room on that filesystem' : ''
+        const readOnly = hasErrno(error, 'EROFS')
+        const advice = full
+          ? '; make room on that filesystem'
+          : readOnly
+            ? "; look in the kernel's log why that filesystem is read-only, and mend it"
+            : ''
         throw new VolumeError(
           full ? 'no-space' : 'failed',
           `Cannot write ${pathOf(name)}: ${messageOf(error)}${advice}`,

@@ -82,12 +82,15 @@ export function buildMountTable(entries: readonly MountEntry[]): MountTable {
   }
 }
 
+/** What the kernel shows of a filesystem that takes no writes; the last two of ext4 after an error, since Linux 6.15. */
+const readOnlyOptions = ['ro', 'emergency_ro', 'shutdown']
+
 function toMountPoint(entry: MountEntry): MountPoint
 function toMountPoint(entry: MountEntry | undefined): MountPoint | undefined
 function toMountPoint(entry: MountEntry | undefined): MountPoint | undefined {
   if (!entry) return undefined
   const { target, fsType, options, superOptions } = entry
-  const readOnlyFilesystem = superOptions.includes('ro')
+  const readOnlyFilesystem = superOptions.some((option) => readOnlyOptions.includes(option))
   const source = entry.root === '/' ? entry.source : `${entry.source}[${entry.root}]`
   return { target, fsType, source, readOnlyFilesystem, readOnly: readOnlyFilesystem || options.includes('ro') }
 }

@@ -184,7 +184,7 @@ export class Engine {
       const { mounts } = this.#parts
       let action: 'unmounted' | 'unchanged' = 'unchanged'
       for (let seen = (await mounts.read()).at(target); seen; seen = (await mounts.read()).at(target)) {
-        this.#noteDamage(name, seen)
+        await this.#noteDamage(name, seen, await this.#parts.pool.find(name))
         await mounts.unmount(target)
         action = 'unmounted'
       }
@@ -260,7 +260,7 @@ export class Engine {
 
   /** All volumes of the pool, by name. */
   async list(): Promise<VolumeView[]> {
-    const volumes = await this.#parts.pool.list()
+    const volumes = await this.#parts.pool.list({ impatient: true })
     const table = await this.#parts.mounts.read()
     const views = await Promise.all(volumes.map((volume) => this.#view(volume, table)))
     return views.sort((a, b) => (a.name < b.name ? -1 : 1))
@@ -397,6 +397,8 @@ export class Engine {
       throw new VolumeError('invalid', `Cannot mount ${name} as ${request.fsType}: it holds ${fsType}.`)
     if (there) return folder
     if (!this.#checked.has(name)) await filesystems.check(source.path, fsType)
+    // What cannot be mounted is looked at before it is tried again.
+    this.#checked.delete(name)
     await mounts.mountDevice(source.path, folder, fsType, request.mountOptions)
     this.#checked.add(name)
     return folder
@@ -425,16 +427,20 @@ export class Engine {
     if (pool.sourceKind === 'device') {
       const folder = this.#stagePath(volume.name)
       const staged = shownBy(table, volume)
-      for (const mount of staged) this.#noteDamage(name, mount)
+      for (const mount of staged) await this.#noteDamage(name, mount, volume)
       if (staged.length > 0) await mounts.unmount(folder)
       await mounts.removeFolder(folder)
     }
     await pool.deactivate(volume.name)
   }
 
-  /** The kernel makes a filesystem read-only when it finds an error: that is for the next check to repair. */
-  #noteDamage(name: string, mount: MountPoint): void {
-    if (mount.readOnlyFilesystem) this.#checked.delete(name)
+  /** Where the kernel has found an error, which often makes the filesystem read-only, the next check is to repair it. */
+  async #noteDamage(name: string, mount: MountPoint, volume: StoredVolume | undefined): Promise<void> {
+    if (mount.readOnlyFilesystem || (volume && (await this.#hasErrors(volume)))) this.#checked.delete(name)
+  }
+
+  async #hasErrors({ source }: StoredVolume): Promise<boolean> {
+    return source?.kind === 'device' && (await this.#parts.filesystems.hasErrors(source.path))
   }
 
   #stagePath(name: string): string {
@@ -458,6 +464,7 @@ export class Engine {
       isBusy: this.#locks.isBusy(volume.name),
       shown,
       targets: this.#targets(table, volume),
+      hasErrors: shown.length > 0 && (await this.#hasErrors(volume)),
       usage: readable && !volume.problem ? await mounts.usage(readable).catch(messageOf) : undefined,
     })
   }

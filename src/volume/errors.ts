@@ -27,6 +27,13 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
+/** What to do when the words of a program say that a disk gives errors; nothing when they do not. */
+export function adviseOnDisk(error: unknown): string {
+  const words =
+    /Input\/output error|can't read superblock|Failed to (wipe start of|initialize) |Error (reading|writing) device|read error|write error/i
+  return words.test(messageOf(error)) ? "; look in the kernel's log (dmesg) which disk gives errors" : ''
+}
+
 /** Whether `error` is a system error with that code, such as `ENOENT` (errno(3)). */
 export function hasErrno(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(String(error.code))

@@ -57,6 +57,8 @@ export interface Filesystems {
   check(device: string, fsType: FsType): Promise<void>
   /** Makes what is on the device unreadable for whoever gets its blocks next. */
   wipe(device: string): Promise<void>
+  /** Whether the kernel has found errors on the mounted filesystem, which a check will have to repair. */
+  hasErrors(device: string): Promise<boolean>
   /** Grows the mounted filesystem to its device's size. */
   grow(device: string, mountPoint: string, fsType: FsType): Promise<void>
 }

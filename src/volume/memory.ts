@@ -162,6 +162,7 @@ export class MemoryMachine {
       await this.onStep('wipe', nameOf(device))
       this.#mustGet(nameOf(device)).files.clear()
     },
+    hasErrors: async () => false,
     grow: async (device) => {
       await this.onStep('grow-filesystem', nameOf(device))
       const volume = this.#mustGet(nameOf(device))

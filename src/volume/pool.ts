@@ -77,7 +77,8 @@ export interface Pool {
   create(name: string, request: CreateRequest): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }>
   /** May answer from what it knows when it does not know the name; `list` looks. */
   find(name: string): Promise<StoredVolume | undefined>
-  list(): Promise<StoredVolume[]>
+  /** `impatient`: where looking would wait behind something that hangs, says what is known. */
+  list(options?: { impatient?: boolean }): Promise<StoredVolume[]>
   /** What could be volumes of the predecessor, which had no mark. */
   unmarked(): Promise<UnmarkedVolume[]>
   /** Marks one of those as ours and changes nothing else. Throws `not-found`. */

@@ -30,6 +30,8 @@ export interface Observation {
   shown: readonly MountPoint[]
   /** Those of them that are not the engine's own. */
   targets: readonly MountPoint[]
+  /** Whether the kernel has found errors on its filesystem. */
+  hasErrors: boolean
   /** Why there is none, if it should be there. */
   usage: Usage | string | undefined
 }
@@ -38,13 +40,14 @@ export interface Observation {
 const fullPercent = 95n
 
 /** Puts together what a person should know of a volume. */
-export function buildView({ volume, pool, intent, isBusy, shown, targets, usage }: Observation): VolumeView {
+export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErrors, usage }: Observation): VolumeView {
   const fsType = shown[0]?.fsType ?? volume.fsType
   const problems = [
     ...(volume.problem ? [volume.problem] : []),
     ...(intent && !isBusy ? [unfinished(intent)] : []),
     ...(typeof usage === 'string' ? [`its usage cannot be read: ${usage}`] : []),
     ...(typeof usage === 'object' ? fullness(usage) : []),
+    ...(hasErrors ? ['the kernel has found errors on its filesystem'] : []),
     ...(shown.some((mount) => mount.readOnlyFilesystem) ? ['its filesystem is read-only, perhaps after an error'] : []),
   ]
   return {
