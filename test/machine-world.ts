@@ -17,6 +17,7 @@ import type { Pool } from '../src/volume/pool.ts'
 import type { World } from './contract.ts'
 
 const now = () => new Date()
+const uptimeMs = () => performance.now()
 const mebibyte = 1n << 20n
 
 /** CAP_SYS_RESOURCE, without which the kernel refuses to grow a mounted ext4 (capabilities(7)). */
@@ -184,11 +185,12 @@ export async function openLvmWorld(options: {
   folder?: string
   /** Runs the tools of process 1's mount namespace. */
   hostTools?: boolean
+  slowCommandMs?: number
 }): Promise<World> {
-  const { volumeGroup, thin, folder, hostTools = false } = options
+  const { volumeGroup, thin, folder, hostTools = false, slowCommandMs } = options
   const host = hostTools ? { runner: runOnHost, mountInfo: '/proc/1/mountinfo' } : {}
   const build = async (volumesDir: string): Promise<Ground> => {
-    const settings = { volumeGroup, thin, volumesDir, hostTools }
+    const settings = { volumeGroup, thin, volumesDir, hostTools, ...(slowCommandMs ? { slowCommandMs } : {}) }
     const { pool, shell } = await buildLvmPool(settings)
     const lvs = async () =>
       (await shell.run(['lvs', '-o', 'lv_name,lv_tags,lv_size', '--units', 'b', '--nosuffix', volumeGroup])).lv
@@ -227,10 +229,12 @@ export async function buildLvmPool(options: {
   thin: ThinOptions | undefined
   volumesDir: string
   hostTools?: boolean
+  slowCommandMs?: number
 }): Promise<{ pool: LvmPool; shell: LvmShell }> {
   const { volumesDir, hostTools, ...rest } = options
   const configDir = join(volumesDir, ownFolder, 'lvm')
   await writeLvmConfig({ run: hostTools ? runOnHost : run, folder: configDir, root: hostTools ? '/proc/1/root' : '/' })
-  const shell = new LvmShell({ command: hostTools ? hostCommand('lvm', []) : ['lvm', []], configDir, now })
-  return { shell, pool: new LvmPool({ ...rest, shell, now, log: { warn: () => {} } }) }
+  const shell = new LvmShell({ command: hostTools ? hostCommand('lvm', []) : ['lvm', []], configDir, uptimeMs })
+  const backupFile = join(configDir, 'backup', options.volumeGroup)
+  return { shell, pool: new LvmPool({ ...rest, shell, now, uptimeMs, backupFile, log: { warn: () => {} } }) }
 }

@@ -31,6 +31,7 @@ export interface MachineSettings {
 type Log = { info(message: string): void; warn(message: string): void }
 
 const now = () => new Date()
+const uptimeMs = () => performance.now()
 
 /** The engine for this machine, not started. Makes `volumesDir` if it is missing. `lock` is what keeps others from it. */
 export async function openMachine(settings: MachineSettings, log: Log, lock?: Lock): Promise<Engine> {
@@ -70,10 +71,12 @@ async function buildLvmPool(settings: MachineSettings, volumesDir: string, runne
     metadataWatermark: settings.lvmThinMetadataWatermark,
   }
   return new LvmPool({
-    shell: new LvmShell({ command, configDir, now }),
+    shell: new LvmShell({ command, configDir, uptimeMs }),
     volumeGroup: settings.lvmVolumeGroup,
     thin: settings.lvmUseThinVolumes ? thin : undefined,
     now,
+    uptimeMs,
+    backupFile: join(configDir, 'backup', settings.lvmVolumeGroup),
     log,
   })
 }

@@ -79,7 +79,7 @@ export async function checkPool(patient: Patient): Promise<Finding[]> {
 const advices: readonly [problem: RegExp, advice: string][] = [
   [
     /disks are missing/,
-    'Look at "pvs" and bring the disk back. If it is lost, "vgreduce --removemissing" gives up its volumes.',
+    'Look at "pvs", bring the disk back, and say "vgextend --restoremissing". If it is lost, remove the volumes on it, then "vgreduce --removemissing".',
   ],
   [
     /metadata area is nearly full/,

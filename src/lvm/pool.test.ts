@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { formatLvmAnswer, readFixture } from '../../test/lvm-fixtures.ts'
 import type { VolumeErrorCode } from '../volume/errors.ts'
-import { LvmPool, type ThinOptions } from './pool.ts'
+import { LvmPool, type LvmPoolParts, type ThinOptions } from './pool.ts'
 import { type LvmAnswer, parseAnswer, type Row } from './report.ts'
 import type { LvmRunner, LvmShell } from './shell.ts'
 
@@ -63,14 +63,21 @@ class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
   async close(): Promise<void> {}
 }
 
-function openPool(parts: ConstructorParameters<typeof FakeShell>[0] & { thin?: ThinOptions; now?: () => Date } = {}) {
+function openPool(
+  parts: ConstructorParameters<typeof FakeShell>[0] & { thin?: ThinOptions } & Partial<
+      Pick<LvmPoolParts, 'uptimeMs' | 'slowCommandMs' | 'backupFile'>
+    > = {},
+) {
   const shell = new FakeShell(parts)
   const warnings: string[] = []
   const pool = new LvmPool({
     shell,
     volumeGroup,
     thin: parts.thin,
-    now: parts.now ?? (() => new Date(0)),
+    now: () => new Date(0),
+    uptimeMs: parts.uptimeMs ?? (() => 0),
+    ...(parts.backupFile ? { backupFile: parts.backupFile } : {}),
+    ...(parts.slowCommandMs ? { slowCommandMs: parts.slowCommandMs } : {}),
     log: { warn: (message) => warnings.push(message) },
   })
   return { shell, pool, warnings }
@@ -81,6 +88,20 @@ test('start() says how to make a volume group that is missing', async () => {
   await rejects('not-found', /vgcreate elastic-local-test-none <disk>….*Volume group "nope" not found/s, () =>
     pool.start(),
   )
+})
+
+test('a volume group that is gone from its disks is not to be made anew but restored, whatever is asked for', async () => {
+  const missing = readFixture('shell-group-missing').text
+  const backupFile = import.meta.filename
+  const restored = new RegExp(
+    `was there before; do not make it anew.*"vgcfgrestore --file ${backupFile} ${volumeGroup}"`,
+    's',
+  )
+  await rejects('not-found', restored, () => openPool({ answers: { vgs: missing }, backupFile }).pool.start())
+  const { pool } = openPool({ answers: { lvcreate: missing }, backupFile })
+  await rejects('not-found', restored, () => pool.create('one', request))
+  const without = openPool({ answers: { lvcreate: missing } })
+  await rejects('not-found', /was there before.*see vgcfgrestore\(8\)/s, () => without.pool.create('one', request))
 })
 
 test('start() activates the group, and goes on with what could be activated', async () => {
@@ -269,18 +290,25 @@ test('report() of linear volumes counts what is promised and what is free', asyn
     linearVolume('one', { lv_size: '8388608' }),
     linearVolume('theirs', { lv_tags: '', lv_size: '4194304' }),
   ]
-  const { pool } = openPool({ volumes, group: { vg_free: '1000', vg_missing_pv_count: '2' } })
-  assert.equal(await pool.report(), {
+  const { pool, shell } = openPool({ volumes, group: { vg_free: '1000' } })
+  const report = {
     name: volumeGroup,
-    id: groupRow.vg_uuid,
-    driverKind: 'LVM',
+    id: groupRow.vg_uuid ?? '',
+    driverKind: 'LVM' as const,
     totalBytes: 8389608n,
     reservedBytes: 8388608n,
     freeBytes: 1000n,
     volumes: 1,
     unitBytes: extentBytes,
     enforcesSize: true,
-    problems: ['2 of its disks are missing'],
+    problems: [],
+  }
+  assert.equal(await pool.report(), report)
+  shell.group.vg_missing_pv_count = '2'
+  assert.equal(await pool.report(), {
+    ...report,
+    freeBytes: 0n,
+    problems: ['2 of its disks are missing, so LVM makes and grows no volume in it'],
   })
 })
 
@@ -396,9 +424,9 @@ test('a logical volume that has the name of the thin pool and is none is a refus
 
 test('a command that runs for a minute is a problem that names it, and report() does not wait behind it', async () => {
   let now = 0
-  const { pool, shell } = openPool({ volumes: [linearVolume('one')], now: () => new Date(now) })
+  const { pool, shell } = openPool({ volumes: [linearVolume('one')], uptimeMs: () => now })
   await pool.report()
-  shell.pending = { running: { command: ['lvremove', '--yes', 'vg/x'], since: new Date(0) }, waiting: 3 }
+  shell.pending = { running: { command: ['lvremove', '--yes', 'vg/x'], sinceMs: 0 }, waiting: 3 }
   now = 59_999
   assert.equal((await pool.report()).problems, [])
   now = 61_000
@@ -406,6 +434,20 @@ test('a command that runs for a minute is a problem that names it, and report() 
   const { problems, volumes } = await pool.report()
   assert.equal(problems, ['"lvremove --yes vg/x" has been running for 61 s and 3 commands wait behind it'])
   assert.is(volumes, 1)
+  assert.is((await pool.list({ impatient: true })).length, 1)
+})
+
+test('report() and an impatient list() that began to wait before it was clear that a command hangs end too', async () => {
+  let now = 0
+  const { pool, shell } = openPool({ volumes: [linearVolume('one')], uptimeMs: () => now, slowCommandMs: 10 })
+  await pool.report()
+  shell.pending = { running: { command: ['lvremove', '--yes', 'vg/x'], sinceMs: 0 }, waiting: 0 }
+  shell.run = () => new Promise(() => {})
+  const answers = Promise.all([pool.report(), pool.list({ impatient: true })])
+  now = 11
+  const [{ problems }, volumes] = await answers
+  assert.match(problems.join(), /"lvremove --yes vg\/x" has been running/)
+  assert.is(volumes.length, 1)
 })
 
 test.run()

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import AsyncLock from 'async-lock'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
@@ -12,7 +14,7 @@ import {
 } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
 import { readDeviceFile, readDeviceUuid } from './device.ts'
-import { classify, lvmError } from './failure.ts'
+import { classify, isGroupMissing, lvmError } from './failure.ts'
 import {
   type LogicalVolume,
   type LvmAnswer,
@@ -44,6 +46,12 @@ export interface LvmPoolParts {
   /** Set for thin volumes; they share a pool that is made at the first one. */
   thin: ThinOptions | undefined
   now: () => Date
+  /** The clock that `shell` reads. */
+  uptimeMs: () => number
+  /** A command that works for longer is shown as a problem, and looking does not wait behind it. */
+  slowCommandMs?: number
+  /** Where LVM keeps a copy of the group's description (vgcfgbackup(8)). */
+  backupFile?: string
   log: { warn(message: string): void }
 }
 
@@ -53,8 +61,7 @@ const thinPoolPercent = 95
 const metadataAreaPercent = 90n
 /** What the description of one more volume takes at the most; some 450 bytes with our tags. */
 const metadataVolumeBytes = 1024n
-/** A command that works for longer is shown as a problem. */
-const slowCommandMs = 60_000
+const defaultSlowCommandMs = 60_000
 const sectorBytes = 512n
 
 /**
@@ -99,7 +106,7 @@ export class LvmPool implements Pool {
     if (!volume.active || (await this.#isCurrent(volume))) return
     const { volumeGroup } = this.#parts
     await this.#lvm(['lvchange', '--refresh', `${volumeGroup}/${volume.name}`], (error) => {
-      throw lvmError(`Cannot refresh ${volume.name} in volume group ${volumeGroup}`, error)
+      throw this.#failure(`Cannot refresh ${volume.name} in volume group ${volumeGroup}`, error)
     })
   }
 
@@ -136,7 +143,7 @@ export class LvmPool implements Pool {
     const tagArgs = tags.flatMap((tag) => ['--addtag', tag])
     const made = await this.#lvm(['lvcreate', '--yes', '--name', name, ...place, ...tagArgs, volumeGroup], (error) => {
       if (classify(error) === 'exists') return undefined
-      throw lvmError(`Cannot make ${name} of ${sizeBytes} bytes in volume group ${volumeGroup}`, error)
+      throw this.#failure(`Cannot make ${name} of ${sizeBytes} bytes in volume group ${volumeGroup}`, error)
     })
     if (!made) return { action: 'unchanged', volume: await this.#mustBeOurs(name) }
     this.#createdSinceCheck += 1
@@ -153,6 +160,7 @@ export class LvmPool implements Pool {
       dataPercent: undefined,
       metadataPercent: undefined,
       metadataBytes: undefined,
+      health: '',
     }
     this.#known.set(name, volume)
     return { action: 'created', volume: this.#toStored(volume) }
@@ -176,8 +184,8 @@ export class LvmPool implements Pool {
     return volume && this.#toStored(volume)
   }
 
-  async list(): Promise<StoredVolume[]> {
-    await this.#refresh()
+  async list({ impatient = false } = {}): Promise<StoredVolume[]> {
+    await (impatient ? this.#refreshUnlessHung() : this.#refresh())
     return this.#ours().map((volume) => this.#toStored(volume))
   }
 
@@ -196,7 +204,7 @@ export class LvmPool implements Pool {
       )
     const tags = [ownTag, `${idTagPrefix}${id}`].flatMap((tag) => ['--addtag', tag])
     await this.#lvm(['lvchange', ...tags, `${volumeGroup}/${name}`], (error) => {
-      throw lvmError(`Cannot mark ${name} in volume group ${volumeGroup} as ours`, error)
+      throw this.#failure(`Cannot mark ${name} in volume group ${volumeGroup} as ours`, error)
     })
     return await this.#mustBeOurs(name)
   }
@@ -215,7 +223,7 @@ export class LvmPool implements Pool {
     if (grownBytes <= volume.sizeBytes) return { action: 'unchanged', volume: this.#toStored(volume) }
     if (thin && volume.thinPool) await this.#mustFitThin(thin, name, grownBytes - volume.sizeBytes)
     await this.#lvm(['lvextend', '--size', `${grownBytes}b`, `${volumeGroup}/${name}`], (error) => {
-      throw lvmError(`Cannot grow ${name} to ${grownBytes} bytes in volume group ${volumeGroup}`, error)
+      throw this.#failure(`Cannot grow ${name} to ${grownBytes} bytes in volume group ${volumeGroup}`, error)
     })
     const grown = { ...volume, sizeBytes: grownBytes }
     this.#known.set(name, grown)
@@ -227,7 +235,7 @@ export class LvmPool implements Pool {
     await this.#refresh()
     if (!this.#findOurs(name)) return { action: 'unchanged' }
     await this.#lvm(['lvremove', '--yes', `${volumeGroup}/${name}`], (error) => {
-      throw lvmError(`Cannot remove ${name} from volume group ${volumeGroup}`, error)
+      throw this.#failure(`Cannot remove ${name} from volume group ${volumeGroup}`, error)
     })
     this.#known.delete(name)
     return { action: 'removed' }
@@ -243,7 +251,7 @@ export class LvmPool implements Pool {
     if (volume.active) await this.#heal(volume)
     else
       await this.#lvm(['lvchange', '--activate', 'y', `${volumeGroup}/${name}`], (error) => {
-        throw lvmError(`Cannot activate ${name} in volume group ${volumeGroup}`, error)
+        throw this.#failure(`Cannot activate ${name} in volume group ${volumeGroup}`, error)
       })
     await this.#refresh()
     return { kind: 'device', path: this.#deviceOf(name) }
@@ -254,8 +262,7 @@ export class LvmPool implements Pool {
 
   async report(): Promise<PoolReport> {
     const { volumeGroup, thin } = this.#parts
-    // Behind a command that hangs, what is known is a better answer than none.
-    if (this.#queueProblems().length === 0) await this.#refresh()
+    await this.#refreshUnlessHung()
     const group = await this.#volumeGroup()
     const reservedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
     const common = {
@@ -269,14 +276,15 @@ export class LvmPool implements Pool {
     const problems = [...this.#groupProblems(group), ...this.#queueProblems()]
     if (!thin) {
       const totalBytes = reservedBytes + group.freeBytes
-      return { ...common, name: volumeGroup, totalBytes, freeBytes: group.freeBytes, problems }
+      const freeBytes = group.missingDisks > 0 ? 0n : group.freeBytes
+      return { ...common, name: volumeGroup, totalBytes, freeBytes, problems }
     }
     const room = this.#thinRoom(thin, group)
     return {
       ...common,
       name: `${volumeGroup}/${thin.poolName}`,
       totalBytes: room.promisableBytes,
-      freeBytes: room.refusal ? 0n : room.freeBytes,
+      freeBytes: room.refusal || group.missingDisks > 0 ? 0n : room.freeBytes,
       thin: {
         dataPercent: room.pool?.dataPercent ?? 0,
         metadataPercent: room.pool?.metadataPercent ?? 0,
@@ -288,15 +296,16 @@ export class LvmPool implements Pool {
 
   #groupProblems(group: VolumeGroup): string[] {
     const problems = []
-    if (group.missingDisks > 0) problems.push(`${group.missingDisks} of its disks are missing`)
+    if (group.missingDisks > 0)
+      problems.push(`${group.missingDisks} of its disks are missing, so LVM makes and grows no volume in it`)
     if (metadataAreaUsed(group) >= metadataAreaPercent) problems.push('its metadata area is nearly full')
     return problems
   }
 
   #queueProblems(): string[] {
     const { running, waiting } = this.#parts.shell.pending
-    const workedMs = running ? this.#parts.now().getTime() - running.since.getTime() : 0
-    if (!running || workedMs < slowCommandMs) return []
+    const workedMs = running ? this.#parts.uptimeMs() - running.sinceMs : 0
+    if (!running || workedMs < this.#slowCommandMs) return []
     return [
       `"${running.command.join(' ')}" has been running for ${Math.round(workedMs / 1000)} s and ${waiting} commands wait behind it`,
     ]
@@ -358,7 +367,7 @@ export class LvmPool implements Pool {
     // With "--type thin-pool --name" in place of "--thin", LVM 2.03.16 refuses --errorwhenfull.
     const command = ['lvcreate', '--yes', '--thin', ...size, ...safety, `${volumeGroup}/${thin.poolName}`]
     await this.#lvm(command, (error) => {
-      throw lvmError(`Cannot make thin pool ${thin.poolName} in volume group ${volumeGroup}`, error)
+      throw this.#failure(`Cannot make thin pool ${thin.poolName} in volume group ${volumeGroup}`, error)
     })
     await this.#refresh()
   }
@@ -379,6 +388,26 @@ export class LvmPool implements Pool {
     this.#createdSinceCheck = 0
   }
 
+  /** Looks, unless that waits behind a command that hangs: then what is known is a better answer than none. */
+  async #refreshUnlessHung(): Promise<void> {
+    if (!this.#group) return await this.#refresh()
+    if (this.#queueProblems().length > 0) return
+    const refreshed = this.#refresh().then(() => true)
+    for (;;) {
+      const patience = new AbortController()
+      const waited = sleep(this.#slowCommandMs, false, { signal: patience.signal }).catch(() => false)
+      try {
+        if ((await Promise.race([refreshed, waited])) || this.#queueProblems().length > 0) return
+      } finally {
+        patience.abort()
+      }
+    }
+  }
+
+  get #slowCommandMs(): number {
+    return this.#parts.slowCommandMs ?? defaultSlowCommandMs
+  }
+
   /** Looks at how full the thin pool is, which changes with every write to a volume. */
   async #refreshThinPool(thin: ThinOptions): Promise<void> {
     if (!this.#known.has(thin.poolName)) return await this.#refresh()
@@ -391,12 +420,23 @@ export class LvmPool implements Pool {
     try {
       return await shell.run([command, '--units', 'b', '--nosuffix', '-o', columns, what])
     } catch (error) {
-      const missing = classify(error) === 'not-found'
-      const advice = missing
-        ? `; make it with "vgcreate ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
-        : ''
-      throw lvmError(`Cannot read volume group ${volumeGroup}${advice}`, error)
+      throw this.#failure(`Cannot read volume group ${volumeGroup}`, error)
     }
+  }
+
+  #failure(what: string, error: unknown): VolumeError {
+    return lvmError(isGroupMissing(error) ? `${what}${this.#adviseOnMissingGroup()}` : what, error)
+  }
+
+  #adviseOnMissingGroup(): string {
+    const { volumeGroup, backupFile } = this.#parts
+    const hasBackup = backupFile !== undefined && existsSync(backupFile)
+    if (!hasBackup && !this.#group)
+      return `; make it with "vgcreate ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
+    const restore = hasBackup
+      ? `"vgcfgrestore --file ${backupFile} ${volumeGroup}" brings back its description`
+      : 'see vgcfgrestore(8)'
+    return `, which was there before; do not make it anew: look with "pvs" whether its disks are there, and if they are, ${restore}`
   }
 
   async #volumeGroup(): Promise<VolumeGroup> {
@@ -453,6 +493,7 @@ export class LvmPool implements Pool {
       ...(id ? { id } : {}),
       ...(fsType ? { fsType } : {}),
       ...(volume.active ? { source: { kind: 'device', path } } : {}),
+      ...(volume.health === 'partial' ? { problem: 'a part of it is on a disk that is missing' } : {}),
     }
   }
 }

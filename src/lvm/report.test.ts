@@ -155,6 +155,7 @@ test('parseLogicalVolume() reads a real thin pool, its parts and its volumes', (
     thinPool: '',
     dataPercent: 0,
     metadataPercent: 10.25,
+    health: '',
     metadataBytes: 16777216n,
   })
   assert.equal(volumes.map(({ name, thinPool }) => [name, thinPool]).slice(4), [

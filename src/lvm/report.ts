@@ -58,10 +58,12 @@ export interface LogicalVolume {
   dataPercent: number | undefined
   metadataPercent: number | undefined
   metadataBytes: bigint | undefined
+  /** What LVM finds wrong with it, such as `partial` while a disk is missing; empty when it is well. */
+  health: string
 }
 
 export const lvColumns =
-  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size'
+  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size,lv_health_status'
 
 /** A volume group as `vgs -o vgColumns --units b --nosuffix` shows it (vgs(8)). */
 export interface VolumeGroup {
@@ -115,6 +117,7 @@ const lvSchema = v.object({
   data_percent: percent,
   metadata_percent: percent,
   lv_metadata_size: optionalBytes,
+  lv_health_status: text,
 })
 
 const vgSchema = v.object({
@@ -142,6 +145,7 @@ export function parseLogicalVolume(row: Row): LogicalVolume {
     dataPercent: fields.data_percent,
     metadataPercent: fields.metadata_percent,
     metadataBytes: fields.lv_metadata_size,
+    health: fields.lv_health_status,
   }
 }
 

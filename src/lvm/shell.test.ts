@@ -10,10 +10,10 @@ import { LvmShell } from './shell.ts'
 
 const test = suite('LVM shell')
 const fakeLvm = join(import.meta.dirname, '../../test/fake-lvm.ts')
-const now = new Date('2026-03-05T10:00:00Z')
+const sinceMs = 12_345
 
 function openShell(command: [string, readonly string[]] = [process.execPath, [fakeLvm]]): LvmShell {
-  return new LvmShell({ command, configDir: '/config', now: () => now })
+  return new LvmShell({ command, configDir: '/config', uptimeMs: () => sinceMs })
 }
 
 /** Runs `work` with a shell whose process is ended afterwards. */
@@ -175,7 +175,7 @@ test('pending tells what runs since when, and how many wait', () =>
       const others = [ask(shell, 'echo'), ask(shell, 'echo')]
       try {
         await new Promise(setImmediate)
-        assert.equal(shell.pending, { running: { command: ['hold', gate], since: now }, waiting: 2 })
+        assert.equal(shell.pending, { running: { command: ['hold', gate], sinceMs }, waiting: 2 })
       } finally {
         await writeFile(gate, '')
       }

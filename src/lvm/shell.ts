@@ -16,7 +16,8 @@ const documentEnd = '\n  }\n'
 
 interface Pending {
   command: readonly string[]
-  since: Date
+  /** When it was begun, in milliseconds of `uptimeMs`. */
+  sinceMs: number
 }
 
 /**
@@ -28,17 +29,17 @@ export class LvmShell {
   readonly #file: string
   readonly #args: readonly string[]
   readonly #configDir: string
-  readonly #now: () => Date
+  readonly #uptimeMs: () => number
   #process: ChildProcess | undefined
   #tail: Promise<unknown> = Promise.resolve()
   #running: Pending | undefined
   #waiting = 0
 
-  /** `command` is what starts the shell, such as `['lvm', []]`. */
-  constructor(parts: { command: [string, readonly string[]]; configDir: string; now: () => Date }) {
+  /** `command` is what starts the shell, such as `['lvm', []]`; `uptimeMs` a clock that nobody sets. */
+  constructor(parts: { command: [string, readonly string[]]; configDir: string; uptimeMs: () => number }) {
     ;[this.#file, this.#args] = parts.command
     this.#configDir = parts.configDir
-    this.#now = parts.now
+    this.#uptimeMs = parts.uptimeMs
   }
 
   /** The command that runs now, since when, and how many wait behind it. */
@@ -58,7 +59,7 @@ export class LvmShell {
     this.#waiting += 1
     const turn = this.#tail.then(async () => {
       this.#waiting -= 1
-      this.#running = { command, since: this.#now() }
+      this.#running = { command, sinceMs: this.#uptimeMs() }
       try {
         return await this.#answer(command)
       } finally {
