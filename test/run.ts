@@ -121,6 +121,8 @@ const suites: Record<string, () => Promise<Job[]>> = {
     ...['linear', 'thin'].map((kind) => guestJob('crash.ts', { args: [kind] })),
     guestJob('group.ts', { args: [] }),
     guestJob('full.ts', { args: [] }),
+    guestJob('faults.ts', { args: [] }),
+    guestJob('thin-metadata.ts', { args: [] }),
     ...['linear', 'thin'].map((kind) =>
       guestJob(
         'reboot.ts',

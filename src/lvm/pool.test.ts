@@ -387,11 +387,22 @@ test('report() before there is a thin pool counts what it would be', async () =>
 })
 
 test('from a watermark on nothing new is made and nothing grows, and report() says why', async () => {
+  const largeArea = { lv_metadata_size: String(1n << 30n) }
   const fullness: [Row, RegExp | undefined][] = [
-    [{ data_percent: '89.99', metadata_percent: '79.99' }, undefined],
+    [{ data_percent: '89.99', metadata_percent: '79.99', ...largeArea }, undefined],
     [{ data_percent: '90.00' }, /90 % of its data area in use, and nothing new is made from 90 % on/],
     [{ data_percent: '100.00' }, /100 % of its data area/],
-    [{ metadata_percent: '80.00' }, /80 % of its metadata area in use, and nothing new is made from 80 % on/],
+    [
+      { metadata_percent: '80.00', ...largeArea },
+      /80 % of its metadata area in use, and nothing new is made from 80 % on/,
+    ],
+    [
+      { data_percent: '', metadata_percent: '', lv_health_status: 'failed' },
+      /not well \(LVM calls it failed\), and nothing new is made until/,
+    ],
+    // LVM itself stops before the watermark where the area is small.
+    [{ metadata_percent: '74.99' }, undefined],
+    [{ metadata_percent: '75.00' }, /75 % of its metadata area in use, and nothing new is made from 75 % on/],
   ]
   for (const [changes, said] of fullness) {
     const { pool, shell } = openPool({ thin, volumes: [thinPool(changes), thinVolume('a', extentBytes)] })

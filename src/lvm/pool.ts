@@ -434,7 +434,7 @@ export class LvmPool implements Pool {
     if (!hasBackup && !this.#group)
       return `; make it with "vgcreate ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
     const restore = hasBackup
-      ? `"vgcfgrestore --file ${backupFile} ${volumeGroup}" brings back its description`
+      ? `"vgcfgrestore --file ${backupFile} ${volumeGroup}" brings back its description, after "pvcreate --restorefile ${backupFile} --uuid <uuid> <disk>" for disks that have lost theirs`
       : 'see vgcfgrestore(8)'
     return `, which was there before; do not make it anew: look with "pvs" whether its disks are there, and if they are, ${restore}`
   }
@@ -512,9 +512,19 @@ function metadataAreaUsed({ metadataAreaBytes, metadataFreeBytes }: VolumeGroup)
 function thinRefusal(thin: ThinOptions, pool: LogicalVolume): string | undefined {
   if (pool.segmentType !== 'thin-pool') return `${pool.name} is there and no thin pool but ${pool.segmentType}`
   const { dataPercent = 0, metadataPercent = 0 } = pool
+  // LVM tells no percentages of a pool that has failed.
+  if (pool.health !== '')
+    return `thin pool ${pool.name} is not well (LVM calls it ${pool.health}), and nothing new is made until it is repaired, see lvmthin(7)`
   if (dataPercent >= thin.dataWatermark)
     return `thin pool ${pool.name} has ${dataPercent} % of its data area in use, and nothing new is made from ${thin.dataWatermark} % on`
-  if (metadataPercent >= thin.metadataWatermark)
-    return `thin pool ${pool.name} has ${metadataPercent} % of its metadata area in use, and nothing new is made from ${thin.metadataWatermark} % on`
+  const metadataLimit = Math.min(thin.metadataWatermark, lvmMetadataLimit(pool))
+  if (metadataPercent >= metadataLimit)
+    return `thin pool ${pool.name} has ${metadataPercent} % of its metadata area in use, and nothing new is made from ${metadataLimit} % on`
   return undefined
+}
+
+/** Percent from which on LVM itself makes nothing new: it leaves a quarter, or 4 MiB of a large area (thin_manip.c). */
+function lvmMetadataLimit({ metadataBytes = 0n }: LogicalVolume): number {
+  const areaBytes = Number(metadataBytes)
+  return 100 - Math.min(25, ((4 << 20) * 100) / Math.max(areaBytes, 1))
 }
