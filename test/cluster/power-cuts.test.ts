@@ -1,4 +1,5 @@
 import { suite } from 'uvu'
+import { messageOf } from '../../src/volume/errors.ts'
 import { playPowerCuts } from '../torture/power-cuts.ts'
 import { pickSeed } from '../torture/random.ts'
 import { withCluster } from './cluster.ts'
@@ -17,7 +18,7 @@ test(
     try {
       await playPowerCuts(cluster, folder, { cuts: 2, seed, say: (text) => said.push(text) })
     } catch (error) {
-      throw new Error(said.join('\n'), { cause: error })
+      throw new Error([...said, messageOf(error)].join('\n'), { cause: error })
     }
   }),
 )

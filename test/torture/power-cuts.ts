@@ -192,7 +192,7 @@ class Tenant {
     const folder = await this.#arrive(directly)
     for (const [index, synced] of this.#files.entries()) {
       if (synced === 0) continue
-      const { stdout } = await this.#node.run('cat', [`${folder}/records-${index}`])
+      const { stdout } = await this.#node.run('cat', [`${folder}/records-${index}`], { accept: [1] })
       const lost = `${this.#name} in ${this.volume} has lost synced records of its life ${index}`
       assert.equal(stdout.split('\n').slice(0, synced), count(1, synced), lost)
     }
