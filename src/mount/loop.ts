@@ -198,12 +198,15 @@ export class LoopPool implements Pool {
   async deactivate(name: string): Promise<void> {
     const device = await this.#findDevice(name)
     if (!device) return
-    await this.#losetup('--detach', device).catch(async (error) => {
-      // Let go by the kernel in the meantime, as whoever had it open, and whom it was leaving with, is gone.
-      if ((await readBackingFile(device)) === this.#devices.get(name)?.backing) throw error
-    })
+    const isGone = async () => (await readBackingFile(device)) !== this.#devices.get(name)?.backing
+    try {
+      await this.#losetup('--detach', device)
+    } catch (error) {
+      // It was leaving already, and whoever held it has let it go just now.
+      if (!(await isGone())) throw error
+    }
     // Of a device that is in use the kernel only makes a note, so it stays known until it is really gone.
-    if ((await readBackingFile(device)) !== this.#devices.get(name)?.backing) this.#devices.delete(name)
+    if (await isGone()) this.#devices.delete(name)
   }
 
   async report(): Promise<PoolReport> {

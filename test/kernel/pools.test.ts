@@ -1,9 +1,12 @@
 import { open, stat } from 'node:fs/promises'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { LoopPool } from '../../src/mount/loop.ts'
+import { type Runner, run } from '../../src/run.ts'
 import { contract } from '../contract.ts'
 import { deviceContract } from '../device-contract.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
+import { withScratch } from '../scratch.ts'
 
 contract('loop images', () => openLoopWorld({ preallocate: false }), ['ext4', 'xfs', 'btrfs'])
 contract('preallocated loop images', () => openLoopWorld({ preallocate: true }), ['ext4'])
@@ -44,6 +47,23 @@ test('a loop device that somebody still holds is taken back from its leaving', a
     await world.close()
   }
 })
+test('a loop device that is let go just when it is detached once more is gone, and no failure', () =>
+  withScratch(async (volumesDir) => {
+    let beforeDetach = async () => {}
+    const runner: Runner = async (file, args, options) => {
+      if (args[0] === '--detach') await beforeDetach()
+      return await run(file, args, options)
+    }
+    const pool = new LoopPool({ run: runner, volumesDir, preallocate: false, now: () => new Date() })
+    await pool.start()
+    await pool.create('one', { id: 'one', sizeBytes: 32n << 20n, fsType: 'ext4' })
+    const holder = await open((await pool.activate('one')).path)
+    await pool.deactivate('one')
+    beforeDetach = () => holder.close()
+    await pool.deactivate('one')
+    assert.is((await pool.find('one'))?.source, undefined)
+    await pool.remove('one')
+  }))
 test.run()
 
 contract('directories', openDirectoryWorld, ['ext4'])
