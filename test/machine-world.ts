@@ -118,8 +118,10 @@ export async function openLoopWorld(options: { preallocate: boolean }): Promise<
   return await openWorld(async (volumesDir) => {
     const images = join(volumesDir, ownFolder, 'loop')
     const attached = async () => {
-      const { stdout } = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE'])
-      return stdout.split('\n').filter((line) => line.includes(volumesDir))
+      const { stdout } = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,AUTOCLEAR,BACK-FILE'])
+      // One that others on this machine look into is leaving.
+      const isLeaving = (line: string) => /^\S+ +1 /.test(line)
+      return stdout.split('\n').filter((line) => line.includes(volumesDir) && !isLeaving(line))
     }
     const renewPool = () => new LoopPool({ run, volumesDir, now, ...options })
     return {
