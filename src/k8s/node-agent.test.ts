@@ -30,7 +30,8 @@ import { MemoryMachine } from '../volume/memory.ts'
 import { Recorder } from './events.ts'
 import { parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
-import { NodeAgent, type Note, type Notes } from './node-agent.ts'
+import { NodeAgent } from './node-agent.ts'
+import type { Note, Notes } from './note.ts'
 
 const test = suite('node agent')
 const journey = sideBySide(test)

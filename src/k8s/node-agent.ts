@@ -1,9 +1,8 @@
-import { timingSafeEqual } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import type { V1ConfigMap, V1PersistentVolume, V1Pod } from '@kubernetes/client-node'
+import type { V1ConfigMap, V1PersistentVolume } from '@kubernetes/client-node'
 import AsyncLock from 'async-lock'
 import type { Admission, Front, Request } from '../daemon/front.ts'
-import { buildSpec, parseOptions, type VolumeOptions } from '../flex/options.ts'
+import { parseOptions } from '../flex/options.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { PoolReport, StoredVolume } from '../volume/pool.ts'
@@ -13,25 +12,13 @@ import { type Changes, type Entry, mustBeItsPool, parseLedger, promise } from '.
 import { LedgerKeeper } from './ledger-keeper.ts'
 import { readVolume, volumePath, volumesPath } from './lookups.ts'
 import { finalizer, ledgerLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
+import { type Note, type Notes, noteOf, optionsOf, specOf } from './note.ts'
 import { Orphans } from './orphans.ts'
-import { type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
+import { pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { Publisher } from './publisher.ts'
 import { WorkQueue } from './queue.ts'
 import { aborted, Reflector } from './reflector.ts'
-
-/** What the node remembers of a volume that it made, to mount it also while the API server is away. */
-export interface Note {
-  fsType: string
-  options: Readonly<Record<string, string>>
-  claim?: ClaimRef
-}
-
-/** The notes of this node, each on the disk when its change resolves. */
-export interface Notes {
-  read(name: string): Promise<Note | undefined>
-  write(name: string, note: Note): Promise<void>
-  clear(name: string): Promise<void>
-}
+import { mustBeTheirs } from './who-may-mount.ts'
 
 export interface NodeAgentParts {
   api: Api
@@ -272,7 +259,7 @@ export class NodeAgent implements Front {
         'not-found',
         `Cannot mount ${volumeName} as there is no PersistentVolume of that name on node ${this.#parts.node}.`,
       )
-    await this.#mustBeTheirs(volumeName, known.note, options, podUid)
+    await mustBeTheirs(this.#parts.api, volumeName, known.note, options, podUid)
     if (known.volume) await this.#mustBeMade(known.volume)
     const { fsType, mountOptions } = optionsOf(known.note)
     return { readOnly: options.readOnly, mountOptions, ...(fsType ? { fsType } : {}) }
@@ -307,32 +294,6 @@ export class NodeAgent implements Front {
   async #readVolume(name: string): Promise<VolumeFacts | undefined> {
     const found = await readVolume(this.#parts.api, name)
     return found && pickVolume(found)
-  }
-
-  /**
-   * A pod can name our driver, any volume and any option itself. What it cannot have is the key in the options of a PV
-   * that was not given to it; and where a PV has none, the pod is looked up by what the kubelet computed: its UID.
-   */
-  async #mustBeTheirs(name: string, note: Note, options: VolumeOptions, podUid: string | undefined): Promise<void> {
-    const refuse = (why: string) => new VolumeError('invalid', `Cannot mount ${name} as ${why}.`)
-    const { key } = optionsOf(note)
-    if (key) {
-      if (options.key && isEqual(key, options.key)) return
-      throw refuse('only a pod whose claim is bound to it may have it; use the claim in place of a flexVolume')
-    }
-    // On the folder that pods share nobody has it yet.
-    if (podUid === undefined) return
-    const { pod, claim } = { pod: options.pod, claim: note.claim }
-    if (!pod || !claim) throw refuse('its PersistentVolume is not bound to a claim')
-    const path = `/api/v1/namespaces/${pod.namespace}/pods/${pod.name}`
-    const found = await orMissing(this.#parts.api.send<V1Pod>({ method: 'GET', path }))
-    const uses = found?.spec?.volumes?.some(
-      (volume) =>
-        volume.persistentVolumeClaim?.claimName === claim.name ||
-        (volume.ephemeral && `${pod.name}-${volume.name}` === claim.name),
-    )
-    if (found?.metadata?.uid !== podUid || pod.namespace !== claim.namespace || !uses)
-      throw refuse(`only a pod with claim ${claim.namespace}/${claim.name} may have it`)
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
@@ -458,23 +419,4 @@ function lost(name: string, node: string): VolumeError {
     'not-found',
     `Cannot find volume ${name} on node ${node}, where it was made: its data is lost, or its disk is missing. It is not made anew. Bring the disk back, or delete the claim; or, to begin empty, set annotation ${makeAnewAnnotation}=true on the PersistentVolume.`,
   )
-}
-
-function noteOf({ fsType, options, claim }: VolumeFacts): Note {
-  return { fsType, options, ...(claim ? { claim } : {}) }
-}
-
-/** A PV's options; those of the kubelet's own names are left out, as only the kubelet may set them. */
-function optionsOf({ fsType, options }: Note): VolumeOptions {
-  const own = Object.entries(options).filter(([key]) => !key.startsWith('kubernetes.io/'))
-  return parseOptions({ ...Object.fromEntries(own), ...(fsType ? { 'kubernetes.io/fsType': fsType } : {}) })
-}
-
-function specOf(volume: VolumeFacts) {
-  return buildSpec(optionsOf(noteOf(volume)))
-}
-
-function isEqual(a: string, b: string): boolean {
-  const [left, right] = [Buffer.from(a), Buffer.from(b)]
-  return left.length === right.length && timingSafeEqual(left, right)
 }
