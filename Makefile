@@ -48,8 +48,9 @@ test: setup build ## All tests; ends with "N passed, N failed".
 	@npx tsc
 	@$(NODE) test/run.ts unit kernel executable guest cluster
 
-torture: setup node_modules ## Kill the daemon everywhere, and play N times as many random histories (root); SEED=… again.
+torture: setup build ## Kill the daemon everywhere, play N times as many histories, cut the power N times (root); SEED=….
 	@TORTURE=$(or $(N),1) SEED=$(SEED) $(NODE) test/run.ts torture
+	@N=$(or $(N),1) SEED=$(SEED) unshare --mount --propagation private -- $(NODE) test/torture/power.ts
 
 run: setup build ## Play the main job on this machine (root); ONCE=1 cleans up and exits.
 	@$(NODE) test/demo.ts $(if $(ONCE),--once)

@@ -1,6 +1,7 @@
-import type { V1ConfigMap, V1Node, V1PersistentVolumeList } from '@kubernetes/client-node'
+import type { V1ConfigMap, V1PersistentVolumeList } from '@kubernetes/client-node'
 import { type Api, hasStatus, orMissing } from './api.ts'
 import type { Clock } from './clock.ts'
+import { readNode, volumesPath } from './lookups.ts'
 import { ledgerName, nodeLabel } from './names.ts'
 import { WorkQueue } from './queue.ts'
 
@@ -66,10 +67,9 @@ export class GoneNodes {
   /** Whether the API server, asked now, knows the node or a PV there. */
   async #isNeeded(node: string): Promise<boolean> {
     const { api } = this.#parts
-    if (await orMissing(api.send<V1Node>({ method: 'GET', path: `/api/v1/nodes/${node}` }))) return true
+    if (await readNode(api, node)) return true
     const query = { labelSelector: `${nodeLabel}=${node}`, limit: '1' }
-    const path = '/api/v1/persistentvolumes'
-    const { items } = await api.send<V1PersistentVolumeList>({ method: 'GET', path, query })
+    const { items } = await api.send<V1PersistentVolumeList>({ method: 'GET', path: volumesPath, query })
     return items.length > 0
   }
 }

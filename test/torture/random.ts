@@ -23,7 +23,7 @@ export function buildRandom(seed: number): Random {
 /** A seed of the environment's `SEED`, or any. */
 export function pickSeed(): number {
   const { SEED } = process.env
-  if (SEED === undefined) return Math.floor(Math.random() * 2 ** 31)
+  if (!SEED) return Math.floor(Math.random() * 2 ** 31)
   if (!/^\d{1,10}$/.test(SEED)) throw new Error(`Cannot use SEED as it must be a whole number: it is ${SEED}`)
   return Number(SEED)
 }
