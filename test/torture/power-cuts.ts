@@ -123,7 +123,8 @@ class Town {
     const { stdout } = await this.#node.run('lvs', [
       ...['--noheadings', '--units=b', '--nosuffix', '--separator=/', '--options=name,size,segtype', volumeGroup],
     ])
-    const rows = stdout.split('\n').filter(Boolean)
+    // A row for each piece of a volume.
+    const rows = [...new Set(stdout.split('\n').filter(Boolean))]
     const stored = rows.map((row) => row.trim().split('/')).filter(([, , type]) => type !== 'thin-pool')
     const { entries } = parseLedger(
       await api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${nodeName}`),
