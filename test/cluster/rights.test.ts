@@ -116,6 +116,11 @@ test(
       await api.send({ path: `${capacities}/capacity-here`, ...change })
     }
     assert.is(await daemon(patch('pv own', { metadata: { finalizers: [] } })), 'done')
+    const unlabelled = volume('old', 'here')
+    await cluster.apply({ ...unlabelled, metadata: { ...unlabelled.metadata, labels: {} } })
+    const giveTo = (node: string) => daemon(patch('pv old', { metadata: { labels: { [label]: node } } }))
+    assert.match(await giveTo('there'), /only objects of its own node/)
+    assert.is(await giveTo('here'), 'done')
     const unbound = as(cluster, await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon'))
     assert.match(
       await unbound(patch(`configmap ledger-here --namespace=${namespace}`, { data: { a: 'b' } })),
@@ -224,7 +229,7 @@ test(
         ...everywhere('get', 'pods'),
         ...everywhere('get create patch', 'events'),
         ...inOurs('get list watch create patch', 'configmaps'),
-        ...inOurs('list create patch delete', 'csistoragecapacities.storage.k8s.io'),
+        ...inOurs('list watch create patch delete', 'csistoragecapacities.storage.k8s.io'),
       ].sort(),
     )
     const provisioner = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner')
@@ -238,7 +243,7 @@ test(
         ...of('get list watch', 'nodes'),
         ...of('get list watch', 'storageclasses.storage.k8s.io'),
         ...everywhere('get create patch', 'events'),
-        ...inOurs('get list watch patch', 'configmaps'),
+        ...inOurs('get list watch patch delete', 'configmaps'),
         ...inOurs('create', 'leases.coordination.k8s.io'),
       ].sort(),
     )
