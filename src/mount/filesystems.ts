@@ -83,7 +83,7 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
       } catch (error) {
         throw new VolumeError(
           'failed',
-          `Cannot wipe ${device}: ${messageOf(error)}. If its disk is broken, remove it by hand: lvremove ${device}`,
+          `Cannot wipe ${device}: ${messageOf(error)}${adviseOnDisk(error)}. Others could read what it holds; if its disk is to go, remove it by hand: lvremove ${device}`,
           { cause: error },
         )
       }

@@ -166,7 +166,7 @@ check(
     assert.equal(await world.parts.journal.read(), new Map())
     await rejects('failed', /Cannot (mount|check) \/dev\/elastic-local-vg\/idle/, () => node.mount('idle'))
     await rejects('failed', /Cannot grow the ext4 on .*hurt.*kernel's log/s, () => engine.grow('hurt', grownBytes))
-    assert.is((await engine.remove('doomed')).action, 'removed')
+    await rejects('failed', /Cannot wipe .*doomed.*lvremove/s, () => engine.remove('doomed'))
     await placeOn(good)
     await node.mustServe('other')
     await writeFile(node.file('well', 'more'), 'more', { flush: true })
@@ -177,6 +177,7 @@ check(
     await node.mustHold('well')
 
     await bad.mend()
+    assert.is((await node.engine.remove('doomed')).action, 'removed')
     node.checked.length = 0
     for (const name of ['hurt', 'idle']) {
       await node.mount(name)
