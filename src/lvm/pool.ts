@@ -512,14 +512,14 @@ function metadataAreaUsed({ metadataAreaBytes, metadataFreeBytes }: VolumeGroup)
 function thinRefusal(thin: ThinOptions, pool: LogicalVolume): string | undefined {
   if (pool.segmentType !== 'thin-pool') return `${pool.name} is there and no thin pool but ${pool.segmentType}`
   const { dataPercent = 0, metadataPercent = 0 } = pool
-  // LVM tells no percentages of a pool that has failed.
-  if (pool.health !== '')
-    return `thin pool ${pool.name} is not well (LVM calls it ${pool.health}), and nothing new is made until it is repaired, see lvmthin(7)`
   if (dataPercent >= thin.dataWatermark)
     return `thin pool ${pool.name} has ${dataPercent} % of its data area in use, and nothing new is made from ${thin.dataWatermark} % on`
   const metadataLimit = Math.min(thin.metadataWatermark, lvmMetadataLimit(pool))
   if (metadataPercent >= metadataLimit)
     return `thin pool ${pool.name} has ${metadataPercent} % of its metadata area in use, and nothing new is made from ${metadataLimit} % on`
+  // LVM tells no percentages of a pool that has failed, and calls one that is full not well, too.
+  if (pool.health !== '')
+    return `thin pool ${pool.name} is not well (LVM calls it ${pool.health}), and nothing new is made until it is repaired, see lvmthin(7)`
   return undefined
 }
 
