@@ -1,4 +1,3 @@
-import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
@@ -13,7 +12,7 @@ import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand, type Log } from './command.ts'
-import { clusterFlags, daemonFlags, type FlagValues, machineFlags } from './flags.ts'
+import { clusterFlags, daemonFlags, type FlagValues, machineFlags, ownNodeName } from './flags.ts'
 import { keepHeapSmall } from './heap.ts'
 import { type MachineSettings, openMachine } from './machine.ts'
 
@@ -92,7 +91,8 @@ async function openCluster(
   const { nodeObject, Recorder } = await import('../k8s/events.ts')
   const { NodeAgent } = await import('../k8s/node-agent.ts')
   const { longestNodeName } = await import('../k8s/names.ts')
-  const { namespace, takeover, removeOrphansAfter, nodeName: node = hostname().toLowerCase() } = settings
+  const { namespace, takeover, removeOrphansAfter } = settings
+  const node = ownNodeName(settings.nodeName)
   if (node.length > longestNodeName)
     throw new Error(
       `Cannot serve node ${node} as its name must have at most ${longestNodeName} characters: PersistentVolumes carry it as a label.`,

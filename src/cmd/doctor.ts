@@ -1,5 +1,4 @@
 import { readlinkSync } from 'node:fs'
-import { hostname } from 'node:os'
 import { isSea } from 'node:sea'
 import { examine, formatFindings } from '../doctor/doctor.ts'
 import { buildDaemonKeeper } from '../inspect/keeper.ts'
@@ -7,7 +6,7 @@ import { run } from '../run.ts'
 import { formatDocument } from '../text/document.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand } from './command.ts'
-import { clusterFlags, daemonFlags, machineFlags, outputFlag, pluginDirFlag, toggle } from './flags.ts'
+import { clusterFlags, daemonFlags, machineFlags, outputFlag, ownNodeName, pluginDirFlag, toggle } from './flags.ts'
 import { openMachine } from './machine.ts'
 import { openScreen } from './visit.ts'
 
@@ -80,7 +79,7 @@ async function openCluster({
   const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
   const { readVolumes } = await import('../k8s/lookups.ts')
   const api = new ApiClient(findKubeConfig(kubeconfig))
-  return { node: nodeName ?? hostname().toLowerCase(), readVolumes: () => readVolumes(api) }
+  return { node: ownNodeName(nodeName), readVolumes: () => readVolumes(api) }
 }
 
 /** Whether this runs in a container: Kubernetes tells its own, and the others have not the mounts of process 1. */

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os'
 import { isAbsolute, normalize } from 'node:path'
 import { defaultSettings } from '../flex/settings.ts'
 import type { DriverKind } from '../volume/pool.ts'
@@ -219,6 +220,9 @@ export const daemonFlags = {
     help: 'without Kubernetes: trust what the socket says, and make a volume at its first mount',
   }),
 }
+
+/** This machine's node: the one named, else its host name as a kubelet writes it. */
+export const ownNodeName = (nodeName: string | undefined): string => nodeName ?? hostname().toLowerCase()
 
 const claimName: Kind<{ namespace: string; name: string }> = {
   mustBe: 'a claim: <namespace>/<name>',

@@ -1,8 +1,7 @@
-import { hostname } from 'node:os'
 import { growVolume, listVolumes, mustFind, removeVolumes, showVolume } from '../inspect/actions.ts'
 import { formatDocument } from '../text/document.ts'
 import { defineCommand } from './command.ts'
-import { adoptFlags, clusterFlags, daemonFlags, toggle } from './flags.ts'
+import { adoptFlags, clusterFlags, daemonFlags, ownNodeName, toggle } from './flags.ts'
 import { visitFlags, withKeeper } from './visit.ts'
 
 const group = 'Look into volumes'
@@ -72,13 +71,20 @@ export const volumesAdoptCommand = defineCommand({
   ],
   flags: { ...visitFlags, ...clusterFlags, nodeName: daemonFlags.nodeName, ...adoptFlags },
   run: async (call) => {
-    const { kubeconfig, nodeName = hostname().toLowerCase(), claim, storageClass } = call.flags
+    const { kubeconfig, nodeName, claim, storageClass } = call.flags
     const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
     const { buildAdoption } = await import('../k8s/adopt.ts')
     const api = new ApiClient(findKubeConfig(kubeconfig))
     return await withKeeper(call, false, async ({ keeper, screen, output }) => {
       const { name, sizeBytes, fsType = 'ext4' } = await mustFind(keeper, call.args[0] ?? '')
-      const volume = await buildAdoption(api, { name, sizeBytes, fsType, node: nodeName, claim, storageClass })
+      const volume = await buildAdoption(api, {
+        name,
+        sizeBytes,
+        fsType,
+        node: ownNodeName(nodeName),
+        claim,
+        storageClass,
+      })
       screen.print(formatDocument(output === 'json' ? 'json' : 'yaml', volume))
       return 0
     })

@@ -51,6 +51,16 @@ export function hasStatus(error: unknown, ...statuses: number[]): boolean {
   return error instanceof ApiError && statuses.includes(error.status)
 }
 
+/** For `catch`: passes over the API server's answer with one of these statuses, and throws anything else. */
+export function unless(...statuses: number[]): (error: unknown) => void {
+  return (error) => {
+    if (!hasStatus(error, ...statuses)) throw error
+  }
+}
+
+/** For `catch`: the object was changed or is gone in the meantime, which brings it back to whoever follows it. */
+export const unlessOvertaken = unless(404, 409)
+
 /** What `work` gives, or nothing when the API server says that the object is not there. */
 export async function orMissing<T>(work: Promise<T>): Promise<T | undefined> {
   try {

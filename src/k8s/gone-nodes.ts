@@ -1,5 +1,5 @@
 import type { V1ConfigMap, V1PersistentVolumeList } from '@kubernetes/client-node'
-import { type Api, hasStatus, orMissing } from './api.ts'
+import { type Api, orMissing, unlessOvertaken } from './api.ts'
 import type { Clock } from './clock.ts'
 import { readNode, volumesPath } from './lookups.ts'
 import { ledgerName, nodeLabel } from './names.ts'
@@ -56,12 +56,9 @@ export class GoneNodes {
     if (!ledger?.metadata || (await this.#isNeeded(node))) return
     // What is promised in the meantime changes the version.
     const { uid, resourceVersion } = ledger.metadata
-    try {
-      await api.send({ method: 'DELETE', path, body: { preconditions: { uid, resourceVersion } } })
-      log.info(`Removed the ledger of node ${node}, which is gone.`)
-    } catch (error) {
-      if (!hasStatus(error, 404, 409)) throw error
-    }
+    const body = { preconditions: { uid, resourceVersion } }
+    const removed = api.send({ method: 'DELETE', path, body })
+    await removed.then(() => log.info(`Removed the ledger of node ${node}, which is gone.`), unlessOvertaken)
   }
 
   /** Whether the API server, asked now, knows the node or a PV there. */

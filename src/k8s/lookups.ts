@@ -1,4 +1,4 @@
-/** Single objects, asked of the API server now; nothing where there is none. */
+/** Single objects of the API server: where they are, and what they are now; nothing where there is none. */
 import type {
   V1Node,
   V1PersistentVolume,
@@ -6,6 +6,7 @@ import type {
   V1PersistentVolumeList,
 } from '@kubernetes/client-node'
 import { type Api, orMissing } from './api.ts'
+import { finalizer } from './names.ts'
 import { pickVolume, type VolumeFacts } from './persistent-volume.ts'
 
 export const volumesPath = '/api/v1/persistentvolumes'
@@ -21,6 +22,12 @@ export async function readVolume(api: Api, name: string): Promise<V1PersistentVo
 export async function readVolumes(api: Api): Promise<VolumeFacts[]> {
   const { items } = await api.send<V1PersistentVolumeList>({ method: 'GET', path: volumesPath })
   return items.map(pickVolume).filter((volume) => volume !== undefined)
+}
+
+/** Takes our finalizer from a PV, over the very version that was decided on: from then on nothing of ours holds it. */
+export async function letVolumeGo(api: Api, { name, resourceVersion, finalizers }: VolumeFacts): Promise<void> {
+  const body = { metadata: { resourceVersion, finalizers: finalizers.filter((one) => one !== finalizer) } }
+  await orMissing(api.send({ method: 'PATCH', path: volumePath(name), body }))
 }
 
 export async function readClaim(

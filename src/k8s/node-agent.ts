@@ -6,11 +6,11 @@ import { parseOptions } from '../flex/options.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { PoolReport, StoredVolume } from '../volume/pool.ts'
-import { type Api, ApiError, orMissing } from './api.ts'
+import { type Api, ApiError } from './api.ts'
 import type { Recorder } from './events.ts'
 import { type Changes, type Entry, mustBeItsPool, parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
-import { readVolume, volumePath, volumesPath } from './lookups.ts'
+import { letVolumeGo, readVolume, volumePath, volumesPath } from './lookups.ts'
 import { finalizer, ledgerLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 import { type Note, type Notes, noteOf, optionsOf, specOf } from './note.ts'
 import { Orphans } from './orphans.ts'
@@ -153,7 +153,7 @@ export class NodeAgent implements Front {
     const { name } = volume
     const note = await notes.read(name)
     const isNoted = note !== undefined
-    const stored = (await engine.find(name)) ?? (await this.#takeOver(volume))
+    const stored = (await engine.stored(name)) ?? (await this.#takeOver(volume))
     if (isNoted && stored) {
       // The PV was made anew, with another key.
       if (!isDeepStrictEqual(note, noteOf(volume))) await notes.write(name, noteOf(volume))
@@ -214,8 +214,7 @@ export class NodeAgent implements Front {
     const { api, engine, node, takeover } = this.#parts
     if (!takeover) return
     for (const { name } of await engine.unmarked()) {
-      const found = await readVolume(api, name)
-      const volume = found && pickVolume(found)
+      const volume = await this.#readVolume(name)
       if (!volume || volume.node || volume.isDeleting || volume.hasKey) continue
       const { resourceVersion } = volume
       const body = { metadata: { resourceVersion, labels: { [nodeLabel]: node } } }
@@ -225,7 +224,7 @@ export class NodeAgent implements Front {
 
   async #markMade(volume: VolumeFacts): Promise<void> {
     const { name } = volume
-    const stored = await this.#parts.engine.find(name)
+    const stored = await this.#parts.engine.stored(name)
     if (stored) await this.#keeper.update(() => [[name, madeEntry(stored.sizeBytes, madeFor(volume))]])
     this.#publisher.soon()
   }
@@ -238,7 +237,7 @@ export class NodeAgent implements Front {
     if (volume.isInUse || volume.phase === 'Bound' || !volume.finalizers.includes(finalizer)) return
     if (volume.deletesData) {
       try {
-        if (!(await engine.find(name))) await this.#takeOver(volume)
+        if (!(await engine.stored(name))) await this.#takeOver(volume)
         await engine.remove(name)
       } catch (error) {
         await this.#say(volume, 'VolumeNotRemoved', messageOf(error))
@@ -246,9 +245,7 @@ export class NodeAgent implements Front {
       }
       await this.#forget(name)
     } else if (this.#keeper.latest?.entries.get(name)?.madeFor) await this.#markMade(volume)
-    const finalizers = volume.finalizers.filter((one) => one !== finalizer)
-    const body = { metadata: { resourceVersion: volume.resourceVersion, finalizers } }
-    await orMissing(api.send({ method: 'PATCH', path: volumePath(name), body }))
+    await letVolumeGo(api, volume)
   }
 
   async admit({ volumeName, podUid, options: given }: Request): Promise<Admission> {
@@ -275,7 +272,7 @@ export class NodeAgent implements Front {
     refuseRemoved(known)
     const { engine, notes } = this.#parts
     // Nothing to wait for, also while the API server is away.
-    if ((await notes.read(name)) && (await engine.find(name))) return
+    if ((await notes.read(name)) && (await engine.stored(name))) return
     await this.#locks.acquire(name, async () => {
       await this.#ensureMade(refuseRemoved(this.#volumes.objects.get(name) ?? (await this.#readVolume(name))))
     })
@@ -298,7 +295,7 @@ export class NodeAgent implements Front {
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
     const { engine } = this.#parts
-    const stored = await engine.find(name)
+    const stored = await engine.stored(name)
     if (!stored || sizeBytes <= stored.sizeBytes) return await engine.grow(name, sizeBytes)
     this.#grown.add(name)
     try {
@@ -315,7 +312,7 @@ export class NodeAgent implements Front {
       await this.#sayOfGrowth(name, error)
       throw error
     } finally {
-      const after = await engine.find(name)
+      const after = await engine.stored(name)
       if (after)
         await this.#keeper
           .update(({ entries }) => [[name, madeEntry(after.sizeBytes, entries.get(name)?.madeFor)]])

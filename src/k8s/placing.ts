@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { VolumeError } from '../volume/errors.ts'
-import { ApiError, hasStatus } from './api.ts'
+import { ApiError, hasStatus, unlessOvertaken } from './api.ts'
 import {
   type ClaimFacts,
   type ClassFacts,
@@ -65,18 +65,18 @@ export class Placing {
     this.#waiting.delete(key)
     const volume = claim && this.#parts.copies.volumes.objects.get(volumeNameOf(claim.uid))
     if (claim && volume && claim.isGrowing) return await this.#settleGrowth(claim, volume)
-    if (!claim || volume || this.#isAwaited(claim)) return
+    if (!claim || volume) return
     const storageClass = this.#parts.copies.classes.objects.get(claim.className)
     const decision = decideClaim(claim, storageClass)
-    if (decision.kind === 'refuse') return await this.#say(claim, 'Warning', 'ProvisioningFailed', decision.message)
-    if (decision.kind === 'none' || !storageClass) return
+    if (decision.kind === 'none' || !storageClass || this.#isAwaited(claim)) return
+    if (decision.kind === 'refuse') return await this.#sayFailed(claim, decision.message)
     try {
       const node = await this.#reserve(claim, storageClass, decision.provision)
       await this.#createVolume(claim, storageClass, decision.provision, node)
     } catch (error) {
       if (!(error instanceof VolumeError) || !['no-space', 'not-found'].includes(error.code)) throw error
       this.#waiting.add(key)
-      await this.#say(claim, 'Warning', 'ProvisioningFailed', error.message)
+      await this.#sayFailed(claim, error.message)
       if (decision.provision.node) await this.#letSchedulerChoose(claim)
     }
   }
@@ -97,10 +97,7 @@ export class Placing {
     const found = await readClaim(api, namespace, name)
     const body = found && settleGrowth(found, ledger ? freeBytes(ledger) : 0n)
     if (!body) return
-    await api.send({ method: 'PATCH', path: `${path}/status`, body }).catch((error) => {
-      // Changed or deleted in the meantime, which brings it back to the queue.
-      if (!hasStatus(error, 404, 409)) throw error
-    })
+    await api.send({ method: 'PATCH', path: `${path}/status`, body }).catch(unlessOvertaken)
   }
 
   /** Has room promised on a node, the selected or the best one, and gives the node. Throws `no-space`, `not-found`. */
@@ -129,17 +126,14 @@ export class Placing {
           'not-found',
           `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready and has ${describeWish(provision)}.`,
         )
-      if (best.freeBytes < provision.sizeBytes) {
-        // What is known may be old: the node with the most room is asked once more, and says what there is.
-        await this.#promise(best.node, claim, provision)
-        return best.node
-      }
       try {
+        // What is known may be old: a node that seems full is asked as well, and says what there is.
         await this.#promise(best.node, claim, provision)
         return best.node
       } catch (error) {
+        const seemedToFit = best.freeBytes >= provision.sizeBytes
         // Others were faster, and the ledger is up to date now.
-        if (!(error instanceof VolumeError && error.code === 'no-space')) throw error
+        if (!(seemedToFit && error instanceof VolumeError && error.code === 'no-space')) throw error
       }
     }
   }
@@ -212,7 +206,7 @@ export class Placing {
       if (hasStatus(error, 409)) return await this.#adopt(claim, node.name)
       if (!(error instanceof ApiError && [400, 403, 422].includes(error.status))) throw error
       await this.#parts.ledgers.release(node.name, volume)
-      await this.#say(claim, 'Warning', 'ProvisioningFailed', error.message)
+      await this.#sayFailed(claim, error.message)
       if (error.status === 403) throw error
     }
   }
@@ -224,10 +218,8 @@ export class Placing {
     if (!found) throw new Error(`PV ${volume} was there and is gone; trying again.`)
     const facts = pickVolume(found)
     if (facts?.claim?.uid !== claim.uid)
-      return await this.#say(
+      return await this.#sayFailed(
         claim,
-        'Warning',
-        'ProvisioningFailed',
         `Cannot make PV ${volume} as there is one of that name which is not for this claim; delete it if nobody needs it.`,
       )
     if (facts.node !== node) await this.#parts.ledgers.release(node, volume)
@@ -238,12 +230,7 @@ export class Placing {
     const body = {
       metadata: { resourceVersion: claim.resourceVersion, annotations: { [selectedNodeAnnotation]: null } },
     }
-    try {
-      await api.send({ method: 'PATCH', path: claimPath(claim.namespace, claim.name), body })
-    } catch (error) {
-      // Changed or deleted in the meantime: the change has brought the claim back to the queue.
-      if (!hasStatus(error, 404, 409)) throw error
-    }
+    await api.send({ method: 'PATCH', path: claimPath(claim.namespace, claim.name), body }).catch(unlessOvertaken)
   }
 
   #roomAppeared(): void {
@@ -254,8 +241,8 @@ export class Placing {
     }, roomMs)
   }
 
-  async #say(claim: ClaimFacts, type: 'Normal' | 'Warning', reason: string, message: string): Promise<void> {
-    const { namespace, name, uid } = claim
-    await this.#parts.recorder.say({ kind: 'PersistentVolumeClaim', namespace, name, uid }, type, reason, message)
+  async #sayFailed({ namespace, name, uid }: ClaimFacts, message: string): Promise<void> {
+    const claim = { kind: 'PersistentVolumeClaim', namespace, name, uid }
+    await this.#parts.recorder.say(claim, 'Warning', 'ProvisioningFailed', message)
   }
 }

@@ -1,12 +1,13 @@
-import type { V1CSIStorageCapacity, V1Node, V1StorageClass } from '@kubernetes/client-node'
+import type { V1CSIStorageCapacity, V1StorageClass } from '@kubernetes/client-node'
 import { messageOf } from '../volume/errors.ts'
 import type { PoolReport } from '../volume/pool.ts'
-import { type Api, hasStatus, orMissing } from './api.ts'
+import { type Api, hasStatus, unless } from './api.ts'
 import { buildCapacity } from './capacity.ts'
 import { type ClassFacts, pickClass } from './claim.ts'
 import { nodeObject, type Recorder } from './events.ts'
 import { type Changes, mustBeItsPool, type PoolFacts } from './ledger.ts'
 import type { LedgerKeeper } from './ledger-keeper.ts'
+import { readNode } from './lookups.ts'
 import { hostnameLabel, nodeLabel } from './names.ts'
 import { WorkQueue } from './queue.ts'
 import { Reflector } from './reflector.ts'
@@ -162,7 +163,7 @@ export class Publisher {
 
   async #findNode() {
     const { api, node } = this.#parts
-    const found = await orMissing(api.send<V1Node>({ method: 'GET', path: `/api/v1/nodes/${node}` }))
+    const found = await readNode(api, node)
     if (!found) throw new Error(`Cannot publish the room of node ${node} as there is no such node.`)
     const { metadata } = found
     const hostname = metadata?.labels?.[hostnameLabel]
@@ -186,10 +187,4 @@ function poolFacts({ name, id, driverKind, totalBytes, reservedBytes, freeBytes,
 
 function isSame(a: PoolFacts, b: PoolFacts): boolean {
   return (Object.keys(a) as (keyof PoolFacts)[]).every((key) => a[key] === b[key])
-}
-
-function unless(...statuses: number[]) {
-  return (error: unknown) => {
-    if (!hasStatus(error, ...statuses)) throw error
-  }
 }

@@ -1,7 +1,7 @@
-import { hasStatus, orMissing } from './api.ts'
+import { unlessOvertaken } from './api.ts'
 import { GoneNodes } from './gone-nodes.ts'
 import type { LeaderParts } from './leader.ts'
-import { claimPath, readClaim, readNode, readVolume, volumePath } from './lookups.ts'
+import { claimPath, letVolumeGo, readClaim, readNode, readVolume, volumePath } from './lookups.ts'
 import { finalizer, provisionerNames } from './names.ts'
 import { buildNodeAffinity, pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
 import { WorkQueue } from './queue.ts'
@@ -74,10 +74,7 @@ export class Upkeep {
       metadata: { resourceVersion, finalizers: lacksFinalizer ? [...finalizers, finalizer] : finalizers },
       ...(lacksNode ? { spec: { nodeAffinity: buildNodeAffinity(hostname) } } : {}),
     }
-    await this.#parts.api.send({ method: 'PATCH', path: volumePath(name), body }).catch((error) => {
-      // Changed or gone in the meantime, which brings it back to the queue.
-      if (!hasStatus(error, 404, 409)) throw error
-    })
+    await this.#parts.api.send({ method: 'PATCH', path: volumePath(name), body }).catch(unlessOvertaken)
   }
 
   /** Takes a PV on its way out one step further. */
@@ -90,12 +87,8 @@ export class Upkeep {
     if (!provisionerNames.includes(volume.provisionedBy)) return
     if (volume.claim && (await this.#isClaimed(volume, volume.claim))) return
     const { uid, resourceVersion } = volume
-    try {
-      const body = { preconditions: { uid, resourceVersion } }
-      await this.#parts.api.send({ method: 'DELETE', path: volumePath(name), body })
-    } catch (error) {
-      if (!hasStatus(error, 404, 409)) throw error
-    }
+    const body = { preconditions: { uid, resourceVersion } }
+    await this.#parts.api.send({ method: 'DELETE', path: volumePath(name), body }).catch(unlessOvertaken)
   }
 
   /** Whether the API server, asked now, knows the claim that the PV is for. */
@@ -119,10 +112,7 @@ export class Upkeep {
         'NodeGone',
         `Released without removing its data, as node ${volume.node} is gone; if it comes back, "elastic-local doctor" there shows what is left.`,
       )
-      const finalizers = volume.finalizers.filter((name) => name !== finalizer)
-      const body = { metadata: { resourceVersion: volume.resourceVersion, finalizers } }
-      await orMissing(api.send({ method: 'PATCH', path: volumePath(volume.name), body }))
-      return
+      return await letVolumeGo(api, volume)
     }
     if (!volume.claim) return
     const { namespace, name, uid } = volume.claim
@@ -132,11 +122,8 @@ export class Upkeep {
       'NodeGone',
       `Deleted, as the operator asked for it: node ${volume.node}, which holds its volume, is gone.`,
     )
-    await api
-      .send({ method: 'DELETE', path: claimPath(namespace, name), body: { preconditions: { uid } } })
-      .catch((error) => {
-        if (!hasStatus(error, 404, 409)) throw error
-      })
+    const body = { preconditions: { uid } }
+    await api.send({ method: 'DELETE', path: claimPath(namespace, name), body }).catch(unlessOvertaken)
   }
 
   #addVolumesOf(node: string): void {

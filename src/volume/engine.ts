@@ -252,9 +252,14 @@ export class Engine {
     if (source.kind === 'device') await filesystems.wipe(source.path)
   }
 
+  /** One volume as its pool has it, which costs less than all that a person should know of it. */
+  async stored(name: string): Promise<StoredVolume | undefined> {
+    return await this.#parts.pool.find(parseVolumeName(name))
+  }
+
   /** One volume. */
   async find(name: string): Promise<VolumeView | undefined> {
-    const volume = await this.#parts.pool.find(parseVolumeName(name))
+    const volume = await this.stored(name)
     return volume && (await this.#view(volume, await this.#parts.mounts.read()))
   }
 
