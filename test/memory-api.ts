@@ -3,20 +3,11 @@ import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesObject } from '@kubernetes/client-node'
 import { type Api, ApiError, type ApiRequest, type WatchEvent } from '../src/k8s/api.ts'
 import { aborted } from '../src/k8s/reflector.ts'
+import type { KubeMetadata } from './cluster/api.ts'
 
 /** An object as the API server has it. */
 export interface StoredObject {
-  metadata: {
-    name: string
-    namespace?: string
-    uid: string
-    resourceVersion: string
-    labels?: Record<string, string>
-    annotations?: Record<string, string>
-    finalizers?: string[]
-    creationTimestamp: string
-    deletionTimestamp?: string
-  }
+  metadata: KubeMetadata & { creationTimestamp: string }
   // biome-ignore lint/suspicious/noExplicitAny: tests look into objects of every kind.
   [field: string]: any
 }

@@ -3,20 +3,22 @@ import type { IncomingMessage } from 'node:http'
 import { Agent, request } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
 
+export interface KubeMetadata {
+  name: string
+  namespace?: string
+  uid: string
+  resourceVersion: string
+  labels?: Record<string, string>
+  annotations?: Record<string, string>
+  finalizers?: string[]
+  deletionTimestamp?: string
+}
+
 /** What an object of any kind has; name a type where the fields matter. */
 export interface KubeObject {
   apiVersion: string
   kind: string
-  metadata: {
-    name: string
-    namespace?: string
-    uid: string
-    resourceVersion: string
-    labels?: Record<string, string>
-    annotations?: Record<string, string>
-    finalizers?: string[]
-    deletionTimestamp?: string
-  }
+  metadata: KubeMetadata
   // biome-ignore lint/suspicious/noExplicitAny: tests read the fields of every kind
   [field: string]: any
 }

@@ -1,13 +1,12 @@
 /** Option 1 of FlexVolume, with the kubelet attaching on one node and the controller manager on another. */
-import { mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
 import { claim, gibibyte, pod } from './claim-objects.ts'
-import { type Cluster, startCluster } from './cluster.ts'
-import { Elastic, type ElasticNode } from './elastic.ts'
+import type { Cluster } from './cluster.ts'
+import { type Elastic, type ElasticNode, openElastic } from './elastic.ts'
 import { poll } from './program.ts'
 
 const test = suite('attach')
@@ -15,15 +14,15 @@ const driver = 'volumes.k8s.elastic.co~elastic-local'
 let scratch = ''
 let cluster: Cluster
 let elastic: Elastic
+let close: () => Promise<void>
 const nodes = new Map<string, ElasticNode>()
 const podPath = (name: string) => `/api/v1/namespaces/default/pods/${name}`
 
 test.before(async () => {
-  scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
+  ;({ scratch, cluster, elastic, close } = await openElastic((folder) => ({
+    flexVolumePluginDir: join(folder, 'plugins'),
+  })))
   const pluginDir = join(scratch, 'plugins')
-  cluster = await startCluster({ folder: join(scratch, 'cluster'), flexVolumePluginDir: pluginDir })
-  elastic = new Elastic(cluster)
-  await elastic.applyObjects()
   const common = { diskBytes: 4 * gibibyte, attach: true }
   nodes.set('kubelet', await elastic.startNode({ ...common, name: 'kubelet', controllerAttachDetach: false }))
   // The controller manager runs the executable in this node's plugin folder.
@@ -31,10 +30,7 @@ test.before(async () => {
   await elastic.startProvisioner()
 })
 
-test.after(async () => {
-  await elastic.close()
-  await rm(scratch, { recursive: true, force: true })
-})
+test.after(() => close())
 
 for (const [name, who] of [
   ['kubelet', 'the kubelet'],

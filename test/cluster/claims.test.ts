@@ -1,20 +1,19 @@
 import { existsSync } from 'node:fs'
-import { cp, mkdtemp, readFile, realpath, rm, statfs, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { request } from '../../src/daemon/client.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
-import { type Cluster, startCluster } from './cluster.ts'
-import { Elastic, type ElasticNode, namespace } from './elastic.ts'
+import type { Cluster } from './cluster.ts'
+import { type Elastic, type ElasticNode, namespace, openElastic } from './elastic.ts'
 
 const test = suite('claims on a real cluster')
 const diskBytes = 6 * gibibyte
-let scratch = ''
 let cluster: Cluster
 let elastic: Elastic
+let close: () => Promise<void>
 let nodes: Map<string, ElasticNode>
 
 const podPath = (name: string) => `/api/v1/namespaces/default/pods/${name}`
@@ -51,10 +50,7 @@ async function said(name: string, message: RegExp): Promise<string> {
 }
 
 test.before(async () => {
-  scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
-  cluster = await startCluster({ folder: join(scratch, 'cluster') })
-  elastic = new Elastic(cluster)
-  await elastic.applyObjects()
+  ;({ cluster, elastic, close } = await openElastic())
   const names = ['node-1', 'node-2', 'node-3']
   const started = await Promise.all(
     names.map((name) => elastic.startNode({ name, diskBytes, hostnameLabel: `host-of-${name}` })),
@@ -64,11 +60,7 @@ test.before(async () => {
   await cluster.apply(storageClass('immediate', { volumeBindingMode: 'Immediate' }))
 })
 
-test.after(async () => {
-  if (process.env.KEEP_LOGS) await cp(join(scratch, 'cluster/logs'), process.env.KEEP_LOGS, { recursive: true })
-  await elastic.close()
-  await rm(scratch, { recursive: true, force: true })
-})
+test.after(() => close())
 
 test('a pod gets its claim as a filesystem on its node, and a pod that comes after it reads its data', async () => {
   await cluster.apply(claim('data'), pod('first', ['data']))

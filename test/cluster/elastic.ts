@@ -1,13 +1,16 @@
 /** elastic-local in a cluster of kubelets without containers: its objects, its provisioner, and a daemon on each node. */
-import { mkdir, readdir, readFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, realpath, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseAllDocuments } from 'yaml'
 import { request } from '../../src/daemon/client.ts'
 import { readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
-import { createDisk } from '../guest/guest.ts'
+import { createDisk, guestNode } from '../guest/guest.ts'
 import type { KubeObject } from './api.ts'
-import type { Cluster, KubeletOptions } from './cluster.ts'
+import { gibibyte } from './claim-objects.ts'
+import { type Cluster, type ClusterOptions, type KubeletOptions, startCluster } from './cluster.ts'
+import { type GuestNode, guestPaths, startGuestNode } from './guest-node.ts'
 import type { HollowKubelet } from './kubelet.ts'
 import { Program, poll } from './program.ts'
 
@@ -45,6 +48,33 @@ export async function readObjects(): Promise<KubeObject[]> {
   const text = await readFile(join(root, 'deploy.yaml'), 'utf8')
   const objects = parseAllDocuments(text, { merge: true }).map((document) => document.toJS() as KubeObject)
   return objects.filter(({ kind }) => !workloads.includes(String(kind)))
+}
+
+/** A node that is a guest with real LVM, in a volume group on a disk of its own. */
+export interface LvmNodeOptions {
+  name: string
+  /** Where its disks are. */
+  folder: string
+  /** An address of the guests' bridge. */
+  address: string
+  diskBytes: number
+  thin: boolean
+}
+
+/** A cluster of its own for a test, with our objects in it; the logs are kept in `KEEP_LOGS`, if that is set. */
+export async function openElastic(
+  options: (scratch: string) => Omit<ClusterOptions, 'folder'> = () => ({}),
+): Promise<{ scratch: string; cluster: Cluster; elastic: Elastic; close(): Promise<void> }> {
+  const scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
+  const cluster = await startCluster({ ...options(scratch), folder: join(scratch, 'cluster') })
+  const elastic = new Elastic(cluster)
+  await elastic.applyObjects()
+  const close = async () => {
+    if (process.env.KEEP_LOGS) await cp(join(scratch, 'cluster/logs'), process.env.KEEP_LOGS, { recursive: true })
+    await elastic.close()
+    await rm(scratch, { recursive: true, force: true })
+  }
+  return { scratch, cluster, elastic, close }
 }
 
 /** Our programs in a cluster; they end with it. */
@@ -129,6 +159,29 @@ export class Elastic {
     await this.cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${name}`, Boolean)
     const node = { name, kubelet, daemon, flags, volumesDir, socket }
     this.#nodes.push(node)
+    return node
+  }
+
+  /** Starts a guest with a kubelet and a daemon in it; its power may be cut. */
+  async startLvmNode({ name, folder, address, diskBytes, thin }: LvmNodeOptions): Promise<GuestNode> {
+    const { cluster } = this
+    const [disk, stateDisk] = [join(folder, 'disk'), join(folder, 'state')]
+    await createDisk(disk, diskBytes)
+    await createDisk(stateDisk, 2 * gibibyte)
+    const node = await startGuestNode(cluster, {
+      name,
+      address,
+      disk,
+      stateDisk,
+      setup: 'vgs elastic-local-vg || { pvcreate -q /dev/ubdb && vgcreate -q elastic-local-vg /dev/ubdb; }',
+      daemon: async () => [
+        ...[guestNode, main, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
+        `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
+        ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
+        ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
+      ],
+    })
+    await node.run(executable, ['install', `--plugin-dir=${guestPaths.pluginDir}`, '--wait=60'])
     return node
   }
 

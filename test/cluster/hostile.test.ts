@@ -1,6 +1,5 @@
 /** Objects that mean harm: PVs somebody crafted, pods that name others' volumes, and what is written about all of them. */
-import { mkdtemp, readdir, readFile, realpath, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -9,31 +8,25 @@ import { CommandError } from '../../src/run.ts'
 import { thrownBy } from '../thrown.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
-import { type Cluster, startCluster } from './cluster.ts'
-import { Elastic, type ElasticNode } from './elastic.ts'
+import type { Cluster } from './cluster.ts'
+import { type Elastic, type ElasticNode, openElastic } from './elastic.ts'
 import { podPath } from './toy.ts'
 
 const test = suite('hostile objects')
 const driver = 'volumes.k8s.elastic.co/elastic-local'
 const eventsPath = '/api/v1/namespaces/default/events'
-let scratch = ''
 let cluster: Cluster
 let elastic: Elastic
+let close: () => Promise<void>
 let node: ElasticNode
 
 test.before(async () => {
-  scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
-  cluster = await startCluster({ folder: join(scratch, 'cluster') })
-  elastic = new Elastic(cluster)
-  await elastic.applyObjects()
+  ;({ cluster, elastic, close } = await openElastic())
   node = await elastic.startNode({ name: 'node-1', diskBytes: 4 * gibibyte })
   await elastic.startProvisioner()
 })
 
-test.after(async () => {
-  await elastic.close()
-  await rm(scratch, { recursive: true, force: true })
-})
+test.after(() => close())
 
 const running = (name: string) => cluster.waitFor(podPath(name), (state) => state?.status?.phase === 'Running')
 const eventsOf = (list: KubeObject | undefined, kind: string, name: string): KubeObject[] =>

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
-import { cp, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -8,15 +7,15 @@ import { request } from '../../src/daemon/client.ts'
 import { readMountTable } from '../../src/mount/table.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
-import { type Cluster, startCluster } from './cluster.ts'
-import { Elastic, type ElasticNode, namespace } from './elastic.ts'
+import type { Cluster } from './cluster.ts'
+import { type Elastic, type ElasticNode, namespace, openElastic } from './elastic.ts'
 import { type Program, runWithInput } from './program.ts'
 
 const test = suite('nodes that go and come')
 const driver = 'volumes.k8s.elastic.co~elastic-local'
-let scratch = ''
 let cluster: Cluster
 let elastic: Elastic
+let close: () => Promise<void>
 let provisioner: Program
 const nodes = new Map<string, ElasticNode>()
 
@@ -74,10 +73,7 @@ async function lead(flags: Readonly<Record<string, string>>): Promise<void> {
 }
 
 test.before(async () => {
-  scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
-  cluster = await startCluster({ folder: join(scratch, 'cluster') })
-  elastic = new Elastic(cluster)
-  await elastic.applyObjects()
+  ;({ cluster, elastic, close } = await openElastic())
   const names = ['node-1', 'node-2', 'node-3']
   for (const node of await Promise.all(names.map((name) => elastic.startNode({ name, diskBytes: 2 * gibibyte }))))
     nodes.set(node.name, node)
@@ -89,11 +85,7 @@ test.before(async () => {
   await lead({ 'node-gone-grace': '86400' })
 })
 
-test.after(async () => {
-  if (process.env.KEEP_LOGS) await cp(join(scratch, 'cluster/logs'), process.env.KEEP_LOGS, { recursive: true })
-  await elastic.close()
-  await rm(scratch, { recursive: true, force: true })
-})
+test.after(() => close())
 
 test('while a node is away, deletion of its volumes waits and that of others goes on; when it is back, its data is removed', async () => {
   const [away, other] = [await place('away', 'on-node-1'), await place('other', 'on-node-2')]

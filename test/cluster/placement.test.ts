@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
-import { cp, mkdtemp, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -8,17 +7,17 @@ import { parseMountInfo, readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
-import { type Cluster, startCluster } from './cluster.ts'
-import { Elastic, type ElasticNode, namespace } from './elastic.ts'
+import type { Cluster } from './cluster.ts'
+import { type Elastic, type ElasticNode, namespace, openElastic } from './elastic.ts'
 import type { Program } from './program.ts'
 
 const test = suite('where claims are placed, and which never are')
 const oldName = 'volumes.k8s.elastic.co/elastic-local'
 const label = 'volumes.k8s.elastic.co/node-affinity'
 const zoneLabel = 'topology.kubernetes.io/zone'
-let scratch = ''
 let cluster: Cluster
 let elastic: Elastic
+let close: () => Promise<void>
 let provisioner: Program
 const nodes = new Map<string, ElasticNode>()
 
@@ -90,10 +89,7 @@ async function passBy(): Promise<void> {
 }
 
 test.before(async () => {
-  scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
-  cluster = await startCluster({ folder: join(scratch, 'cluster') })
-  elastic = new Elastic(cluster)
-  await elastic.applyObjects()
+  ;({ cluster, elastic, close } = await openElastic())
   const settings = [
     { name: 'node-1', diskBytes: 2 * gibibyte, labels: { [zoneLabel]: 'a' } },
     { name: 'node-2', diskBytes: 3 * gibibyte, labels: { [zoneLabel]: 'a' } },
@@ -105,11 +101,7 @@ test.before(async () => {
   await cluster.apply(storageClass('immediate', { volumeBindingMode: 'Immediate' }))
 })
 
-test.after(async () => {
-  if (process.env.KEEP_LOGS) await cp(join(scratch, 'cluster/logs'), process.env.KEEP_LOGS, { recursive: true })
-  await elastic.close()
-  await rm(scratch, { recursive: true, force: true })
-})
+test.after(() => close())
 
 test('allowedTopologies are kept to, in both binding modes; Immediate takes the node with the most room among them', async () => {
   const waits = { volumeBindingMode: 'WaitForFirstConsumer' }

@@ -1,12 +1,11 @@
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { createDisk, guestNode } from '../guest/guest.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import { withCluster } from './cluster.ts'
-import { Elastic, executable, main, namespace } from './elastic.ts'
-import { guestPaths, makeBridge, startGuestNode } from './guest-node.ts'
+import { Elastic } from './elastic.ts'
+import { guestPaths, makeBridge } from './guest-node.ts'
 import { enterOwnNetwork } from './network.ts'
 
 enterOwnNetwork()
@@ -22,23 +21,7 @@ for (const [kind, thin, name, guestAddress] of [
     withCluster({ address }, async (cluster, folder) => {
       const elastic = new Elastic(cluster)
       await elastic.applyObjects()
-      const [disk, stateDisk] = [join(folder, 'disk'), join(folder, 'state')]
-      await createDisk(disk, 4 * gibibyte)
-      await createDisk(stateDisk, 2 * gibibyte)
-      const node = await startGuestNode(cluster, {
-        name,
-        address: guestAddress,
-        disk,
-        stateDisk,
-        setup: 'vgs elastic-local-vg || { pvcreate -q /dev/ubdb && vgcreate -q elastic-local-vg /dev/ubdb; }',
-        daemon: async () => [
-          ...[guestNode, main, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
-          `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
-          ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
-          ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
-        ],
-      })
-      await node.run(executable, ['install', `--plugin-dir=${guestPaths.pluginDir}`, '--wait=60'])
+      const node = await elastic.startLvmNode({ name, folder, address: guestAddress, diskBytes: 4 * gibibyte, thin })
       await elastic.startProvisioner()
       await cluster.apply(
         storageClass('xfs', { parameters: { fsType: 'xfs' } }),

@@ -1,14 +1,13 @@
 /** From the predecessor to us: its PVs, and its volumes, which carry no mark, go on with their data. */
-import { chmod, mkdir, mkdtemp, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
-import { type Cluster, startCluster } from './cluster.ts'
-import { Elastic, type ElasticNode, main, namespace } from './elastic.ts'
+import type { Cluster } from './cluster.ts'
+import { type Elastic, type ElasticNode, main, namespace, openElastic } from './elastic.ts'
 
 const test = suite('takeover')
 const driver = 'volumes.k8s.elastic.co~elastic-local'
@@ -19,9 +18,9 @@ const podPath = (name: string) => `/api/v1/namespaces/default/pods/${name}`
 const running = (name: string) => cluster.waitFor(podPath(name), (state) => state?.status?.phase === 'Running', 60_000)
 /** Claims of the predecessor: with a pod; without one; whose PV names no node; and one to be deleted. */
 const claims = ['used', 'idle', 'nowhere', 'unwanted']
-let scratch = ''
 let cluster: Cluster
 let elastic: Elastic
+let close: () => Promise<void>
 let node: ElasticNode
 let kubeconfig = ''
 
@@ -100,20 +99,14 @@ async function adopt(name: string, ...more: string[]) {
 }
 
 test.before(async () => {
-  scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
-  cluster = await startCluster({ folder: join(scratch, 'cluster') })
-  elastic = new Elastic(cluster)
-  await elastic.applyObjects()
+  ;({ cluster, elastic, close } = await openElastic())
   const options = { name: 'node-1', diskBytes: gibibyte, driverKind: 'BINDMOUNT' } as const
   node = await elastic.startNode({ ...options, before: leave })
   kubeconfig = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', 'node-1')
   await elastic.startProvisioner()
 })
 
-test.after(async () => {
-  await elastic.close()
-  await rm(scratch, { recursive: true, force: true })
-})
+test.after(() => close())
 
 test('without --takeover nothing is touched, and who asks is told of it', async () => {
   const idle = await volumeOf('idle')

@@ -1,5 +1,4 @@
-import { mkdtemp, realpath, rm, stat, statfs, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { stat, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -7,13 +6,14 @@ import { readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
-import { type Cluster, startCluster } from './cluster.ts'
-import { Elastic, type ElasticNode, main, namespace } from './elastic.ts'
+import type { Cluster } from './cluster.ts'
+import { type Elastic, type ElasticNode, main, namespace, openElastic } from './elastic.ts'
 
 const test = suite('workloads')
 let scratch = ''
 let cluster: Cluster
 let elastic: Elastic
+let close: () => Promise<void>
 const nodes = new Map<string, ElasticNode>()
 
 const podPath = (name: string) => `/api/v1/namespaces/default/pods/${name}`
@@ -33,10 +33,7 @@ async function remove(names: readonly string[], claims: readonly string[]): Prom
 }
 
 test.before(async () => {
-  scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
-  cluster = await startCluster({ folder: join(scratch, 'cluster') })
-  elastic = new Elastic(cluster)
-  await elastic.applyObjects()
+  ;({ scratch, cluster, elastic, close } = await openElastic())
   for (const name of ['node-1', 'node-2']) nodes.set(name, await elastic.startNode({ name, diskBytes: 8 * gibibyte }))
   await elastic.startProvisioner()
   await cluster.apply(
@@ -45,10 +42,7 @@ test.before(async () => {
   )
 })
 
-test.after(async () => {
-  await elastic.close()
-  await rm(scratch, { recursive: true, force: true })
-})
+test.after(() => close())
 
 test('xfs and btrfs are what their classes say, and a read-only mount is one', async () => {
   const readOnly = { name: 'ro', persistentVolumeClaim: { claimName: 'btrfs', readOnly: true } }

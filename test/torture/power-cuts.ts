@@ -6,9 +6,8 @@ import { parseLedger } from '../../src/k8s/ledger.ts'
 import { ApiError, type KubeObject } from '../cluster/api.ts'
 import { claim, gibibyte, pod, storageClass } from '../cluster/claim-objects.ts'
 import type { Cluster } from '../cluster/cluster.ts'
-import { Elastic, executable, main, namespace } from '../cluster/elastic.ts'
-import { type GuestNode, guestPaths, startGuestNode } from '../cluster/guest-node.ts'
-import { createDisk, guestNode } from '../guest/guest.ts'
+import { Elastic, namespace } from '../cluster/elastic.ts'
+import { type GuestNode, guestPaths } from '../cluster/guest-node.ts'
 import { buildRandom, type Random } from './random.ts'
 
 const volumeGroup = 'elastic-local-vg'
@@ -53,23 +52,8 @@ export async function playPowerCuts(cluster: Cluster, folder: string, { cuts, se
 async function startNode(cluster: Cluster, folder: string, thin: boolean): Promise<GuestNode> {
   const elastic = new Elastic(cluster)
   await elastic.applyObjects()
-  const [disk, stateDisk] = [join(folder, 'disk'), join(folder, 'state')]
-  await createDisk(disk, 6 * gibibyte)
-  await createDisk(stateDisk, 2 * gibibyte)
-  const node = await startGuestNode(cluster, {
-    name: nodeName,
-    address: '198.51.100.2',
-    disk,
-    stateDisk,
-    setup: `vgs ${volumeGroup} || { pvcreate -q /dev/ubdb && vgcreate -q ${volumeGroup} /dev/ubdb; }`,
-    daemon: async () => [
-      ...[guestNode, main, 'daemon', `--node-name=${nodeName}`, `--namespace=${namespace}`],
-      `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', nodeName)}`,
-      ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
-      ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
-    ],
-  })
-  await node.run(executable, ['install', `--plugin-dir=${guestPaths.pluginDir}`, '--wait=60'])
+  const options = { name: nodeName, folder, address: '198.51.100.2', diskBytes: 6 * gibibyte, thin }
+  const node = await elastic.startLvmNode(options)
   await elastic.startProvisioner()
   await cluster.apply(storageClass('xfs', { parameters: { fsType: 'xfs' } }))
   return node
