@@ -1,4 +1,5 @@
-import { join } from 'node:path'
+import { readFile, realpath } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront, type Front } from '../daemon/front.ts'
@@ -6,7 +7,7 @@ import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen } from '../daemon/server.ts'
 import { removeTemporaries } from '../files.ts'
 import { closeToOthers } from '../mount/folder.ts'
-import { buildNotes, ownFolder } from '../mount/records.ts'
+import { buildNotes, buildPodNotes, ownFolder } from '../mount/records.ts'
 import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
@@ -70,26 +71,36 @@ async function startEngine(settings: MachineSettings, lock: Lock, log: Log): Pro
   }
 }
 
-type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir'> & Pick<MachineSettings, 'volumesDir'>
+type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir'>
 
 interface Cluster {
   /** Says of the node what is wrong with it. Never throws. */
   say(reason: string, message: string): Promise<void>
   /** What a daemon in a cluster is put together from, once there is an engine. */
-  join(parts: { engine: Engine; drain: Drain; volumesDir: string }): Front & { run(signal: AbortSignal): Promise<void> }
+  join(parts: { engine: Engine; drain: Drain }): Promise<Front & { run(signal: AbortSignal): Promise<void> }>
 }
 
 async function openCluster(
   settings: Pick<
     FlagValues<typeof daemonFlags & typeof clusterFlags>,
-    'kubeconfig' | 'namespace' | 'nodeName' | 'takeover' | 'removeOrphansAfter'
-  >,
+    | 'kubeconfig'
+    | 'namespace'
+    | 'nodeName'
+    | 'takeover'
+    | 'removeOrphansAfter'
+    | 'unmountOrphansAfter'
+    | 'kubeletDir'
+    | 'socket'
+  > &
+    Pick<MachineSettings, 'volumesDir'>,
   log: Log,
 ): Promise<Cluster> {
   // Only here: without a cluster, none of it needs memory.
   const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
   const { nodeObject, Recorder } = await import('../k8s/events.ts')
   const { NodeAgent } = await import('../k8s/node-agent.ts')
+  const { OrphanedMounts } = await import('../k8s/orphaned-mounts.ts')
+  const { machineClock } = await import('../k8s/clock.ts')
   const { longestNodeName } = await import('../k8s/names.ts')
   const { namespace, takeover, removeOrphansAfter } = settings
   const node = ownNodeName(settings.nodeName)
@@ -103,20 +114,20 @@ async function openCluster(
   const removeAfterMs = removeOrphansAfter === undefined ? undefined : removeOrphansAfter * 1000
   return {
     say: (reason, message) => recorder.say(nodeObject(node), 'Warning', reason, message),
-    join: ({ engine, drain, volumesDir }) =>
-      new NodeAgent({
-        api,
-        namespace,
-        node,
-        engine,
-        notes: buildNotes(volumesDir),
-        drain,
-        recorder,
-        takeover,
-        removeAfterMs,
-        now,
-        log,
-      }),
+    join: async ({ engine, drain }) => {
+      const common = { api, node, engine, drain, recorder, log }
+      const orphanedMounts = new OrphanedMounts({
+        ...common,
+        // Beside the socket, where nothing outlives a restart of the machine.
+        pods: buildPodNotes(join(dirname(settings.socket), 'pods')),
+        kubeletDir: await realpath(settings.kubeletDir).catch(() => settings.kubeletDir),
+        bootId: (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim(),
+        unmountAfterMs: settings.unmountOrphansAfter * 1000,
+        clock: machineClock,
+      })
+      const notes = buildNotes(settings.volumesDir)
+      return new NodeAgent({ ...common, namespace, notes, orphanedMounts, takeover, removeAfterMs, now })
+    },
   }
 }
 
@@ -128,9 +139,9 @@ async function serve(
   told: Promise<string>,
   log: Log,
 ): Promise<void> {
-  const { kubeletDir, socket, volumesDir } = settings
+  const { kubeletDir, socket } = settings
   const drain = new Drain()
-  const agent = cluster?.join({ engine, drain, volumesDir })
+  const agent = await cluster?.join({ engine, drain })
   const front = agent ?? buildStandaloneFront(engine)
   const app = buildApp({ engine, drain, kubeletDir, front, version: buildInfo.version, log })
   const server = await listen(app, socket)

@@ -35,6 +35,7 @@ test('resolveFlags() gives the defaults of the design', () => {
     kubeletDir: '/var/lib/kubelet',
     takeover: false,
     removeOrphansAfter: undefined,
+    unmountOrphansAfter: 3600,
     standalone: false,
   })
   assert.is(nodeName, undefined)
@@ -53,6 +54,7 @@ test('resolveFlags() takes the flag before the environment before the default', 
     kubeletDir: '/var/lib/kubelet',
     takeover: false,
     removeOrphansAfter: undefined,
+    unmountOrphansAfter: 3600,
     standalone: true,
   })
   assert.is(resolveFlags(daemonFlags, new Map(), env).socket, '/env')

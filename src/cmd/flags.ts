@@ -214,6 +214,12 @@ export const daemonFlags = {
     defaultHelp: 'never',
     help: 'how long the PersistentVolume of a volume must be gone until the volume is removed',
   }),
+  unmountOrphansAfter: setting(seconds, {
+    name: 'unmount-orphans-after',
+    value: '<seconds>',
+    default: '3600',
+    help: 'how long the pod of a mount must be gone until the mount is taken away, if the kubelet has not done so',
+  }),
   standalone: setting(yesOrNo, {
     name: 'standalone',
     default: 'false',

@@ -5,6 +5,7 @@ import { toJson } from '../json.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { parseSize } from '../volume/size.ts'
+import type { VolumeView } from '../volume/view.ts'
 import type { Drain } from './drain.ts'
 import { type Front, volumeNameIn } from './front.ts'
 import { Turns } from './turns.ts'
@@ -117,10 +118,12 @@ export function buildApp(parts: AppParts): Hono {
     return await respond(answer, () => status)
   }
 
+  const withProblems = (view: VolumeView) => ({ ...view, problems: [...view.problems, ...front.problemsOf(view.name)] })
+
   app.get('/healthz', (c) => c.json({ status: 'ok', version: parts.version }))
   app.get(
     '/v1/volumes',
-    api(async () => ({ volumes: await engine.list() })),
+    api(async () => ({ volumes: (await engine.list()).map(withProblems) })),
   )
   app.get(
     '/v1/volumes/:name',
@@ -128,7 +131,7 @@ export function buildApp(parts: AppParts): Hono {
       const name = c.req.param('name') ?? ''
       const volume = await engine.find(name)
       if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} on this node.`)
-      return { volume }
+      return { volume: withProblems(volume) }
     }),
   )
   app.delete(

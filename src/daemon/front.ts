@@ -26,6 +26,8 @@ export interface Front {
   admit(request: Request): Promise<Admission>
   grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }>
   remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
+  /** What is wrong with a volume besides what the node itself sees. */
+  problemsOf(name: string): string[]
 }
 
 /** Without a cluster, whoever can open the socket is believed; a call-out that names a size makes the volume. */
@@ -43,6 +45,7 @@ export function buildStandaloneFront(engine: Engine): Front {
     },
     grow: (name, sizeBytes) => engine.grow(name, sizeBytes),
     remove: (name) => engine.remove(name),
+    problemsOf: () => [],
   }
 }
 

@@ -1,5 +1,5 @@
-import { basename, dirname, join, relative } from 'node:path'
-import { driverName } from '../flex/target.ts'
+import { basename, dirname, join } from 'node:path'
+import { findPodTarget } from '../flex/target.ts'
 import { adviseOnVolume } from '../inspect/advice.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
 import { formatCount, formatDuration } from '../text/quantity.ts'
@@ -83,16 +83,9 @@ async function findStaleMounts(patient: Patient, volumes: readonly VolumeView[])
   const kubeletDir = await findReal(patient, patient.settings.kubeletDir)
   // The last mounted is the first to be unmounted.
   return (await readMounts(patient)).toReversed().flatMap(({ target, source }) => {
-    const name = dirname(target) === volumesDir ? basename(target) : volumeOfPod(relative(kubeletDir, target))
+    const name = dirname(target) === volumesDir ? basename(target) : findPodTarget(kubeletDir, target)?.volumeName
     if (name === undefined || name === ownFolder || names.has(name)) return []
     const message = `${source} is mounted on ${target}, and there is no volume ${name}`
     return [warn(leftovers, message, `If nobody needs it: "umount ${target}".`)]
   })
-}
-
-/** The volume that is mounted in a pod's folder, if that is what the way from the kubelet's folder leads to. */
-function volumeOfPod(way: string): string | undefined {
-  const [pods, , volumes, driver, name, ...rest] = way.split('/')
-  const ours = pods === 'pods' && volumes === 'volumes' && driver === driverName.replace('/', '~')
-  return ours && rest.length === 0 ? name : undefined
 }

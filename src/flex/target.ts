@@ -23,6 +23,15 @@ const podPattern = new RegExp(
 const sharedFolder = `plugins/kubernetes.io/flexvolume/${driverName}/mounts`
 const sharedPattern = new RegExp(`^${RegExp.escape(sharedFolder)}/([^/]+)$`)
 
+/** The pod's folder and the volume that a path is a target of, below the kubelet's folder; nothing for other paths. */
+export function findPodTarget(
+  kubeletDir: string,
+  path: string,
+): { podUid: string; volumeName: string; folder: string } | undefined {
+  const [, podUid, volumeName] = podPattern.exec(relative(kubeletDir, path)) ?? []
+  return podUid && volumeName ? { podUid, volumeName, folder: join(kubeletDir, 'pods', podUid) } : undefined
+}
+
 /**
  * Checks that a path is one the kubelet gives to this driver (`GetPodVolumeDir` and `getDeviceMountPath` in its
  * FlexVolume plugin), below its own folder, with no symbolic link on the way. Throws `invalid`.

@@ -17,6 +17,11 @@ const advices: readonly [problem: RegExp, advice: (name: string) => string][] = 
       `Look at "pvs" and bring the disk back; if it is lost, give the volume up with "elastic-local volumes remove ${name}".`,
   ],
   [
+    /for pod .* which is gone/,
+    () =>
+      'See the events of the node ("kubectl describe node") for whether it is unmounted by itself; else "umount" it.',
+  ],
+  [
     /out of inodes/,
     (name) => `Remove small files, or grow it, which brings new inodes: "elastic-local volumes grow ${name} <size>".`,
   ],

@@ -4,6 +4,7 @@ import type {
   V1PersistentVolume,
   V1PersistentVolumeClaim,
   V1PersistentVolumeList,
+  V1Pod,
 } from '@kubernetes/client-node'
 import { type Api, orMissing } from './api.ts'
 import { finalizer } from './names.ts'
@@ -40,4 +41,8 @@ export async function readClaim(
 
 export async function readNode(api: Api, name: string): Promise<V1Node | undefined> {
   return await orMissing(api.send<V1Node>({ method: 'GET', path: `/api/v1/nodes/${name}` }))
+}
+
+export async function readPod(api: Api, namespace: string, name: string): Promise<V1Pod | undefined> {
+  return await orMissing(api.send<V1Pod>({ method: 'GET', path: `/api/v1/namespaces/${namespace}/pods/${name}` }))
 }

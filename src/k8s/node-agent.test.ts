@@ -27,11 +27,13 @@ import { Drain } from '../daemon/drain.ts'
 import { Engine } from '../volume/engine.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { MemoryMachine } from '../volume/memory.ts'
+import { machineClock } from './clock.ts'
 import { Recorder } from './events.ts'
 import { parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 import { NodeAgent } from './node-agent.ts'
 import type { Note, Notes } from './note.ts'
+import { OrphanedMounts } from './orphaned-mounts.ts'
 
 const test = suite('node agent')
 const journey = sideBySide(test)
@@ -167,6 +169,8 @@ async function start(world: World, client: MemoryClient = world.server.client())
   await engine.start()
   const drain = new Drain()
   const { notes } = world
+  const now = () => new Date()
+  const recorder = new Recorder({ api: client, component: 'elastic-local-daemon', host: 'a', now, log: silent })
   const agent = new NodeAgent({
     api: client,
     namespace,
@@ -174,16 +178,18 @@ async function start(world: World, client: MemoryClient = world.server.client())
     engine,
     notes,
     drain,
-    recorder: new Recorder({
-      api: client,
-      component: 'elastic-local-daemon',
-      host: 'a',
-      now: () => new Date(),
-      log: silent,
+    recorder,
+    orphanedMounts: new OrphanedMounts({
+      ...{ api: client, node: 'a', engine, drain, recorder, log: silent },
+      pods: { readAll: async () => new Map(), write: async () => {}, clear: async () => {} },
+      kubeletDir: '/kubelet',
+      bootId: 'boot',
+      unmountAfterMs: 0,
+      clock: machineClock,
     }),
     takeover: false,
     removeAfterMs: undefined,
-    now: () => new Date(),
+    now,
     log: silent,
   })
   const abort = new AbortController()

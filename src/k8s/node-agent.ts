@@ -13,6 +13,7 @@ import { LedgerKeeper } from './ledger-keeper.ts'
 import { letVolumeGo, readVolume, volumePath, volumesPath } from './lookups.ts'
 import { finalizer, ledgerLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 import { type Note, type Notes, noteOf, optionsOf, specOf } from './note.ts'
+import type { OrphanedMounts } from './orphaned-mounts.ts'
 import { Orphans } from './orphans.ts'
 import { pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { Publisher } from './publisher.ts'
@@ -29,6 +30,8 @@ export interface NodeAgentParts {
   /** Runs work that a stop waits for. */
   drain: { run<T>(work: () => Promise<T>): Promise<T> }
   recorder: Recorder
+  /** For which pods volumes are mounted, and what becomes of mounts whose pod is gone. */
+  orphanedMounts: OrphanedMounts
   /** Whether volumes that the predecessor made for PVs are marked as ours. */
   takeover: boolean
   /** How long a volume's PV must be gone until the volume is removed; for ever where nothing is said. */
@@ -109,6 +112,7 @@ export class NodeAgent implements Front {
       this.#ledger.run(signal),
       this.#publisher.run(signal),
       this.#settle(signal),
+      this.#parts.orphanedMounts.run(signal),
     ])
     await this.#queue.stop()
   }
@@ -258,6 +262,7 @@ export class NodeAgent implements Front {
       )
     await mustBeTheirs(this.#parts.api, volumeName, known.note, options, podUid)
     if (known.volume) await this.#mustBeMade(known.volume)
+    await this.#parts.orphanedMounts.note(podUid, options.pod)
     const { fsType, mountOptions } = optionsOf(known.note)
     return { readOnly: options.readOnly, mountOptions, ...(fsType ? { fsType } : {}) }
   }
@@ -328,6 +333,10 @@ export class NodeAgent implements Front {
         ? ' Lower the request of the claim to take it back.'
         : ''
     if (volume) await this.#say(volume, 'VolumeNotGrown', `${messageOf(error)}${advice}`)
+  }
+
+  problemsOf(name: string): string[] {
+    return this.#parts.orphanedMounts.problemsOf(name)
   }
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {

@@ -1,8 +1,8 @@
 import { timingSafeEqual } from 'node:crypto'
-import type { V1Pod } from '@kubernetes/client-node'
 import type { VolumeOptions } from '../flex/options.ts'
 import { VolumeError } from '../volume/errors.ts'
-import { type Api, orMissing } from './api.ts'
+import type { Api } from './api.ts'
+import { readPod } from './lookups.ts'
 import { type Note, optionsOf } from './note.ts'
 
 /**
@@ -26,8 +26,7 @@ export async function mustBeTheirs(
   if (podUid === undefined) return
   const { pod, claim } = { pod: options.pod, claim: note.claim }
   if (!pod || !claim) throw refuse('its PersistentVolume is not bound to a claim')
-  const path = `/api/v1/namespaces/${pod.namespace}/pods/${pod.name}`
-  const found = await orMissing(api.send<V1Pod>({ method: 'GET', path }))
+  const found = await readPod(api, pod.namespace, pod.name)
   const uses = found?.spec?.volumes?.some(
     (volume) =>
       volume.persistentVolumeClaim?.claimName === claim.name ||

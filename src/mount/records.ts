@@ -127,6 +127,13 @@ export function buildNotes(volumesDir: string) {
   return buildRecords(join(volumesDir, ownFolder, 'notes'), noteSchema)
 }
 
+const podSchema = v.object({ namespace: v.string(), name: v.string() })
+
+/** The pods that volumes were mounted for, in a folder that is as short-lived as mounts are. */
+export function buildPodNotes(folder: string) {
+  return buildRecords(folder, podSchema)
+}
+
 /** The journal of a node, in `<volumesDir>/.elastic-local/intents`. */
 export function buildJournal(volumesDir: string): Journal {
   const records = buildRecords(join(volumesDir, ownFolder, 'intents'), intentSchema)

@@ -2,16 +2,30 @@ package main
 
 import (
 	"context"
+	"os"
+	"strings"
 	"time"
 
 	cadvisorapi "github.com/google/cadvisor/lib/model"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 	cadvisortest "k8s.io/kubernetes/pkg/kubelet/cadvisor/testing"
 )
 
 // fakeMachine is a machine that has plenty of everything, for the kubelet's statistics. Those of volumes are real.
 type fakeMachine struct{ cadvisortest.Fake }
+
+// MachineInfo tells the boot of the machine, as a real kubelet does.
+func (m *fakeMachine) MachineInfo(logger klog.Logger) (*cadvisorapi.MachineInfo, error) {
+	info, err := m.Fake.MachineInfo(logger)
+	if err != nil {
+		return nil, err
+	}
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	info.BootID = strings.TrimSpace(string(id))
+	return info, err
+}
 
 func (m *fakeMachine) ContainerInfoV2(
 	name string, _ cadvisorapi.RequestOptions,
