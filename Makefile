@@ -6,13 +6,13 @@ ARCH ?= $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build check format kernel guest executable cluster cluster-test test torture run bench setup clean
+.PHONY: help build check format kernel guest executable cluster cluster-test test torture run bench setup clean deploy undeploy
 
 setup:
 	@test/setup.sh
@@ -57,6 +57,12 @@ run: setup build ## Play the main job on this machine (root); ONCE=1 cleans up a
 
 bench: setup build ## Measure, as ratios (root); see docs/benchmarks.md.
 	@$(NODE) bench/run.ts
+
+deploy: ## Install into the cluster of kubectl's current context; IMAGE=…, FROM=… (docs/install.md).
+	@config/deploy.sh
+
+undeploy: ## Remove it there, and tell what stays; KEEP_VOLUMES=true leaves volumes and pods on them (docs/uninstall.md).
+	@config/undeploy.sh
 
 clean: ## Remove what was built.
 	rm -rf dist node_modules

@@ -1,10 +1,12 @@
-import { readFile } from 'node:fs/promises'
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { withCluster } from './cluster.ts'
-import { startContainerNode } from './containers.ts'
-import { overlayManifest } from './deploy-overlay.ts'
+import { CommandError, run } from '../../src/run.ts'
+import { thrownBy } from '../thrown.ts'
+import { type Cluster, withCluster } from './cluster.ts'
+import { flexPluginDir, startContainerNode } from './containers.ts'
+import { type Overlay, overlayManifest } from './deploy-overlay.ts'
 import { ensureImage } from './image.ts'
 import { enterOwnNetwork, ownAddress } from './network.ts'
 
@@ -14,20 +16,16 @@ const root = join(import.meta.dirname, '../..')
 const test = suite('deploy.yaml with real containers')
 
 test(
-  'applied as it is, it becomes ready; the sample pod writes, and when it comes again it reads its data; a rollout does not disturb it',
-  withCluster({ address: ownAddress }, async (cluster) => {
+  'make deploy makes it ready; the sample pod writes, and when it comes again it reads its data; neither a rollout nor make undeploy disturbs it',
+  withCluster({ address: ownAddress }, async (cluster, folder) => {
     const image = await ensureImage()
     const node = await startContainerNode(cluster, { name: 'node-1', images: [image] })
     try {
       const overlay = node.overlay(image)
-      const env = { ...overlay.env, ELASTIC_LOCAL_DRIVER_KIND: 'LOOP' }
-      const deploy = overlayManifest(await readFile(join(root, 'deploy.yaml'), 'utf8'), { ...overlay, env })
-      await cluster.apply(...deploy.slice(0, 1))
-      await cluster.apply(...deploy.slice(1))
+      const make = await buildMake(cluster, folder, overlay)
       const rollout = (what: string) =>
         cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=120s'])
-      await rollout('daemonset/elastic-local-daemon')
-      await rollout('deployment/elastic-local-provisioner')
+      assert.match((await make('deploy')).stdout, /elastic-local is ready/)
 
       const busybox = { ...overlay, container: { ...overlay.container, image: 'busybox:test' } }
       const sample = async (file: string) =>
@@ -54,13 +52,76 @@ test(
       await cluster.kubectl(['delete', 'pod', 'elastic-local-sample', '--grace-period=1'])
       await cluster.apply(...(await sample('pod-sample.yaml')))
       assert.is(await lines(), 2)
+
+      const refusal = await thrownBy(CommandError, () => make('undeploy'))
+      assert.match(
+        refusal.stderr,
+        /has volumes:\s+VOLUME.*\s+pvc-\S+ +node-1 +1Gi +Delete +default\/elastic-local-sample/,
+      )
+      assert.ok(await cluster.get('daemonset/elastic-local-daemon', 'elastic-local'))
+
+      const kept = (await make('undeploy', 'KEEP_VOLUMES=true')).stdout
+      assert.match(kept, /- 1 PersistentVolumes? .*data/)
+      assert.is(await cluster.get('namespace/elastic-local'), undefined)
+      assert.is((await cluster.api.request('GET', path)).status.containerStatuses[0].restartCount, 0)
+      await cluster.kubectl(['exec', 'elastic-local-sample', '--', 'sh', '-c', 'date >> /data/starts; sync'])
+      assert.is(await lines(), 3)
+      await cluster.kubectl(['delete', 'pod', 'elastic-local-sample', '--grace-period=1', '--wait=false'])
+
+      await make('deploy')
+      await cluster.waitFor(path, (pod) => pod === undefined)
+      await cluster.apply(...(await sample('pod-sample.yaml')))
+      assert.is(await lines(), 4)
       await cluster.kubectl(['delete', 'pod', 'elastic-local-sample', '--grace-period=1'])
       await cluster.kubectl(['delete', 'pvc', 'elastic-local-sample'])
       await cluster.waitFor('/api/v1/persistentvolumes', (list) => list?.items.length === 0)
+
+      await cluster.apply(...(await sample('pvc-sample.yaml')))
+      const told = (await make('undeploy')).stdout
+      assert.match(told, 'kubectl delete pvc --namespace default elastic-local-sample')
+      assert.match(told, `rm -r ${flexPluginDir}/volumes.k8s.elastic.co~elastic-local\n`)
+      for (const file of ['/mnt/elastic-local-volumes', '/var/run/elastic-local', flexPluginDir]) {
+        assert.match(told, file)
+        await node.run('test', '-d', file)
+      }
+      const kinds = 'namespaces,clusterroles,clusterrolebindings,validatingadmissionpolicies'
+      const more = 'validatingadmissionpolicybindings,storageclasses,csidrivers,persistentvolumes,pods'
+      const { stdout } = await cluster.kubectl(['get', '--all-namespaces', '--output=name', `${kinds},${more}`])
+      assert.equal(
+        stdout.split('\n').filter((name) => name.includes('elastic')),
+        [],
+      )
     } finally {
       await node.close()
     }
   }),
 )
+
+/**
+ * Gives make(1) with the cluster's kubectl, and the overlay as a kustomization to deploy. Loop images are what this
+ * kernel can do.
+ */
+async function buildMake(cluster: Cluster, folder: string, { container, env }: Overlay) {
+  const bin = join(folder, 'bin')
+  const from = join(folder, 'overlay')
+  await Promise.all([bin, from].map((path) => mkdir(path)))
+  await writeFile(join(bin, 'kubectl'), `#!/bin/sh\nexec ${cluster.program} kubectl "$@"\n`, { mode: 0o755 })
+  await symlink(root, join(folder, 'elastic-local'))
+  const place = '/spec/template/spec/containers/0'
+  const add = (path: string, value: unknown) => ({ op: 'add', path: `${place}/${path}`, value })
+  const changes = [
+    ...Object.entries(container ?? {}).map(([field, value]) => add(field, value)),
+    ...Object.entries(env ?? {}).map(([name, value]) => add('env/-', { name, value })),
+  ]
+  const kustomization = {
+    resources: ['../elastic-local'],
+    components: ['../elastic-local/config/kustomize/loop'],
+    patches: [{ target: { kind: 'DaemonSet|Deployment' }, patch: JSON.stringify(changes) }],
+  }
+  await writeFile(join(from, 'kustomization.yaml'), JSON.stringify(kustomization))
+  const settings = [`PATH=${bin}:${process.env.PATH}`, `KUBECONFIG=${cluster.adminKubeconfig}`]
+  return (target: string, ...words: string[]) =>
+    run('env', [...settings, 'make', '--silent', '-C', root, target, `FROM=${from}`, ...words])
+}
 
 test.run()

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Installs elastic-local into the cluster of kubectl's current context, and waits until it is ready: `make deploy`.
+#   IMAGE  the image that nodes get, if not the one that deploy.yaml names
+#   FROM   a manifest, or a folder with a kustomization; deploy.yaml by default
+set -eu
+
+. "$(dirname "$0")/kubectl.sh"
+
+from=${FROM:-deploy.yaml}
+image=${IMAGE:-}
+case $image in
+  *[!a-zA-Z0-9./:@_-]*) fail "Cannot deploy as IMAGE must be the name of an image: it is $image" ;;
+esac
+
+manifest=$(mktemp)
+trap 'rm -f "$manifest"' EXIT
+if [ -d "$from" ]; then kubectl kustomize "$from" > "$manifest"; else cat "$from" > "$manifest"; fi
+[ -z "$image" ] || sed -i "s|^\( *image: \)elastic-local:[^ ]*$|\1$image|" "$manifest"
+
+say_where
+kubectl apply --filename "$manifest"
+for part in daemonset/elastic-local-daemon deployment/elastic-local-provisioner; do
+  ours rollout status "$part" --timeout="${TIMEOUT:-300s}" || {
+    ours get pods --output wide >&2
+    ours logs --selector app.kubernetes.io/name=elastic-local --prefix --tail 3 >&2 || true
+    fail "Cannot say that it is ready: $part is not. What its pods say is above; see docs/troubleshooting.md."
+  }
+done
+echo "elastic-local is ready. Try it: kubectl apply -f config/pvc-sample.yaml -f config/pod-sample.yaml"
