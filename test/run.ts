@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
-import { ensureControlPlane } from './cluster/build.ts'
+import { ensureControlPlane, ensureHelm } from './cluster/build.ts'
 import { bootGuest, createDisk } from './guest/guest.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -105,6 +105,7 @@ const suites: Record<string, () => Promise<Job[]>> = {
   cluster: async () => {
     // Not in the time of the first test.
     await ensureControlPlane()
+    await ensureHelm()
     const { ensureBusyboxImage, ensureImage } = await import('./cluster/image.ts')
     await Promise.all([ensureImage(), ensureBusyboxImage()])
     return (await testFiles('test/cluster')).map((file) => fileJob(file, true, clusterFileTimeoutMs))

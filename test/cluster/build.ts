@@ -1,4 +1,4 @@
-/** Builds Kubernetes for the tests, as one program; run as a script, it says where the program is. */
+/** Builds what the tests need of Go programs: Kubernetes, as one, and Helm; run as a script, it says where Kubernetes is. */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
@@ -16,17 +16,41 @@ const ldflags = `-s -w -X ${version}.gitVersion=v1.37.2 -X ${version}.gitMajor=1
  * folder. Throws when there is no Go, or one that is too old.
  */
 export async function ensureControlPlane(): Promise<string> {
-  const cacheDir = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'elastic-local')
-  const folder = join(cacheDir, `control-plane-${await hashSources()}`)
-  const program = join(folder, 'control-plane')
+  return await ensureBuilt(`control-plane-${await hashSources()}`, 'control-plane', async (output) => {
+    process.stderr.write('Building Kubernetes for the tests: 10 to 17 minutes the first time ...\n')
+    await go(['build', '-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', output, '.'])
+  })
+}
+
+const helmVersion = 'v4.3.1'
+
+/** Gives the path of Helm, built from its Go module. Throws when there is no Go, or one that is too old. */
+export async function ensureHelm(): Promise<string> {
+  return await ensureBuilt(`helm-${helmVersion}`, 'helm', async (output) => {
+    process.stderr.write('Building Helm for the tests: 2 to 4 minutes the first time ...\n')
+    const folder = `${output}.bin`
+    try {
+      await go(['install', '-trimpath', '-ldflags', '-s -w', `helm.sh/helm/v4/cmd/helm@${helmVersion}`], {
+        GOBIN: folder,
+      })
+      await rename(join(folder, 'helm'), output)
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  })
+}
+
+/** The program in a folder of the cache folder; `build` makes it when it is not there. */
+async function ensureBuilt(name: string, file: string, build: (output: string) => Promise<void>): Promise<string> {
+  const folder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'elastic-local', name)
+  const program = join(folder, file)
   if (existsSync(program)) return program
   await checkGo()
-  process.stderr.write('Building Kubernetes for the tests: 10 to 17 minutes the first time ...\n')
   await mkdir(folder, { recursive: true })
   // Another build may be under way: the one that ends last stays, and they are the same.
   const unfinished = `${program}.${process.pid}`
   try {
-    await go(['build', '-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', unfinished, '.'])
+    await build(unfinished)
     await rename(unfinished, program)
   } finally {
     await rm(unfinished, { force: true })
@@ -51,7 +75,7 @@ async function checkGo(): Promise<void> {
   const goMod = await readFile(join(moduleDir, 'go.mod'), 'utf8')
   const needed = /^go (\S+)$/m.exec(goMod)?.[1] ?? ''
   const fail = (reason: string) => {
-    throw new Error(`Cannot build Kubernetes for the tests as Go must be ${needed} or newer: ${reason}`)
+    throw new Error(`Cannot build what the tests need as Go must be ${needed} or newer: ${reason}`)
   }
   try {
     const { stdout } = await go(['env', 'GOVERSION'])
@@ -65,8 +89,8 @@ async function checkGo(): Promise<void> {
   }
 }
 
-function go(args: readonly string[]) {
-  const settings = { CGO_ENABLED: '0', GOWORK: 'off', PATH: `${process.env.PATH}:/usr/local/go/bin` }
+function go(args: readonly string[], more: Readonly<Record<string, string>> = {}) {
+  const settings = { CGO_ENABLED: '0', GOWORK: 'off', PATH: `${process.env.PATH}:/usr/local/go/bin`, ...more }
   const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`)
   return run('env', ['-C', moduleDir, ...words, 'go', ...args])
 }
