@@ -316,6 +316,8 @@ function buildKubeletConfig(address: string, port: number): object {
     enforceNodeAllocatable: [],
     failCgroupV1: false,
     failSwapOn: false,
+    // A minute by default: how soon a pod's volume grows.
+    syncFrequency: '5s',
     makeIPTablesUtilChains: false,
     // See node-init.sh: it looks at the settings, and changes none.
     protectKernelDefaults: true,
