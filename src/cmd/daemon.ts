@@ -100,7 +100,7 @@ async function openCluster(
   const { nodeObject, Recorder } = await import('../k8s/events.ts')
   const { NodeAgent } = await import('../k8s/node-agent.ts')
   const { OrphanedMounts } = await import('../k8s/orphaned-mounts.ts')
-  const { machineClock } = await import('../k8s/clock.ts')
+  const { machineClock: clock } = await import('../k8s/clock.ts')
   const { longestNodeName } = await import('../k8s/names.ts')
   const { namespace, takeover, removeOrphansAfter } = settings
   const node = ownNodeName(settings.nodeName)
@@ -110,12 +110,12 @@ async function openCluster(
     )
   const api = new ApiClient(findKubeConfig(settings.kubeconfig))
   const now = () => new Date()
-  const recorder = new Recorder({ api, component: 'elastic-local-daemon', host: node, now, log })
+  const recorder = new Recorder({ api, component: 'elastic-local-daemon', host: node, clock, now, log })
   const removeAfterMs = removeOrphansAfter === undefined ? undefined : removeOrphansAfter * 1000
   return {
     say: (reason, message) => recorder.say(nodeObject(node), 'Warning', reason, message),
     join: async ({ engine, drain }) => {
-      const common = { api, node, engine, drain, recorder, log }
+      const common = { api, node, engine, drain, recorder, clock, log }
       const orphanedMounts = new OrphanedMounts({
         ...common,
         // Beside the socket, where nothing outlives a restart of the machine.
@@ -123,7 +123,6 @@ async function openCluster(
         kubeletDir: await realpath(settings.kubeletDir).catch(() => settings.kubeletDir),
         bootId: (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim(),
         unmountAfterMs: settings.unmountOrphansAfter * 1000,
-        clock: machineClock,
       })
       const notes = buildNotes(settings.volumesDir)
       return new NodeAgent({ ...common, namespace, notes, orphanedMounts, takeover, removeAfterMs, now })

@@ -13,15 +13,17 @@ function open(hook?: Hook) {
   const client = server.client(hook)
   const warnings: string[] = []
   const time = { ms: 0 }
+  const hour = { ms: 0 }
   const make = (host?: string) =>
     new Recorder({
       api: client,
       component: 'elastic-local-provisioner',
       ...(host ? { host } : {}),
-      now: () => new Date(time.ms),
+      clock: { now: () => time.ms },
+      now: () => new Date(hour.ms + time.ms),
       log: { warn: (message) => warnings.push(message) },
     })
-  return { server, client, warnings, time, make, recorder: make() }
+  return { server, client, warnings, time, hour, make, recorder: make() }
 }
 
 test('an event names its object, who says it, and when', async () => {
@@ -70,6 +72,16 @@ test('what is said again later raises the count of the event that is there, whoe
     [event?.count, event?.firstTimestamp, event?.lastTimestamp],
     [3, '1970-01-01T00:00:00.000Z', '1970-01-01T00:02:00.000Z'],
   )
+})
+
+test('an hour that is set back silences nobody', async () => {
+  const { server, recorder, time, hour } = open()
+  hour.ms = 5 * 60 * minuteMs
+  await recorder.say(claim, 'Warning', 'Failed', 'no room')
+  hour.ms = 0
+  time.ms = minuteMs
+  await recorder.say(claim, 'Warning', 'Failed', 'no room')
+  assert.is(server.list(path)[0]?.count, 2)
 })
 
 test('other words, and words about another object, are other events', async () => {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { CoreV1Event, V1ObjectReference } from '@kubernetes/client-node'
 import { messageOf } from '../volume/errors.ts'
 import { type Api, hasStatus } from './api.ts'
+import type { Clock } from './clock.ts'
 
 /** The object that an event is about. */
 export type EventObject = Required<Pick<V1ObjectReference, 'kind' | 'name' | 'uid'>> & { namespace?: string }
@@ -15,6 +16,9 @@ export interface RecorderParts {
   component: string
   /** The node it is said on, if any. */
   host?: string
+  /** How long ago a thing was said, which setting the hour must not change. */
+  clock: Pick<Clock, 'now'>
+  /** For what people read. */
   now: () => Date
   log: { warn(message: string): void }
 }
@@ -38,7 +42,7 @@ export class Recorder {
 
   /** Never throws: an event that cannot be written is logged. */
   async say(object: EventObject, type: 'Normal' | 'Warning', reason: string, message: string): Promise<void> {
-    const { now, log } = this.#parts
+    const { clock, now, log } = this.#parts
     const parts = [
       object.uid,
       this.#parts.component,
@@ -49,12 +53,12 @@ export class Recorder {
     ]
     const hash = createHash('sha256').update(parts.join('\0')).digest('hex').slice(0, 16)
     const name = `${object.name.slice(0, 200).replace(/[.-]+$/, '')}.${hash}`
-    const time = now()
-    if (time.getTime() - (this.#said.get(name) ?? Number.NEGATIVE_INFINITY) < quietMs) return
+    const saidAt = clock.now()
+    if (saidAt - (this.#said.get(name) ?? Number.NEGATIVE_INFINITY) < quietMs) return
     if (this.#said.size >= mostRemembered) this.#said.clear()
-    this.#said.set(name, time.getTime())
+    this.#said.set(name, saidAt)
     try {
-      await this.#write(name, object, { type, reason, message: message.slice(0, longestMessage) }, time.toISOString())
+      await this.#write(name, object, { type, reason, message: message.slice(0, longestMessage) }, now().toISOString())
     } catch (error) {
       this.#said.delete(name)
       log.warn(

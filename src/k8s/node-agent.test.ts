@@ -170,7 +170,8 @@ async function start(world: World, client: MemoryClient = world.server.client())
   const drain = new Drain()
   const { notes } = world
   const now = () => new Date()
-  const recorder = new Recorder({ api: client, component: 'elastic-local-daemon', host: 'a', now, log: silent })
+  const clock = machineClock
+  const recorder = new Recorder({ api: client, component: 'elastic-local-daemon', host: 'a', clock, now, log: silent })
   const agent = new NodeAgent({
     api: client,
     namespace,
@@ -185,10 +186,11 @@ async function start(world: World, client: MemoryClient = world.server.client())
       kubeletDir: '/kubelet',
       bootId: 'boot',
       unmountAfterMs: 0,
-      clock: machineClock,
+      clock,
     }),
     takeover: false,
     removeAfterMs: undefined,
+    clock,
     now,
     log: silent,
   })

@@ -7,6 +7,7 @@ import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { PoolReport, StoredVolume } from '../volume/pool.ts'
 import { type Api, ApiError } from './api.ts'
+import type { Clock } from './clock.ts'
 import type { Recorder } from './events.ts'
 import { type Changes, type Entry, mustBeItsPool, parseLedger, promise } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
@@ -36,6 +37,8 @@ export interface NodeAgentParts {
   takeover: boolean
   /** How long a volume's PV must be gone until the volume is removed; for ever where nothing is said. */
   removeAfterMs: number | undefined
+  clock: Pick<Clock, 'now'>
+  /** For what people read. */
   now: () => Date
   log: { info(message: string): void; warn(message: string): void }
 }
@@ -55,7 +58,7 @@ const settleMs = 600_000
 export class NodeAgent implements Front {
   readonly #parts: NodeAgentParts
   readonly #volumes: Reflector<V1PersistentVolume, VolumeFacts>
-  readonly #ledger: Reflector<V1ConfigMap, true>
+  readonly #ledger: Reflector<V1ConfigMap, string>
   readonly #keeper: LedgerKeeper
   readonly #publisher: Publisher
   readonly #queue: WorkQueue
@@ -84,7 +87,7 @@ export class NodeAgent implements Front {
         } catch (error) {
           log.warn(messageOf(error))
         }
-        return true
+        return object.metadata?.resourceVersion
       },
     })
     const report = () => engine.report()

@@ -47,7 +47,7 @@ async function openNode({ unmountAfterMs = graceMs, hook }: { unmountAfterMs?: n
     kubeletDir,
     bootId: 'boot',
     drain: { run: <T>(work: () => Promise<T>) => work() },
-    recorder: new Recorder({ api: client, component: 'test', now: () => new Date(clock.now()), log: silent }),
+    recorder: new Recorder({ api: client, component: 'test', clock, now: () => new Date(clock.now()), log: silent }),
     unmountAfterMs,
     clock,
     log: silent,

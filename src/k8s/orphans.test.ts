@@ -21,8 +21,9 @@ async function openNode(entries: Record<string, Partial<Entry>>, removeAfterMs?:
   const { pool, mounts, filesystems, journal } = machine
   const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log: silent })
   for (const name of Object.keys(entries)) await engine.create(name, spec)
-  const clock = { now: Date.parse('2026-03-05T10:00:00Z') }
-  const now = () => new Date(clock.now)
+  const clock = { ms: 0, now: () => clock.ms }
+  const hour = { ms: Date.parse('2026-03-05T10:00:00Z') }
+  const now = () => new Date(hour.ms)
   const known = new Set<string>()
   const client = server.client()
   const ledger = new Map<string, Entry>(Object.entries(entries).map(([name, entry]) => [name, { sizeBytes, ...entry }]))
@@ -32,22 +33,23 @@ async function openNode(entries: Record<string, Partial<Entry>>, removeAfterMs?:
     node: 'a',
     engine,
     keeper: { latest: { node: 'a', resourceVersion: '1', pool: facts, entries: ledger } },
-    recorder: new Recorder({ api: client, component: 'test', now, log: silent }),
+    recorder: new Recorder({ api: client, component: 'test', clock, now, log: silent }),
     removeAfterMs,
     isKnown: (name: string) => known.has(name),
     remove: (name: string) => engine.remove(name),
+    clock,
     now,
     log: silent,
   }
   const said = () =>
     server.list('/api/v1/namespaces/default/events').map(({ reason, message }) => `${reason} ${message}`)
-  return { server, machine, engine, client, ledger, known, clock, orphans: new Orphans(parts), said }
+  return { server, machine, engine, client, ledger, known, clock, hour, orphans: new Orphans(parts), said }
 }
 
 test('an orphan is told of and kept, where the operator did not say that it may be removed', async () => {
   const node = await openNode({ 'pvc-1': { madeFor: 'uid' } })
   await node.orphans.look()
-  node.clock.now += 1000 * hourMs
+  node.clock.ms += 1000 * hourMs
   await node.orphans.look()
   assert.ok(node.machine.volumes.has('pvc-1'))
   assert.is(node.said().length, 1)
@@ -57,13 +59,26 @@ test('an orphan is told of and kept, where the operator did not say that it may 
 test('where the operator said so it is told of first, and removed after the grace time', async () => {
   const node = await openNode({ 'pvc-1': { madeFor: 'uid' } }, hourMs)
   await node.orphans.look()
-  node.clock.now += hourMs - 1
+  node.clock.ms += hourMs - 1
   await node.orphans.look()
   assert.ok(node.machine.volumes.has('pvc-1'))
-  node.clock.now += 1
+  node.clock.ms += 1
   await node.orphans.look()
   assert.not.ok(node.machine.volumes.has('pvc-1'))
   assert.match(node.said().join('\n'), /It is removed after 2026-03-05T11:00:00.000Z.*\n.*was removed/)
+})
+
+test('an hour that is set, forwards or back, does not shorten the grace time, and does not lengthen it', async () => {
+  const node = await openNode({ 'pvc-1': { madeFor: 'uid' } }, hourMs)
+  await node.orphans.look()
+  for (const jumpMs of [5 * hourMs, -10 * hourMs]) {
+    node.hour.ms += jumpMs
+    await node.orphans.look()
+    assert.ok(node.machine.volumes.has('pvc-1'))
+  }
+  node.clock.ms += hourMs
+  await node.orphans.look()
+  assert.not.ok(node.machine.volumes.has('pvc-1'))
 })
 
 test('the grace time begins anew when the PV was seen in between', async () => {
@@ -72,7 +87,7 @@ test('the grace time begins anew when the PV was seen in between', async () => {
   node.known.add('pvc-1')
   await node.orphans.look()
   node.known.clear()
-  node.clock.now += hourMs
+  node.clock.ms += hourMs
   await node.orphans.look()
   assert.ok(node.machine.volumes.has('pvc-1'))
 })

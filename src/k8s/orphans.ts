@@ -2,6 +2,7 @@ import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { VolumeView } from '../volume/view.ts'
 import type { Api } from './api.ts'
+import type { Clock } from './clock.ts'
 import { nodeObject, type Recorder } from './events.ts'
 import type { LedgerKeeper } from './ledger-keeper.ts'
 import { readVolume } from './lookups.ts'
@@ -18,6 +19,9 @@ export interface OrphansParts {
   isKnown: (name: string) => boolean
   /** Removes the volume, and what is kept of it, unless the API server, asked then, has a PV of that name. */
   remove: (name: string) => Promise<unknown>
+  /** For how long it is gone, which setting the hour must not change. */
+  clock: Pick<Clock, 'now'>
+  /** For what people read. */
   now: () => Date
   log: { info(message: string): void; warn(message: string): void }
 }
@@ -32,8 +36,8 @@ export interface OrphansParts {
  */
 export class Orphans {
   readonly #parts: OrphansParts
-  /** When each was first seen to be one. */
-  readonly #since = new Map<string, number>()
+  /** When each was first seen to be one: by the clock, and what hour it was. */
+  readonly #since = new Map<string, { at: number; hour: number }>()
 
   constructor(parts: OrphansParts) {
     this.#parts = parts
@@ -58,9 +62,8 @@ export class Orphans {
   }
 
   async #treat({ name, path, mounts }: VolumeView): Promise<void> {
-    const { removeAfterMs, remove, now, log } = this.#parts
-    const nowMs = now().getTime()
-    const since = this.#since.get(name) ?? nowMs
+    const { removeAfterMs, remove, clock, now, log } = this.#parts
+    const since = this.#since.get(name) ?? { at: clock.now(), hour: now().getTime() }
     this.#since.set(name, since)
     const what = `Volume ${name} at ${path} has no PersistentVolume any more`
     if (removeAfterMs === undefined)
@@ -68,9 +71,9 @@ export class Orphans {
         'VolumeOrphaned',
         `${what}. It is kept: "elastic-local volumes remove ${name}" removes its data, "elastic-local volumes adopt ${name}" makes a PersistentVolume for it.`,
       )
-    const left = new Date(since + removeAfterMs)
-    if (left.getTime() > nowMs)
-      return await this.#say('VolumeOrphaned', `${what}. It is removed after ${left.toISOString()}.`)
+    const until = new Date(since.hour + removeAfterMs).toISOString()
+    if (clock.now() - since.at < removeAfterMs)
+      return await this.#say('VolumeOrphaned', `${what}. It is removed after ${until}.`)
     if (mounts.length > 0)
       return await this.#say('VolumeOrphaned', `${what}. It is not removed as it is mounted on ${mounts[0]?.target}.`)
     try {

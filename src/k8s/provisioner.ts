@@ -30,9 +30,9 @@ export class Provisioner {
     const copies = this.#copies
     await Promise.race([copies.synced(), aborted(signal)])
     if (signal.aborted) return
-    const { namespace, now, log } = this.#parts
+    const { namespace, clock, now, log } = this.#parts
     const ledgers = new LedgerKeepers({ api, namespace })
-    const recorder = new Recorder({ api, component: 'elastic-local-provisioner', now, log })
+    const recorder = new Recorder({ api, component: 'elastic-local-provisioner', clock, now, log })
     const leaderParts = { ...this.#parts, api, copies, ledgers, recorder }
     const work = [new Placing(leaderParts), new Upkeep(leaderParts)]
     // Before anybody acts on it.
