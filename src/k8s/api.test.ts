@@ -83,6 +83,17 @@ test('a refusal has its status, its reason, and the words of the API server', as
   assert.not(hasStatus(error, 404))
 })
 
+test('a refusal says how long the API server wants to be left alone, in whole seconds and nothing else', async () => {
+  for (const [said, ms] of [
+    ['3', 3000],
+    ['Wed, 21 Oct 2026 07:28:00 GMT', 0],
+    [undefined, 0],
+  ] as const) {
+    const client = await serve((_, response) => response.writeHead(429, said ? { 'retry-after': said } : {}).end())
+    assert.is((await fails(() => client.send({ method: 'GET', path }))).retryAfterMs, ms)
+  }
+})
+
 test('a refusal by something in between is told in its words, cut short', async () => {
   const client = await serve((_, response) => response.writeHead(502).end(`<html>${'x'.repeat(5000)}`))
   const error = await fails(() => client.send({ method: 'GET', path }))
@@ -186,6 +197,24 @@ test('watch() gives what came, and then throws, when the connection breaks, is s
     assert.is(error.status, 0)
     if (end === 'silent') assert.match(error.message, /nothing came for 100 ms/)
   }
+})
+
+test('watch() throws when nobody answers it', async () => {
+  const client = await serve(() => {}, { ...patientMs, requestMs: 100 })
+  const error = await fails(() => collect(client))
+  assert.match(error.message, /^Cannot reach the API server for GET .*abort/)
+  assert.is(error.status, 0)
+})
+
+test('watch() that was answered goes on for longer than a request may take', async () => {
+  const client = await serve(
+    async (_, response) => {
+      response.writeHead(200).write(line('ADDED', 'a'))
+      setTimeout(() => response.end(line('ADDED', 'b')), 300)
+    },
+    { ...patientMs, requestMs: 100 },
+  )
+  assert.equal(await collect(client), ['ADDED a', 'ADDED b'])
 })
 
 test('watch() ends when it is told to, also before anything came, and lets the connection go', async () => {

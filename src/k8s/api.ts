@@ -37,13 +37,25 @@ export class ApiError extends Error {
   readonly status: number
   /** The API server's word, such as `AlreadyExists`; empty without an answer. */
   readonly reason: string
+  /** How long the API server wants to be left alone with this; 0 when it did not say. */
+  readonly retryAfterMs: number
 
-  constructor(message: string, answer: { status: number; reason?: string }, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    answer: { status: number; reason?: string; retryAfterMs?: number },
+    options?: ErrorOptions,
+  ) {
     super(message, options)
     this.name = 'ApiError'
     this.status = answer.status
     this.reason = answer.reason ?? ''
+    this.retryAfterMs = answer.retryAfterMs ?? 0
   }
+}
+
+/** How long to wait after that error: longer than `backoffMs` where the API server wants that, but at most `mostMs`. */
+export function delayAfter(error: unknown, backoffMs: number, mostMs: number): number {
+  return Math.min(mostMs, Math.max(backoffMs, error instanceof ApiError ? error.retryAfterMs : 0))
 }
 
 /** Whether `error` is the API server's answer with one of these statuses. */
@@ -136,8 +148,11 @@ export class ApiClient implements Api {
     query: Readonly<Record<string, string>>,
     signal: AbortSignal,
   ): AsyncGenerator<WatchEvent<T>> {
-    const response = await this.#open('GET', path, { ...query, watch: 'true' }, signal)
-    const { watchIdleMs } = this.#times
+    const { requestMs, watchIdleMs } = this.#times
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(), requestMs)
+    const opening = this.#open('GET', path, { ...query, watch: 'true' }, AbortSignal.any([signal, late.signal]))
+    const response = await opening.finally(() => clearTimeout(timer))
     response.setTimeout(watchIdleMs, () => response.destroy(new Error(`nothing came for ${watchIdleMs} ms`)))
     try {
       for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY }))
@@ -234,5 +249,11 @@ async function refused(method: string, path: string, status: number, response: I
     // Something between us and the API server answers in its own words.
   }
   const message = answer.message || body.slice(0, 200)
-  return new ApiError(`${method} ${path} was refused (${status}): ${message}`, { status, reason: answer.reason ?? '' })
+  // Seconds; a date, as it may be elsewhere, no API server says.
+  const retryAfterMs = Number.parseInt(response.headers['retry-after'] ?? '0', 10) * 1000 || 0
+  return new ApiError(`${method} ${path} was refused (${status}): ${message}`, {
+    status,
+    reason: answer.reason ?? '',
+    retryAfterMs,
+  })
 }

@@ -1,6 +1,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { nextTurn } from '../../test/memory-api.ts'
+import { ApiError, delayAfter } from './api.ts'
 import { WorkQueue, type WorkQueueParts } from './queue.ts'
 
 const test = suite('queue')
@@ -85,6 +86,29 @@ test('work that fails is told, and comes back until it succeeds', async () => {
     [4, 3, 2, 1, 0].map((times) => `${times} times more`),
   )
   await queue.stop()
+})
+
+test('work that was told when to come back comes back no sooner, and after the longest wait at the latest', async () => {
+  const begun: string[] = []
+  const left: Record<string, number> = { soon: 3, late: 3 }
+  const queue = new WorkQueue({
+    work: async (key) => {
+      begun.push(key)
+      const count = left[key] ?? 0
+      left[key] = count - 1
+      if (count > 0) throw new ApiError('too many requests', { status: 429, retryAfterMs: key === 'late' ? hourMs : 0 })
+    },
+    concurrency: 1,
+    backoffMs: { first: 1, most: hourMs },
+    log: { warn: () => {} },
+  })
+  queue.add('late')
+  queue.add('soon')
+  while ((left.soon ?? 0) >= 0) await nextTurn()
+  assert.equal(begun, ['late', 'soon', 'soon', 'soon', 'soon'])
+  await queue.stop()
+  assert.is(delayAfter(new ApiError('', { status: 429, retryAfterMs: hourMs }), 1, 60_000), 60_000)
+  assert.is(delayAfter(new Error('another'), 200, 60_000), 200)
 })
 
 test('a key that waits after a failure is worked on at once when it is added', async () => {

@@ -1,4 +1,5 @@
 import { messageOf } from '../volume/errors.ts'
+import { delayAfter } from './api.ts'
 
 export interface WorkQueueParts {
   /** Brings the thing of that key to where it should be. What it throws is logged, and it is called again. */
@@ -72,7 +73,7 @@ export class WorkQueue {
       this.#failures.set(key, failures + 1)
       const { first, most } = this.#parts.backoffMs ?? { first: 200, most: 60_000 }
       this.#parts.log.warn(messageOf(error))
-      this.addAfter(key, Math.min(most, first * 2 ** failures))
+      this.addAfter(key, delayAfter(error, first * 2 ** failures, most))
     } finally {
       this.#running.delete(key)
       if (this.#again.delete(key)) this.add(key)

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesListObject, KubernetesObject } from '@kubernetes/client-node'
 import { messageOf } from '../volume/errors.ts'
-import { type Api, ApiError, hasStatus } from './api.ts'
+import { type Api, ApiError, delayAfter, hasStatus } from './api.ts'
 
 export interface ReflectorParts<T extends KubernetesObject, C> {
   api: Api
@@ -83,8 +84,8 @@ export class Reflector<T extends KubernetesObject, C> {
         // A broken connection is nothing to tell; while the API server is away, once each doubling.
         if (failures > 1 && Number.isInteger(Math.log2(failures)))
           log.warn(`Cannot follow ${path}: ${messageOf(error)}`)
-        const delayMs = Math.min(backoffMs.most, backoffMs.first * 2 ** (failures - 1))
-        await sleep(delayMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {})
+        const delayMs = Math.min(backoffMs.most, backoffMs.first * 2 ** (failures - 1)) * (0.5 + Math.random() / 2)
+        await sleep(delayAfter(error, delayMs, backoffMs.most), undefined, { signal }).catch(() => {})
       }
     }
   }
@@ -108,7 +109,8 @@ export class Reflector<T extends KubernetesObject, C> {
       version = page.metadata?.resourceVersion ?? ''
     } while (next)
     for (const key of [...this.#kept.keys()]) if (!found.has(key)) this.#change(key, undefined)
-    for (const [key, kept] of found) this.#change(key, kept)
+    // What waits for its next try is not to be tried sooner because somebody listed.
+    for (const [key, kept] of found) if (!isDeepStrictEqual(kept, this.#kept.get(key))) this.#change(key, kept)
     this.#isSynced = true
     this.#synced.resolve()
     return version
