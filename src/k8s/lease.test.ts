@@ -118,7 +118,7 @@ test('a holder that falls silent is replaced, but only after it has stopped acti
   }
   assert.ok(isStopped)
   assert.equal(await election.actors(), ['second'])
-  assert.match((await thrownBy(Error, () => first.ended)).message, /^Lost the Lease one, as it could not be renewed/)
+  assert.match((await thrownBy(Error, () => first.ended)).message, /^Lost the Lease one: .*could not be renewed/)
   second.abort.abort()
   await second.ended
 })
@@ -144,6 +144,21 @@ test('a holder whose renewals hang refuses its own requests before anybody else 
   assert.equal(election.leaders(), ['second'])
   second.abort.abort()
   await second.ended
+})
+
+test('a holder whose Lease was given to another stops with its next look at it', async () => {
+  const election = new Election()
+  const first = election.run('first')
+  await election.pass(0)
+  const second = election.run('second')
+  await election.pass(2500)
+  // As when somebody had deleted it, and the second was the first to see that.
+  election.server.change(leasePath, { spec: { holderIdentity: 'second' } })
+  await election.pass(2000)
+  assert.equal(election.leaders(), ['second'])
+  for (const { abort } of [first, second]) abort.abort()
+  await election.pass(0)
+  await Promise.allSettled([first.ended, second.ended])
 })
 
 test('a holder that is the same one after a restart of the API server goes on', async () => {

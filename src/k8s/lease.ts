@@ -51,7 +51,7 @@ export async function lead(
   if (!signal.aborted && !lease.isHeld) {
     lost.abort()
     await ended
-    throw new Error(`Lost the Lease ${name}, as it could not be renewed for ${deadlineMs / 1000} s.`)
+    throw new Error(`Lost the Lease ${name}: it is another's, or could not be renewed for ${deadlineMs / 1000} s.`)
   }
   await working
   await lease.release().catch(warn)
@@ -87,7 +87,11 @@ class LeaseRecord {
     if (found && holder && holder !== identity) {
       const version = found.metadata?.resourceVersion ?? ''
       if (this.#seen?.version !== version) this.#seen = { version, at: askedAt }
-      if (askedAt - this.#seen.at < leaseMs) return false
+      if (askedAt - this.#seen.at < leaseMs) {
+        // Taken from us, as when somebody had deleted it: no need to wait for our deadline.
+        this.#renewedAt = Number.NEGATIVE_INFINITY
+        return false
+      }
     }
     try {
       await this.#write(found, identity)
