@@ -67,24 +67,15 @@ export class LedgerKeeper {
 
   /** Makes the ledger, or brings what it says of the pool up to date. */
   async publish(pool: PoolFacts, initial: () => Promise<Changes>): Promise<Ledger> {
-    const latest = await this.#read()
-    if (!latest) {
-      const made = await this.#api
-        .send<V1ConfigMap>({
-          method: 'POST',
-          path: this.#path,
-          body: buildLedger(this.#namespace, this.#node, pool, await initial()),
-        })
-        .catch((error) => {
-          // Made in the meantime, or by a request whose answer was lost.
-          if (hasStatus(error, 409)) return undefined
-          throw error
-        })
-      if (made) {
-        this.#latest = parseLedger(made)
+    if (!(await this.#read())) {
+      const body = buildLedger(this.#namespace, this.#node, pool, await initial())
+      try {
+        this.#latest = parseLedger(await this.#api.send<V1ConfigMap>({ method: 'POST', path: this.#path, body }))
         return this.#latest
+      } catch (error) {
+        // Made in the meantime, or by a request whose answer was lost.
+        if (!hasStatus(error, 409) || !(await this.#read())) throw error
       }
-      return await this.publish(pool, initial)
     }
     return await this.#patch(undefined, pool, new Map())
   }
