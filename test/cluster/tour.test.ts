@@ -47,7 +47,13 @@ test(
           [images[1]?.name, 'docker.io/library/busybox:1.37'],
         ] as const)
           await node.run('ctr', '--namespace=k8s.io', 'images', 'tag', `docker.io/library/${from}`, to)
-      await play(cluster, folder, steps)
+      try {
+        await play(cluster, folder, steps)
+      } catch (error) {
+        const { stdout } = await cluster.kubectl(['get', 'events', '--all-namespaces', '--sort-by=.lastTimestamp'])
+        process.stderr.write(stdout)
+        throw error
+      }
       assert.equal((await cluster.api.request('GET', '/api/v1/persistentvolumes')).items, [])
     } finally {
       gate.close()
