@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process'
+import { basename } from 'node:path'
 import type { Stream } from 'node:stream'
+import { type Observe, observed } from './meter.ts'
 
 /** What a finished command left. */
 export interface Output {
@@ -102,3 +104,10 @@ export function hostCommand(file: string, args: readonly string[]): [string, str
 
 /** Runs the host's programs (nsenter(1)). */
 export const runOnHost: Runner = (file, args, options) => run(...hostCommand(file, args), options)
+
+/** The runner, telling of each program. */
+export const observeRunner = (runner: Runner, observe: Observe): Runner => {
+  const observedRunner: Runner = (file, args, options) =>
+    observed(observe, { what: basename(file), about: args.join(' ') }, () => runner(file, args, options))
+  return observedRunner
+}

@@ -1,11 +1,11 @@
 import { parseArgs } from 'node:util'
 import { cac } from 'cac'
-import { createConsola } from 'consola'
 import { distance } from 'fastest-levenshtein'
 import type { Command } from './command.ts'
 import { commands as allCommands } from './commands.ts'
 import { commonFlags, type Flag, resolveFlags } from './flags.ts'
 import { formatCommandHelp, formatGroupHelp, formatHelp, usage } from './help.ts'
+import { openLog } from './log.ts'
 import { UsageError } from './usage-error.ts'
 
 /** Where the command line comes from and goes to. */
@@ -31,8 +31,8 @@ export async function runCli(args: readonly string[], parts: CliParts = {}): Pro
     }
     debug = line.given.get('log-level') === 'debug' || (debug && !line.given.has('log-level'))
     const { logLevel } = resolveFlags(commonFlags, line.given, env)
-    const log = createConsola({ level: logLevels[logLevel], stdout: stderr, stderr })
     const flags = resolveFlags(line.command.flags, line.given, env)
+    const log = openLog({ level: logLevel, format: logFormatOf(flags, stderr), stderr })
     return (await line.command.run({ args: line.args, flags, say, log })) ?? 0
   } catch (error) {
     const message = error instanceof Error ? (debug ? error.stack : error.message) : String(error)
@@ -41,8 +41,11 @@ export async function runCli(args: readonly string[], parts: CliParts = {}): Pro
   }
 }
 
-/** Levels of consola. */
-const logLevels = { debug: 4, info: 3, warn: 1, error: 0 }
+/** What runs for long writes for programs where no person looks on; what a person runs, for that person. */
+function logFormatOf(flags: Readonly<Record<string, unknown>>, stderr: NodeJS.WriteStream): 'json' | 'text' {
+  if (!Object.hasOwn(flags, 'logFormat')) return 'text'
+  return flags.logFormat === 'json' || (flags.logFormat === undefined && !stderr.isTTY) ? 'json' : 'text'
+}
 
 type Line = { help: string } | { command: Command; args: readonly string[]; given: ReadonlyMap<string, string> }
 

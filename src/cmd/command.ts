@@ -1,3 +1,4 @@
+import type { LeveledLog } from '../log.ts'
 import type { Flags, FlagValues } from './flags.ts'
 
 /** Sections of the help, in order. */
@@ -30,14 +31,7 @@ export interface Call<F extends Flags = Flags> {
   flags: FlagValues<F>
   /** Prints a line to standard output. */
   say(line: string): void
-  log: Log
-}
-
-export interface Log {
-  debug(message: string): void
-  info(message: string): void
-  warn(message: string): void
-  error(message: string): void
+  log: LeveledLog
 }
 
 /** Gives `run` the types of `flags`. */

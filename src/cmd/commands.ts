@@ -1,8 +1,9 @@
 import type { Command } from './command.ts'
 import { daemonCommand } from './daemon.ts'
 import { doctorCommand } from './doctor.ts'
-import { healthzCommand } from './healthz.ts'
+import { healthzCommand, readyzCommand } from './healthz.ts'
 import { installCommand } from './install.ts'
+import { logLevelCommand } from './log-level.ts'
 import { poolsCommand } from './pools.ts'
 import { provisionerCommand } from './provisioner.ts'
 import { versionCommand } from './version.ts'
@@ -27,5 +28,7 @@ export const commands: readonly Command[] = [
   poolsCommand,
   doctorCommand,
   healthzCommand,
+  readyzCommand,
+  logLevelCommand,
   versionCommand,
 ]

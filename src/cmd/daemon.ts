@@ -2,20 +2,27 @@ import { readFile, realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
-import { buildStandaloneFront, type Front } from '../daemon/front.ts'
+import { buildStandaloneFront } from '../daemon/front.ts'
 import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
-import { close, listen } from '../daemon/server.ts'
+import { close, listen, watchSocket } from '../daemon/server.ts'
 import { removeTemporaries } from '../files.ts'
+import type { NodeAgent } from '../k8s/node-agent.ts'
+import type { LeveledLog, Log } from '../log.ts'
+import type { Meter } from '../meter.ts'
 import { closeToOthers } from '../mount/folder.ts'
 import { buildNotes, buildPodNotes, ownFolder } from '../mount/records.ts'
+import { type Check, findStuckLvm, type Health } from '../status/health.ts'
+import { buildLogLevelRoutes } from '../status/log-level.ts'
+import { PoolView } from '../status/pool-figures.ts'
 import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
 import { buildInfo } from './build-info.ts'
-import { defineCommand, type Log } from './command.ts'
-import { clusterFlags, daemonFlags, type FlagValues, machineFlags, ownNodeName } from './flags.ts'
+import { defineCommand } from './command.ts'
+import { clusterFlags, daemonFlags, type FlagValues, machineFlags, ownNodeName, statusFlags } from './flags.ts'
 import { keepHeapSmall } from './heap.ts'
 import { type MachineSettings, openMachine } from './machine.ts'
+import { buildStatus, type Status } from './status.ts'
 
 export const daemonCommand = defineCommand({
   name: 'daemon',
@@ -28,38 +35,71 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
     'elastic-local daemon --standalone --driver-kind LOOP --volumes-dir /srv/volumes',
     'elastic-local daemon --node-name node-1 --kubeconfig /etc/kubernetes/daemon.conf --lvm-use-thin-volumes',
   ],
-  flags: { ...machineFlags, ...daemonFlags, ...clusterFlags },
+  flags: { ...machineFlags, ...daemonFlags, ...clusterFlags, ...statusFlags },
   run: async ({ flags, log }) => {
     if (process.getuid?.() !== 0) throw new Error('Cannot run the daemon as it must be root: it mounts filesystems.')
     keepHeapSmall()
     // Before anything is touched: without a way to the API server there is nothing to do.
-    const cluster = flags.standalone ? undefined : await openCluster(flags, log)
+    const served: Served = {}
+    const status = openStatus(flags, served, log)
+    const cluster = flags.standalone ? undefined : await openCluster(flags, status.meter, log)
     const told = new Promise<NodeJS.Signals>((resolve) => {
       for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, resolve)
     })
     const lock = await lockFiles([volumesLockPath(flags.volumesDir), `${flags.socket}.lock`])
     try {
-      const engine = await startEngine(flags, lock, log).catch(async (error) => {
+      // Before the disks are touched, which may hang.
+      await status.serve(flags.httpAddress)
+      const engine = await startEngine(flags, { lock, meter: status.meter }, log).catch(async (error) => {
         await cluster?.say('PoolNotUsable', messageOf(error))
         throw error
       })
       try {
-        await serve(engine, flags, cluster, told, log)
+        served.pool = new PoolView({ engine, now: () => new Date() })
+        await serve(engine, flags, { cluster, status, served }, told, log)
       } finally {
         await engine.stop()
       }
     } finally {
+      await status.close()
       await lock.release()
     }
     log.info('Stopped.')
   },
 })
 
-async function startEngine(settings: MachineSettings, lock: Lock, log: Log): Promise<Engine> {
+/** What there is to look at by now. */
+interface Served {
+  pool?: PoolView
+  drain?: Drain
+  agent?: NodeAgent
+}
+
+function openStatus({ nodeName }: { nodeName: string | undefined }, served: Served, log: Log): Status {
+  const status = buildStatus(
+    {
+      component: 'daemon',
+      node: ownNodeName(nodeName),
+      figures: async () => await served.pool?.take(),
+      promisedBytes: () => served.agent?.promisedBytes,
+      claimOf: (volume) => served.agent?.claimOf(volume),
+    },
+    log,
+  )
+  const { health, meter } = status
+  health.ready.push(
+    () => (served.pool ? served.pool.findFailure() : 'its pool was not started yet'),
+    () => findStuckLvm(meter.backlogs),
+    () => (served.drain?.isStopping ? 'it is stopping' : undefined),
+  )
+  return status
+}
+
+async function startEngine(settings: MachineSettings, parts: { lock: Lock; meter: Meter }, log: Log): Promise<Engine> {
   await checkTools(settings, log)
   // Whoever wrote there before is gone: the lock says so.
   await removeTemporaries(join(settings.volumesDir, ownFolder))
-  const engine = await openMachine(settings, log, lock)
+  const engine = await openMachine(settings, log, parts)
   try {
     const open = await closeToOthers(settings.volumesDir)
     if (open) log.warn(open)
@@ -77,7 +117,9 @@ interface Cluster {
   /** Says of the node what is wrong with it. Never throws. */
   say(reason: string, message: string): Promise<void>
   /** What a daemon in a cluster is put together from, once there is an engine. */
-  join(parts: { engine: Engine; drain: Drain }): Promise<Front & { run(signal: AbortSignal): Promise<void> }>
+  join(parts: { engine: Engine; drain: Drain }): Promise<NodeAgent>
+  /** Why the daemon cannot do its work in the cluster yet, or not without a new start. */
+  health: { [K in keyof Health]: (agent: NodeAgent) => Check }
 }
 
 async function openCluster(
@@ -93,11 +135,13 @@ async function openCluster(
     | 'socket'
   > &
     Pick<MachineSettings, 'volumesDir'>,
+  meter: Meter,
   log: Log,
 ): Promise<Cluster> {
   // Only here: without a cluster, none of it needs memory.
-  const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
+  const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/api.ts')
   const { nodeObject, Recorder } = await import('../k8s/events.ts')
+  const { findDead, findUnsynced } = await import('../k8s/health.ts')
   const { NodeAgent } = await import('../k8s/node-agent.ts')
   const { OrphanedMounts } = await import('../k8s/orphaned-mounts.ts')
   const { machineClock: clock } = await import('../k8s/clock.ts')
@@ -108,7 +152,7 @@ async function openCluster(
     throw new Error(
       `Cannot serve node ${node} as its name must have at most ${longestNodeName} characters: PersistentVolumes carry it as a label.`,
     )
-  const api = new ApiClient(findKubeConfig(settings.kubeconfig))
+  const api = observeApi(new ApiClient(findKubeConfig(settings.kubeconfig)), meter.request)
   const now = () => new Date()
   const recorder = new Recorder({ api, component: 'elastic-local-daemon', host: node, clock, now, log })
   const removeAfterMs = removeOrphansAfter === undefined ? undefined : removeOrphansAfter * 1000
@@ -125,7 +169,12 @@ async function openCluster(
         unmountAfterMs: settings.unmountOrphansAfter * 1000,
       })
       const notes = buildNotes(settings.volumesDir)
-      return new NodeAgent({ ...common, namespace, notes, orphanedMounts, takeover, removeAfterMs, now })
+      return new NodeAgent({ ...common, namespace, notes, orphanedMounts, takeover, removeAfterMs, now, meter })
+    },
+    health: {
+      alive: (agent) => () => findDead(agent.copies),
+      ready: (agent) => () =>
+        findUnsynced(agent.copies) ?? (agent.promisedBytes === undefined ? 'it has no ledger yet' : undefined),
     },
   }
 }
@@ -134,16 +183,25 @@ async function openCluster(
 async function serve(
   engine: Engine,
   settings: Settings,
-  cluster: Cluster | undefined,
+  { cluster, status, served }: { cluster: Cluster | undefined; status: Status; served: Served },
   told: Promise<string>,
-  log: Log,
+  log: LeveledLog,
 ): Promise<void> {
   const { kubeletDir, socket } = settings
   const drain = new Drain()
   const agent = await cluster?.join({ engine, drain })
+  Object.assign(served, { drain, agent })
   const front = agent ?? buildStandaloneFront(engine)
-  const app = buildApp({ engine, drain, kubeletDir, front, version: buildInfo.version, log })
+  const { health, meter } = status
+  if (cluster && agent) {
+    health.alive.push(cluster.health.alive(agent))
+    health.ready.push(cluster.health.ready(agent))
+  }
+  const version = buildInfo.version
+  const app = buildApp({ engine, drain, kubeletDir, front, version, health, observe: meter.callout, log })
+  app.route('/', buildLogLevelRoutes(log))
   const server = await listen(app, socket)
+  health.alive.push(await watchSocket(socket))
   log.info(`Serving on ${socket}.`)
   const recovered = drain
     .run(() => engine.recover())

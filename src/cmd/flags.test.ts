@@ -8,12 +8,13 @@ import {
   outputFlag,
   pluginDirFlag,
   resolveFlags,
+  statusFlags,
   toggle,
 } from './flags.ts'
 import { UsageError } from './usage-error.ts'
 
 const test = suite('flags')
-const all: Flags = { ...machineFlags, ...daemonFlags, ...commonFlags, pluginDir: pluginDirFlag }
+const all: Flags = { ...machineFlags, ...daemonFlags, ...statusFlags, ...commonFlags, pluginDir: pluginDirFlag }
 const given = (flags: Record<string, string>) => new Map(Object.entries(flags))
 
 test('resolveFlags() gives the defaults of the design', () => {
@@ -88,6 +89,20 @@ test('resolveFlags() refuses a wrong value and says where it came from and what 
     nodeName: ['', 'A', 'a_b', '-a', 'a.', 'x'.repeat(254)],
     socket: ['relative', `/${'x'.repeat(107)}`],
     logLevel: ['verbose', 'INFO'],
+    logFormat: ['', 'JSON'],
+    httpAddress: [
+      '',
+      '9810',
+      ':',
+      ':65536',
+      'localhost:1',
+      '1.2.3:1',
+      '::1:1',
+      '[1.2.3.4]:1',
+      '[x]:1',
+      '1.2.3.4:',
+      ':1e3',
+    ],
   }
   for (const [key, texts] of Object.entries(wrong)) {
     const flag = all[key]
@@ -109,6 +124,13 @@ test('resolveFlags() refuses a wrong value and says where it came from and what 
     () => resolveFlags(machineFlags, given({ 'driver-kind': 'X' }), {}),
     /^UsageError: Cannot use --driver-kind as it must be LVM, LOOP or BINDMOUNT: it is "X"\.$|^Cannot use --driver-kind as it must be LVM, LOOP or BINDMOUNT: it is "X"\.$/,
   )
+})
+
+test('--http-address takes an address with a port, and a port alone', () => {
+  const addressOf = (text: string) => resolveFlags(statusFlags, given({ 'http-address': text }), {}).httpAddress
+  assert.equal(addressOf(':9810'), { port: 9810 })
+  assert.equal(addressOf('0.0.0.0:0'), { host: '0.0.0.0', port: 0 })
+  assert.equal(addressOf('[::1]:65535'), { host: '::1', port: 65535 })
 })
 
 test('resolveFlags() takes the values at the edges', () => {

@@ -1,6 +1,9 @@
+import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { isAbsolute, normalize } from 'node:path'
+import type { Address } from '../daemon/server.ts'
 import { defaultSettings } from '../flex/settings.ts'
+import { logLevels } from '../log.ts'
 import type { DriverKind } from '../volume/pool.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -77,6 +80,16 @@ const socketPath: Kind<string> = {
   // unix(7): 108 bytes with the NUL at the end.
   mustBe: 'an absolute path of at most 107 bytes',
   parse: (text) => (Buffer.byteLength(text) <= 107 ? path.parse(text) : undefined),
+}
+
+const address: Kind<Address> = {
+  mustBe: '<address>:<port>, [<IPv6 address>]:<port>, or :<port> for all addresses',
+  parse: (text) => {
+    const [, v6, other = '', digits = ''] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]*)):([0-9]{1,5})$/i.exec(text) ?? []
+    const [host, port] = [v6 ?? other, Number(digits)]
+    const isHost = host === '' || isIP(host) === (v6 === undefined ? 4 : 6)
+    return digits !== '' && isHost && port <= 65535 ? { port, ...(host ? { host } : {}) } : undefined
+  },
 }
 
 const percent: Kind<number> = {
@@ -187,6 +200,22 @@ export const pluginDirFlag = setting(path, {
   help: "the kubelet's --volume-plugin-dir (GKE: /home/kubernetes/flexvolume)",
 })
 
+/** What a component says of itself. */
+export const statusFlags = {
+  httpAddress: setting(address, {
+    name: 'http-address',
+    value: '<address>:<port>',
+    defaultHelp: 'off',
+    help: 'where to serve /metrics, /healthz and /readyz by HTTP; ":9810" is every address',
+  }),
+  logFormat: setting(oneOf('json', 'text'), {
+    name: 'log-format',
+    value: '<format>',
+    defaultHelp: 'text on a terminal, else json',
+    help: 'how messages are written: json (one object a line), text',
+  }),
+}
+
 /** What the daemon needs besides `machineFlags`. */
 export const daemonFlags = {
   socket: socketFlag,
@@ -288,7 +317,7 @@ export const provisionerFlags = {
 
 /** Every command has these. */
 export const commonFlags = {
-  logLevel: setting(oneOf('debug', 'info', 'warn', 'error'), {
+  logLevel: setting(oneOf(...logLevels), {
     name: 'log-level',
     value: '<level>',
     default: 'info',

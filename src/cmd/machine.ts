@@ -4,13 +4,15 @@ import type { Lock } from '../daemon/lock.ts'
 import { writeLvmConfig } from '../lvm/config.ts'
 import { LvmPool } from '../lvm/pool.ts'
 import { LvmShell } from '../lvm/shell.ts'
+import { type Meter, observeMethods } from '../meter.ts'
 import { DirectoryPool } from '../mount/directory.ts'
 import { buildFilesystems } from '../mount/filesystems.ts'
 import { LoopPool } from '../mount/loop.ts'
 import { buildMounts } from '../mount/mounts.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
-import { hostCommand, type Runner, run, runOnHost } from '../run.ts'
+import { hostCommand, observeRunner, type Runner, run, runOnHost } from '../run.ts'
 import { Engine } from '../volume/engine.ts'
+import { codeOf } from '../volume/errors.ts'
 import type { DriverKind, Pool } from '../volume/pool.ts'
 
 /** What an engine for this machine's real disks is put together from. */
@@ -33,24 +35,32 @@ type Log = { info(message: string): void; warn(message: string): void }
 const now = () => new Date()
 const uptimeMs = () => performance.now()
 
-/** The engine for this machine, not started. Makes `volumesDir` if it is missing. `lock` is what keeps others from it. */
-export async function openMachine(settings: MachineSettings, log: Log, lock?: Lock): Promise<Engine> {
+/**
+ * The engine for this machine, not started. Makes `volumesDir` if it is missing. `lock` is what keeps others from it;
+ * `meter` is told of what is done.
+ */
+export async function openMachine(
+  settings: MachineSettings,
+  log: Log,
+  { lock, meter }: { lock?: Lock; meter?: Meter } = {},
+): Promise<Engine> {
   await mkdir(settings.volumesDir, { recursive: true, mode: 0o755 })
   const volumesDir = await realpath(settings.volumesDir)
-  const runner = settings.hostTools ? runOnHost : run
+  const plainRunner = settings.hostTools ? runOnHost : run
+  const runner = meter ? observeRunner(plainRunner, meter.command) : plainRunner
   const mounts = buildMounts({
     run: runner,
     mountInfo: settings.hostTools ? '/proc/1/mountinfo' : '/proc/self/mountinfo',
   })
   const holding: Runner = (file, args, options) => runner(file, args, { ...options, keepOpen: lock?.stream })
   const buildPool: Record<DriverKind, () => Pool | Promise<Pool>> = {
-    LVM: () => buildLvmPool(settings, volumesDir, runner, log),
+    LVM: () => buildLvmPool(settings, volumesDir, { runner, log, meter }),
     // A losetup that outlives a killed daemon could attach an image once more, on a second device.
     LOOP: () => new LoopPool({ run: holding, volumesDir, preallocate: settings.loopPreallocate, now }),
     BINDMOUNT: () => new DirectoryPool({ mounts, volumesDir, now }),
   }
   const pool = await buildPool[settings.driverKind]()
-  return new Engine({
+  const engine = new Engine({
     pool,
     mounts,
     filesystems: buildFilesystems({ run: runner, lock: lock?.stream }),
@@ -58,9 +68,17 @@ export async function openMachine(settings: MachineSettings, log: Log, lock?: Lo
     volumesDir,
     log,
   })
+  return meter ? observeMethods(engine, operations, meter.operation, codeOf) : engine
 }
 
-async function buildLvmPool(settings: MachineSettings, volumesDir: string, runner: Runner, log: Log): Promise<Pool> {
+/** What the engine does to a volume. */
+const operations = ['create', 'adopt', 'mount', 'attach', 'unmount', 'grow', 'remove'] as const
+
+async function buildLvmPool(
+  settings: MachineSettings,
+  volumesDir: string,
+  { runner, log, meter }: { runner: Runner; log: Log; meter: Meter | undefined },
+): Promise<Pool> {
   const configDir = join(volumesDir, ownFolder, 'lvm')
   await writeLvmConfig({ run: runner, folder: configDir, root: settings.hostTools ? '/proc/1/root' : '/' })
   const command: [string, readonly string[]] = settings.hostTools ? hostCommand('lvm', []) : ['lvm', []]
@@ -71,7 +89,7 @@ async function buildLvmPool(settings: MachineSettings, volumesDir: string, runne
     metadataWatermark: settings.lvmThinMetadataWatermark,
   }
   return new LvmPool({
-    shell: new LvmShell({ command, configDir, uptimeMs }),
+    shell: new LvmShell({ command, configDir, uptimeMs, meter }),
     volumeGroup: settings.lvmVolumeGroup,
     thin: settings.lvmUseThinVolumes ? thin : undefined,
     now,

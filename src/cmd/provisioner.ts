@@ -1,11 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { Hono } from 'hono'
-import { close, listen } from '../daemon/server.ts'
+import { close, listen, watchSocket } from '../daemon/server.ts'
+import { buildHealthRoutes } from '../status/health.ts'
+import { buildLogLevelRoutes } from '../status/log-level.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand } from './command.ts'
-import { clusterFlags, provisionerFlags, socketFlag } from './flags.ts'
+import { clusterFlags, provisionerFlags, socketFlag, statusFlags } from './flags.ts'
 import { keepHeapSmall } from './heap.ts'
+import { buildStatus } from './status.ts'
 
 export const provisionerCommand = defineCommand({
   name: 'provisioner',
@@ -17,20 +20,30 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     'elastic-local provisioner',
     'elastic-local provisioner --kubeconfig ~/.kube/config --node-gone-grace 3600',
   ],
-  flags: { socket: socketFlag, ...clusterFlags, ...provisionerFlags },
+  flags: { socket: socketFlag, ...clusterFlags, ...provisionerFlags, ...statusFlags },
   run: async ({ flags, log }) => {
     keepHeapSmall()
-    const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
+    const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/api.ts')
     const { machineClock } = await import('../k8s/clock.ts')
+    const { findDead, findUnsynced } = await import('../k8s/health.ts')
+    const { countPending } = await import('../k8s/pending.ts')
     const { lead } = await import('../k8s/lease.ts')
     const { Provisioner } = await import('../k8s/provisioner.ts')
-    const { kubeconfig, namespace, nodeGoneGrace, deleteClaimsOfGoneNodes, socket } = flags
-    const api = new ApiClient(findKubeConfig(kubeconfig))
+    const { kubeconfig, namespace, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress } = flags
+    const client = new ApiClient(findKubeConfig(kubeconfig))
     const now = () => new Date()
+    let isLeader = false
+    const source = {
+      component: 'provisioner',
+      isLeader: () => isLeader,
+      pending: () => countPending(provisioner.copies),
+      now,
+    } as const
+    const status = buildStatus(source, log)
+    const { health, meter } = status
+    const api = observeApi(client, meter.request)
     const stop = new AbortController()
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort())
-    const app = new Hono().get('/healthz', (c) => c.json({ status: 'ok', version: buildInfo.version }))
-    const server = await listen(app, socket)
     const provisioner = new Provisioner({
       api,
       namespace,
@@ -39,19 +52,35 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
       clock: machineClock,
       now,
       log,
+      meter,
     })
+    health.alive.push(() => findDead(provisioner.copies.all))
+    health.ready.push(() => findUnsynced(provisioner.copies.all))
+    const app = new Hono()
+    app.route('/', buildHealthRoutes(health, buildInfo.version)).route('/', buildLogLevelRoutes(log))
+    const server = await listen(app, socket)
+    health.alive.push(await watchSocket(socket))
     // Also while another leads, so that taking over needs no listing.
     const following = provisioner.follow(stop.signal)
     const identity = `${hostname()}_${randomUUID()}`
     try {
+      await status.serve(httpAddress)
       const name = 'elastic-local-provisioner'
-      await lead({ api, namespace, name, identity, clock: machineClock, now, log }, stop.signal, (fenced, signal) =>
-        provisioner.act(fenced, signal),
+      await lead(
+        { api, namespace, name, identity, clock: machineClock, now, log },
+        stop.signal,
+        async (fenced, signal) => {
+          isLeader = true
+          await provisioner.act(fenced, signal).finally(() => {
+            isLeader = false
+          })
+        },
       )
     } finally {
       stop.abort()
       await following
       await close(server)
+      await status.close()
     }
     log.info('Stopped.')
   },

@@ -67,7 +67,7 @@ async function withMachine(
   const lock = changes ? await lockVolumes(flags.volumesDir) : undefined
   try {
     const quiet = { info: (message: string) => log.debug(message), warn: (message: string) => log.warn(message) }
-    const engine = await openMachine(flags, quiet, lock)
+    const engine = await openMachine(flags, quiet, lock && { lock })
     try {
       await engine.start()
       return await visit(buildEngineKeeper(engine))

@@ -3,6 +3,9 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../../test/scratch.ts'
+import type { LogFields } from '../log.ts'
+import type { Done } from '../meter.ts'
+import type { Health } from '../status/health.ts'
 import { Engine } from '../volume/engine.ts'
 import { MemoryMachine } from '../volume/memory.ts'
 import { buildApp } from './app.ts'
@@ -16,15 +19,30 @@ const options = { sizeBytes: String(gibibyte), 'kubernetes.io/fsType': 'ext4', '
 type Ground = Awaited<ReturnType<typeof openApp>>
 
 /** The API of a daemon on a machine in memory that has 4 GiB. */
-async function openApp(kubeletDir: string) {
+async function openApp(kubeletDir: string, health?: Health) {
   const machine = new MemoryMachine({ capacityBytes: 4n * gibibyte })
   const { pool, mounts, filesystems, journal } = machine
   const logged: string[] = []
-  const log = { info: (message: string) => logged.push(message), warn: (message: string) => logged.push(message) }
+  const fields: LogFields[] = []
+  const observed: Done[] = []
+  const say = (message: string, about: LogFields = {}) => {
+    logged.push(message)
+    fields.push(about)
+  }
+  const log = { info: say, warn: say }
   const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
   await engine.start()
   const drain = new Drain()
-  const app = buildApp({ engine, drain, kubeletDir, front: buildStandaloneFront(engine), version: '1.2.3', log })
+  const app = buildApp({
+    engine,
+    drain,
+    kubeletDir,
+    front: { ...buildStandaloneFront(engine), claimOf: (name) => ({ namespace: 'default', name: `claim-of-${name}` }) },
+    version: '1.2.3',
+    ...(health ? { health } : {}),
+    observe: (done) => observed.push(done),
+    log,
+  })
   const send = async (method: string, path: string, body?: string) =>
     await app.request(path, { method, ...(body === undefined ? {} : { body }) })
   const ask = async (
@@ -42,6 +60,8 @@ async function openApp(kubeletDir: string) {
     machine,
     drain,
     logged,
+    fields,
+    observed,
     target,
     send,
     ask,
@@ -88,6 +108,35 @@ test(
       body: { status: 'Success', capabilities: { attach: false } },
     })
     assert.equal(await ask('GET', '/healthz'), { status: 200, body: { status: 'ok', version: '1.2.3' } })
+  }),
+)
+
+test('/readyz says why the daemon is not ready', async () =>
+  await withScratch(async (kubeletDir) => {
+    const { ask } = await openApp(kubeletDir, { alive: [], ready: [() => 'it has no ledger yet'] })
+    assert.is((await ask('GET', '/healthz')).status, 200)
+    const { status, body } = await ask('GET', '/readyz')
+    assert.equal([status, body.reasons], [503, ['it has no ledger yet']])
+  }))
+
+test(
+  'each call-out is told of, with its kind and how it ended, and logged with what it was about',
+  withApp(async ({ callOut, target, observed, fields }) => {
+    await callOut('/mount', { targetDir: target('a'), options })
+    await callOut('/mount', { targetDir: target('a', 'pvc-2'), options: {} })
+    await callOut('/unmount', { targetDir: '/elsewhere' })
+    assert.equal(
+      observed.map(({ what, result }) => `${what}: ${result}`),
+      ['mount: success', 'mount: not-found', 'unmount: invalid'],
+    )
+    assert.equal(
+      fields.map(({ volume, pod, claim }) => [volume, pod, claim]),
+      [
+        ['pvc-1', 'a', 'default/claim-of-pvc-1'],
+        ['pvc-2', 'a', 'default/claim-of-pvc-2'],
+        [undefined, undefined, undefined],
+      ],
+    )
   }),
 )
 

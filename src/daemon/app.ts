@@ -2,8 +2,11 @@ import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { checkTarget } from '../flex/target.ts'
 import { toJson } from '../json.ts'
+import type { Log } from '../log.ts'
+import { type Observe, observed } from '../meter.ts'
+import { buildHealthRoutes, type Health } from '../status/health.ts'
 import type { Engine } from '../volume/engine.ts'
-import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
+import { codeOf, messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { parseSize } from '../volume/size.ts'
 import type { VolumeView } from '../volume/view.ts'
 import type { Drain } from './drain.ts'
@@ -16,7 +19,17 @@ export interface AppParts {
   kubeletDir: string
   front: Front
   version: string
-  log: { info(message: string): void; warn(message: string): void }
+  /** What is looked at for a probe; nothing: the daemon is well when it answers. */
+  health?: Health
+  /** Told of each call-out. */
+  observe?: Observe
+  log: Pick<Log, 'info' | 'warn'>
+}
+
+/** What a call-out is about, for the log. */
+interface Subject {
+  volume?: string
+  pod?: string | undefined
 }
 
 /** Twice the longest argument that the flex driver can be given (execve(2)). */
@@ -43,7 +56,7 @@ const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> =
  * with the thing asked for or `{error: {code, message}}`. What takes long is preceded by white space.
  */
 export function buildApp(parts: AppParts): Hono {
-  const { engine, front, drain, kubeletDir, log } = parts
+  const { engine, front, drain, kubeletDir, observe, log } = parts
   const looks = new Turns(looksAtOnce)
   const app = new Hono()
   app.use(bodyLimit({ maxSize: largestBodyBytes, onError: refuseBody }))
@@ -56,17 +69,24 @@ export function buildApp(parts: AppParts): Hono {
     return isWhole ? await next() : c.body(null, 400)
   })
 
-  /** A call-out: decode, call the engine, answer. */
-  const flex = (path: string, work: (body: Record<string, unknown>) => Promise<object>) =>
+  /** A call-out: decode, call the engine, answer. `work` says what it is about as soon as it knows. */
+  const flex = (path: string, work: (body: Record<string, unknown>, about: Subject) => Promise<object>) =>
     app.post(path, async (c) => {
       const done = drain.run(async () => {
         const body = await readBody(c)
+        const about: Subject = {}
+        const beganAt = performance.now()
+        const fields = () => {
+          const claim = about.volume === undefined ? undefined : front.claimOf(about.volume)
+          const tookMs = Math.round(performance.now() - beganAt)
+          return { ...about, claim: claim && `${claim.namespace}/${claim.name}`, tookMs }
+        }
         try {
-          const answer = await work(body)
-          log.info(`${path} ${body.targetDir ?? ''}: done`)
+          const answer = await observed(observe, { what: path.slice(1) }, () => work(body, about), codeOf)
+          log.info(`${path} ${body.targetDir ?? ''}: done`, fields())
           return answer
         } catch (error) {
-          log.warn(`${path} ${body.targetDir ?? ''}: ${messageOf(error)}`)
+          log.warn(`${path} ${body.targetDir ?? ''}: ${messageOf(error)}`, fields())
           throw error
         }
       })
@@ -76,8 +96,15 @@ export function buildApp(parts: AppParts): Hono {
 
   app.get('/init', (c) => c.json({ status: 'Success', capabilities: { attach: false } }))
 
-  const mount = async (body: Record<string, unknown>): Promise<object> => {
-    const target = await checkTarget(kubeletDir, body.targetDir)
+  /** The target of a call-out, which is about the volume there. */
+  const targetIn = async ({ targetDir }: Record<string, unknown>, about: Subject) => {
+    const target = await checkTarget(kubeletDir, targetDir)
+    about.volume = target.volumeName
+    about.pod = target.podUid
+    return target
+  }
+  const mount = async (body: Record<string, unknown>, about: Subject): Promise<object> => {
+    const target = await targetIn(body, about)
     const { volumeName: name, podUid, sharedPath: stage } = target
     const admission = await front.admit({ volumeName: name, options: body.options, ...(podUid ? { podUid } : {}) })
     // On the folder that pods share, others may write where this one may not.
@@ -85,8 +112,8 @@ export function buildApp(parts: AppParts): Hono {
     await engine.mount({ name, target: target.path, stage, ...admission, readOnly })
     return {}
   }
-  const unmount = async (body: Record<string, unknown>): Promise<object> => {
-    const target = await checkTarget(kubeletDir, body.targetDir)
+  const unmount = async (body: Record<string, unknown>, about: Subject): Promise<object> => {
+    const target = await targetIn(body, about)
     await engine.unmount(target.volumeName, target.path)
     return {}
   }
@@ -94,14 +121,15 @@ export function buildApp(parts: AppParts): Hono {
   flex('/unmount', unmount)
   flex('/mountdevice', mount)
   flex('/unmountdevice', unmount)
-  flex('/waitforattach', async (body) => {
+  flex('/waitforattach', async (body, about) => {
     const volumeName = volumeNameIn(body.options)
+    about.volume = volumeName
     const { create } = await front.admit({ volumeName, options: body.options })
     const source = await engine.attach(volumeName, create)
     return { device: source.path }
   })
-  flex('/expandfs', async (body) => {
-    const target = await checkTarget(kubeletDir, body.targetDir)
+  flex('/expandfs', async (body, about) => {
+    const target = await targetIn(body, about)
     const { volume } = await front.grow(target.volumeName, parseSize(body.newSize, 'the new size'))
     return { volumeNewSize: Number(volume.sizeBytes) }
   })
@@ -120,7 +148,7 @@ export function buildApp(parts: AppParts): Hono {
 
   const withProblems = (view: VolumeView) => ({ ...view, problems: [...view.problems, ...front.problemsOf(view.name)] })
 
-  app.get('/healthz', (c) => c.json({ status: 'ok', version: parts.version }))
+  app.route('/', buildHealthRoutes(parts.health ?? { alive: [], ready: [] }, parts.version))
   app.get(
     '/v1/volumes',
     api(async () => ({ volumes: (await engine.list()).map(withProblems) })),

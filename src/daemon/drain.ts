@@ -18,6 +18,10 @@ export class Drain {
     }
   }
 
+  get isStopping(): boolean {
+    return this.#stopping
+  }
+
   /** Resolves when nothing runs any more. */
   async stop(): Promise<void> {
     this.#stopping = true

@@ -28,6 +28,8 @@ export interface Front {
   remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
   /** What is wrong with a volume besides what the node itself sees. */
   problemsOf(name: string): string[]
+  /** The claim that a volume is for, as far as it is known. */
+  claimOf(name: string): { namespace: string; name: string } | undefined
 }
 
 /** Without a cluster, whoever can open the socket is believed; a call-out that names a size makes the volume. */
@@ -46,6 +48,7 @@ export function buildStandaloneFront(engine: Engine): Front {
     grow: (name, sizeBytes) => engine.grow(name, sizeBytes),
     remove: (name) => engine.remove(name),
     problemsOf: () => [],
+    claimOf: () => undefined,
   }
 }
 

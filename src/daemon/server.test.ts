@@ -1,6 +1,6 @@
 import { mkdir, readdir, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import type { Server } from 'node:http'
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { Hono } from 'hono'
 import { suite } from 'uvu'
@@ -9,7 +9,7 @@ import { rejects } from '../../test/contract.ts'
 import { withScratch } from '../../test/scratch.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { ClientError, type ClientRequest, request } from './client.ts'
-import { close, listen } from './server.ts'
+import { close, formatAddress, listen, listenOn, watchSocket } from './server.ts'
 
 const test = suite('daemon server')
 
@@ -125,5 +125,39 @@ test(
     assert.equal((await get(socketPath)).body, { here: true })
   }),
 )
+
+test(
+  'watchSocket() tells when the socket was removed, or replaced by another',
+  withServers(async (socketPath, serve) => {
+    await serve()
+    const check = await watchSocket(socketPath)
+    assert.is(await check(), undefined)
+    await rename(socketPath, `${socketPath}.away`)
+    assert.is(await check(), `its socket ${socketPath} was removed or replaced`)
+    await writeFile(socketPath, '')
+    assert.is(await check(), `its socket ${socketPath} was removed or replaced`)
+  }),
+)
+
+test('listenOn() serves on an address, and says which when it cannot', async () => {
+  const { app } = openApp()
+  const server = await listenOn(app, { host: '127.0.0.1', port: 0 })
+  try {
+    const { port } = server.address() as AddressInfo
+    const answer = await fetch(`http://127.0.0.1:${port}/`)
+    assert.equal(await answer.json(), { here: true })
+    await rejects('failed', /^Cannot listen on 127\.0\.0\.1:[0-9]+: .*EADDRINUSE/, () =>
+      listenOn(app, { host: '127.0.0.1', port }),
+    )
+  } finally {
+    await close(server)
+  }
+})
+
+test('formatAddress() writes addresses as --http-address takes them', () => {
+  assert.is(formatAddress({ port: 9810 }), ':9810')
+  assert.is(formatAddress({ host: '127.0.0.1', port: 1 }), '127.0.0.1:1')
+  assert.is(formatAddress({ host: '::1', port: 1 }), '[::1]:1')
+})
 
 test.run()

@@ -1,4 +1,4 @@
-import { chmod, mkdir, unlink } from 'node:fs/promises'
+import { chmod, mkdir, stat, unlink } from 'node:fs/promises'
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { dirname } from 'node:path'
@@ -12,10 +12,12 @@ const limits: ServerOptions = { headersTimeout: 10_000, requestTimeout: 30_000, 
 const stillMs = 30_000
 /** Time to read the last answers of a server that ends. */
 const readingMs = 2000
-/** So many connections are kept on which nobody waits for an answer: more than can come before the first is looked at. */
-const mostUnneeded = 1000
-/** A kubelet needs one a call-out. */
-const mostConnections = 5000
+/**
+ * How many connections there may be, and how many of them on which nobody waits for an answer: of those, more than can
+ * come before the first is looked at. A kubelet needs one a call-out; those who watch need a few.
+ */
+const usualConnections = { most: 5000, unneeded: 1000 }
+const watchingConnections = { most: 200, unneeded: 100 }
 
 /** The connections of each server, oldest first, with what is asked there. */
 const connections = new WeakMap<
@@ -28,8 +30,7 @@ const connections = new WeakMap<
  * there already was left behind and goes. Throws `failed`.
  */
 export async function listen(app: Hono, socketPath: string): Promise<Server> {
-  const server = createAdaptorServer({ fetch: app.fetch, serverOptions: limits }) as Server
-  limitConnections(server)
+  const server = createServer(app, usualConnections)
   const umask = process.umask()
   try {
     await mkdir(dirname(socketPath), { recursive: true, mode: 0o755 })
@@ -37,10 +38,7 @@ export async function listen(app: Hono, socketPath: string): Promise<Server> {
     await unlink(socketPath).catch((error) => {
       if (!hasErrno(error, 'ENOENT')) throw error
     })
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen(socketPath, resolve)
-    })
+    await listening(server, { path: socketPath })
     await chmod(socketPath, 0o600)
   } catch (error) {
     throw new VolumeError('failed', `Cannot listen on ${socketPath}: ${messageOf(error)}`, { cause: error })
@@ -50,18 +48,60 @@ export async function listen(app: Hono, socketPath: string): Promise<Server> {
   return server
 }
 
+/** Looks whether the socket at that path is still the one that `listen()` made: a new start makes it anew. */
+export async function watchSocket(socketPath: string): Promise<() => Promise<string | undefined>> {
+  const inode = async () => (await stat(socketPath).catch(() => undefined))?.ino
+  const own = await inode()
+  return async () => ((await inode()) === own ? undefined : `its socket ${socketPath} was removed or replaced`)
+}
+
+/** Where a server listens: on all addresses of the machine, or the pod, when no host is named. */
+export interface Address {
+  host?: string
+  port: number
+}
+
+/** Serves `app` to whoever reaches the address. Throws `failed`. */
+export async function listenOn(app: Hono, address: Address): Promise<Server> {
+  const server = createServer(app, watchingConnections)
+  try {
+    await listening(server, address)
+  } catch (error) {
+    throw new VolumeError('failed', `Cannot listen on ${formatAddress(address)}: ${messageOf(error)}`, { cause: error })
+  }
+  return server
+}
+
+/** `127.0.0.1:9810`, `[::1]:9810`, or `:9810` for all addresses. */
+export function formatAddress({ host = '', port }: Address): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+function createServer(app: Hono, connections: typeof usualConnections): Server {
+  const server = createAdaptorServer({ fetch: app.fetch, serverOptions: limits }) as Server
+  limitConnections(server, connections)
+  return server
+}
+
+async function listening(server: Server, where: Address | { path: string }): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(where, resolve)
+  })
+}
+
 /** Makes room for whoever comes where nobody waits for an answer, so that holding connections keeps nobody out. */
-function limitConnections(server: Server): void {
+function limitConnections(server: Server, { most, unneeded }: typeof usualConnections): void {
   const open: NonNullable<ReturnType<typeof connections.get>> = new Map()
   connections.set(server, open)
   server.timeout = stillMs
-  server.maxConnections = mostConnections
+  server.maxConnections = most
   server.on('connection', (socket: Socket) => {
     open.set(socket, undefined)
     socket.once('close', () => open.delete(socket))
-    if (open.size <= mostUnneeded) return
-    const unneeded = [...findUnneeded(server)]
-    if (unneeded.length > mostUnneeded) unneeded[0]?.destroy()
+    if (open.size <= unneeded) return
+    const found = [...findUnneeded(server)]
+    if (found.length > unneeded) found[0]?.destroy()
   })
   server.on('request', (request, response) => {
     open.set(request.socket, { request, response })

@@ -3,6 +3,7 @@ import { Agent, type RequestOptions, request as requestHttps } from 'node:https'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { KubeConfig, type KubernetesObject } from '@kubernetes/client-node'
+import { type Observe, observed } from '../meter.ts'
 import { messageOf } from '../volume/errors.ts'
 
 /** One request to the API server. */
@@ -229,6 +230,17 @@ export class ApiClient implements Api {
       this.#agent = { madeFrom, agent }
     }
     return this.#agent.agent
+  }
+}
+
+/** The API, telling of each request but watches, with the API server's status as the result. */
+export function observeApi(api: Api, observe: Observe): Api {
+  const describe = (error: unknown) =>
+    error instanceof ApiError && error.status > 0 ? String(error.status) : 'unanswered'
+  return {
+    watch: (path, query, signal) => api.watch(path, query, signal),
+    send: (request) =>
+      observed(observe, { what: request.method, about: request.path }, () => api.send(request), describe),
   }
 }
 

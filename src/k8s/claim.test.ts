@@ -29,6 +29,7 @@ const claim: ClaimFacts = {
   hasDataSource: false,
   isDeleting: false,
   isGrowing: false,
+  created: 0,
 }
 const decide = (changes: Partial<ClaimFacts>, more: Partial<ClassFacts> = {}) =>
   decideClaim({ ...claim, ...changes }, { ...storageClass, ...more })

@@ -26,6 +26,8 @@ export interface ClaimFacts extends ClaimRef {
   isDeleting: boolean
   /** Whether its growth is not settled. */
   isGrowing: boolean
+  /** In seconds since 1970. */
+  created: number
 }
 
 export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
@@ -45,6 +47,7 @@ export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
     hasDataSource: spec?.dataSource !== undefined || spec?.dataSourceRef !== undefined,
     isDeleting: metadata?.deletionTimestamp !== undefined,
     isGrowing: isGrowing(claim),
+    created: Math.floor(new Date(metadata?.creationTimestamp ?? 0).getTime() / 1000),
   }
 }
 

@@ -44,17 +44,18 @@ export class Copies {
     })
   }
 
-  get #all() {
+  /** Each of them. */
+  get all() {
     return [this.claims, this.classes, this.volumes, this.nodes, this.ledgers]
   }
 
   /** Follows the cluster until `signal` aborts; resolves with that. */
   async run(signal: AbortSignal): Promise<void> {
-    await Promise.all(this.#all.map((reflector) => reflector.run(signal)))
+    await Promise.all(this.all.map((reflector) => reflector.run(signal)))
   }
 
   /** Resolves when everything was listed once. */
   async synced(): Promise<void> {
-    await Promise.all(this.#all.map((reflector) => reflector.synced()))
+    await Promise.all(this.all.map((reflector) => reflector.synced()))
   }
 }

@@ -1,4 +1,5 @@
 import type { V1ConfigMap, V1PersistentVolumeList } from '@kubernetes/client-node'
+import type { Meter } from '../meter.ts'
 import { type Api, orMissing, unlessOvertaken } from './api.ts'
 import type { Clock } from './clock.ts'
 import { readNode, volumesPath } from './lookups.ts'
@@ -14,6 +15,7 @@ export interface GoneNodesParts {
   isKnown: (node: string) => boolean
   clock: Pick<Clock, 'now'>
   log: { info(message: string): void; warn(message: string): void }
+  meter?: Pick<Meter, 'work' | 'backlogs'>
 }
 
 /** Nodes whose object is gone: since when, as this process has seen, and what is left of them when nobody needs it. */
@@ -24,7 +26,12 @@ export class GoneNodes {
 
   constructor(parts: GoneNodesParts) {
     this.#parts = parts
-    this.#queue = new WorkQueue({ work: (node) => this.#removeLedger(node), concurrency: 4, log: parts.log })
+    this.#queue = new WorkQueue({
+      ...parts,
+      name: 'gone-nodes',
+      work: (node) => this.#removeLedger(node),
+      concurrency: 4,
+    })
   }
 
   /** Takes note of what was seen of a node: of its object, a PV or its ledger. */

@@ -1,3 +1,4 @@
+import type { Meter } from '../meter.ts'
 import type { Api } from './api.ts'
 import type { Clock } from './clock.ts'
 import type { Copies } from './copies.ts'
@@ -20,6 +21,7 @@ export interface ProvisionerParts {
   /** For what people read. */
   now: () => Date
   log: { info(message: string): void; warn(message: string): void }
+  meter?: Pick<Meter, 'operation' | 'work' | 'backlogs'>
 }
 
 /** What one that leads works with. */

@@ -3,23 +3,24 @@ import type { V1ConfigMap, V1PersistentVolume } from '@kubernetes/client-node'
 import AsyncLock from 'async-lock'
 import type { Admission, Front, Request } from '../daemon/front.ts'
 import { parseOptions } from '../flex/options.ts'
+import type { Meter } from '../meter.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { PoolReport, StoredVolume } from '../volume/pool.ts'
 import { type Api, ApiError } from './api.ts'
 import type { Clock } from './clock.ts'
 import type { Recorder } from './events.ts'
-import { type Changes, type Entry, mustBeItsPool, parseLedger, promise } from './ledger.ts'
+import { type Changes, type Entry, mustBeItsPool, parseLedger, promise, promisedBytes } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 import { letVolumeGo, readVolume, volumePath, volumesPath } from './lookups.ts'
 import { finalizer, ledgerLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 import { type Note, type Notes, noteOf, optionsOf, specOf } from './note.ts'
 import type { OrphanedMounts } from './orphaned-mounts.ts'
 import { Orphans } from './orphans.ts'
-import { pickVolume, type VolumeFacts } from './persistent-volume.ts'
+import { type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { Publisher } from './publisher.ts'
 import { WorkQueue } from './queue.ts'
-import { aborted, Reflector } from './reflector.ts'
+import { aborted, type CopyState, Reflector } from './reflector.ts'
 import { mustBeTheirs } from './who-may-mount.ts'
 
 export interface NodeAgentParts {
@@ -41,6 +42,7 @@ export interface NodeAgentParts {
   /** For what people read. */
   now: () => Date
   log: { info(message: string): void; warn(message: string): void }
+  meter?: Pick<Meter, 'work' | 'backlogs'>
 }
 
 const concurrency = 8
@@ -72,7 +74,7 @@ export class NodeAgent implements Front {
 
   constructor(parts: NodeAgentParts) {
     this.#parts = parts
-    const { api, namespace, node, engine, recorder, log } = parts
+    const { api, namespace, node, engine, recorder, log, meter } = parts
     const labelSelector = `${nodeLabel}=${node}`
     this.#volumes = new Reflector({ api, log, path: volumesPath, query: { labelSelector }, pick: pickVolume })
     this.#keeper = new LedgerKeeper({ api, namespace, node })
@@ -92,9 +94,19 @@ export class NodeAgent implements Front {
     })
     const report = () => engine.report()
     const initial = () => this.#knownEntries()
-    this.#publisher = new Publisher({ api, namespace, node, keeper: this.#keeper, report, initial, recorder, log })
+    this.#publisher = new Publisher({
+      api,
+      namespace,
+      node,
+      keeper: this.#keeper,
+      report,
+      initial,
+      recorder,
+      log,
+      meter,
+    })
     const work = (key: string) => parts.drain.run(() => this.#locks.acquire(key, () => this.#converge(key)))
-    this.#queue = new WorkQueue({ work, concurrency, log })
+    this.#queue = new WorkQueue({ name: 'volumes', work, concurrency, log, meter })
     this.#orphans = new Orphans({
       ...parts,
       keeper: this.#keeper,
@@ -106,6 +118,21 @@ export class NodeAgent implements Front {
       if (!now) this.#keeper.see(undefined)
       this.#publisher.soon()
     })
+  }
+
+  /** What it follows. */
+  get copies(): readonly CopyState[] {
+    return [this.#volumes, this.#ledger, ...this.#publisher.copies]
+  }
+
+  /** What this node has promised in all, as it was seen last; nothing before there is a ledger. */
+  get promisedBytes(): bigint | undefined {
+    const { latest } = this.#keeper
+    return latest && promisedBytes(latest)
+  }
+
+  claimOf(name: string): ClaimRef | undefined {
+    return this.#volumes.objects.get(name)?.claim
   }
 
   /** Follows the cluster until `signal` aborts; resolves when what was begun has ended. */
@@ -125,7 +152,9 @@ export class NodeAgent implements Front {
     const stopped = aborted(signal)
     await Promise.race([Promise.all([this.#volumes.synced(), this.#ledger.synced()]), stopped])
     if (signal.aborted) return
+    const { log, meter } = this.#parts
     const queue = new WorkQueue({
+      name: 'ledger',
       work: () =>
         this.#parts.drain.run(async () => {
           await this.#labelTakenOver()
@@ -133,7 +162,8 @@ export class NodeAgent implements Front {
           await this.#orphans.look()
         }),
       concurrency: 1,
-      log: this.#parts.log,
+      log,
+      meter,
     })
     queue.add('entries')
     const timer = setInterval(() => queue.add('entries'), settleMs)

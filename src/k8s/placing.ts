@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { VolumeError } from '../volume/errors.ts'
+import { observed } from '../meter.ts'
+import { codeOf, VolumeError } from '../volume/errors.ts'
 import { ApiError, hasStatus, unlessOvertaken } from './api.ts'
 import {
   type ClaimFacts,
@@ -35,7 +36,7 @@ export class Placing {
 
   constructor(parts: LeaderParts) {
     this.#parts = parts
-    this.#queue = new WorkQueue({ work: (key) => this.#provision(key), concurrency, log: parts.log })
+    this.#queue = new WorkQueue({ ...parts, name: 'claims', work: (key) => this.#provision(key), concurrency })
   }
 
   /** Begins, and goes on with what changes until `signal` aborts. */
@@ -71,8 +72,15 @@ export class Placing {
     if (decision.kind === 'none' || !storageClass || this.#isAwaited(claim)) return
     if (decision.kind === 'refuse') return await this.#sayFailed(claim, decision.message)
     try {
-      const node = await this.#reserve(claim, storageClass, decision.provision)
-      await this.#createVolume(claim, storageClass, decision.provision, node)
+      await observed(
+        this.#parts.meter?.operation,
+        { what: 'place', about: key },
+        async () => {
+          const node = await this.#reserve(claim, storageClass, decision.provision)
+          await this.#createVolume(claim, storageClass, decision.provision, node)
+        },
+        codeOf,
+      )
     } catch (error) {
       if (!(error instanceof VolumeError) || !['no-space', 'not-found'].includes(error.code)) throw error
       this.#waiting.add(key)

@@ -20,6 +20,11 @@ export class Provisioner {
     this.#copies = new Copies(parts)
   }
 
+  /** What it keeps of the cluster. */
+  get copies(): Copies {
+    return this.#copies
+  }
+
   /** Follows the cluster until `signal` aborts; resolves with that. */
   async follow(signal: AbortSignal): Promise<void> {
     await this.#copies.run(signal)

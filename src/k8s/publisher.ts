@@ -1,4 +1,5 @@
 import type { V1CSIStorageCapacity, V1StorageClass } from '@kubernetes/client-node'
+import type { Meter } from '../meter.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { PoolReport } from '../volume/pool.ts'
 import { type Api, hasStatus, unless } from './api.ts'
@@ -10,7 +11,7 @@ import type { LedgerKeeper } from './ledger-keeper.ts'
 import { readNode } from './lookups.ts'
 import { hostnameLabel, nodeLabel } from './names.ts'
 import { WorkQueue } from './queue.ts'
-import { Reflector } from './reflector.ts'
+import { type CopyState, Reflector } from './reflector.ts'
 
 export interface PublisherParts {
   api: Api
@@ -22,6 +23,7 @@ export interface PublisherParts {
   initial: () => Promise<Changes>
   recorder: Recorder
   log: { info(message: string): void; warn(message: string): void }
+  meter?: Pick<Meter, 'work' | 'backlogs'> | undefined
 }
 
 /** What happens close together is published once. */
@@ -55,11 +57,18 @@ export class Publisher {
       if (!now) this.#lose(key.slice(`${namespace}/`.length))
     })
     this.#queue = new WorkQueue({
+      name: 'publishing',
       work: () => this.#publish(),
       concurrency: 1,
       backoffMs: { first: 500, most: 10_000 },
       log,
+      meter: parts.meter,
     })
+  }
+
+  /** What it follows. */
+  get copies(): readonly CopyState[] {
+    return [this.#classes, this.#capacities]
   }
 
   /** Publishes until `signal` aborts. */

@@ -1,6 +1,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { nextTurn } from '../../test/memory-api.ts'
+import type { Backlog, Done } from '../meter.ts'
 import { ApiError, delayAfter } from './api.ts'
 import { WorkQueue, type WorkQueueParts } from './queue.ts'
 
@@ -13,6 +14,7 @@ function open(more: Partial<WorkQueueParts> = {}) {
   const warnings: string[] = []
   const ends = new Map<string, { resolve(): void; reject(error: Error): void }>()
   const queue = new WorkQueue({
+    name: 'test',
     work: async (key) => {
       begun.push(key)
       assert.not(ends.has(key), `${key} is worked on twice at a time`)
@@ -70,6 +72,7 @@ test('work that fails is told, and comes back until it succeeds', async () => {
   const warnings: string[] = []
   let left = 5
   const queue = new WorkQueue({
+    name: 'test',
     work: async () => {
       if (left === 0) return succeeded.resolve()
       left -= 1
@@ -92,6 +95,7 @@ test('work that was told when to come back comes back no sooner, and after the l
   const begun: string[] = []
   const left: Record<string, number> = { soon: 3, late: 3 }
   const queue = new WorkQueue({
+    name: 'test',
     work: async (key) => {
       begun.push(key)
       const count = left[key] ?? 0
@@ -161,6 +165,25 @@ test('stop() waits for what runs and begins nothing more, also of what was to co
   await end('a', new Error('it failed'))
   await stopping
   assert.equal(begun, ['a'])
+})
+
+test('a meter sees the queue until it stops, what waits and runs in it, and how each piece of work ended', async () => {
+  const told: string[] = []
+  const backlogs = new Set<Backlog>()
+  const work = ({ what, about, result }: Done) => told.push(`${what} ${about}: ${result}`)
+  const { queue, end } = open({ concurrency: 1, meter: { work, backlogs } })
+  for (const key of ['a', 'b', 'c']) queue.add(key)
+  const [seen] = backlogs
+  assert.equal([seen?.name, seen?.waiting, seen?.running], ['test', 2, 1])
+  await nextTurn()
+  assert.ok(Number(seen?.longestMs) > 0)
+  await end('a')
+  await end('b', new Error('it failed'))
+  await end('c')
+  assert.equal(told, ['test a: success', 'test b: failed', 'test c: success'])
+  assert.equal([seen?.waiting, seen?.running, seen?.longestMs], [0, 0, 0])
+  await queue.stop()
+  assert.is(backlogs.size, 0)
 })
 
 test.run()

@@ -1,7 +1,10 @@
+import { type Backlog, type Meter, observed } from '../meter.ts'
 import { messageOf } from '../volume/errors.ts'
 import { delayAfter } from './api.ts'
 
 export interface WorkQueueParts {
+  /** What the queue is for, for whoever counts: `claims`. */
+  name: string
   /** Brings the thing of that key to where it should be. What it throws is logged, and it is called again. */
   work: (key: string) => Promise<void>
   /** How many keys are worked on at once. */
@@ -9,16 +12,17 @@ export interface WorkQueueParts {
   /** The first wait after a failure, and the longest. */
   backoffMs?: { first: number; most: number }
   log: { warn(message: string): void }
+  meter?: Pick<Meter, 'work' | 'backlogs'> | undefined
 }
 
 /**
  * Keys that want work. A key stands in the queue once, is never worked on twice at a time, and comes back when it was
  * added in the meantime. A key whose work failed comes back after a while that doubles each time, for ever.
  */
-export class WorkQueue {
+export class WorkQueue implements Backlog {
   readonly #parts: WorkQueueParts
   readonly #waiting = new Set<string>()
-  readonly #running = new Map<string, Promise<void>>()
+  readonly #running = new Map<string, { ended: Promise<void>; beganAt: number }>()
   readonly #again = new Set<string>()
   readonly #timers = new Map<string, NodeJS.Timeout>()
   readonly #failures = new Map<string, number>()
@@ -26,6 +30,24 @@ export class WorkQueue {
 
   constructor(parts: WorkQueueParts) {
     this.#parts = parts
+    parts.meter?.backlogs.add(this)
+  }
+
+  get name(): string {
+    return this.#parts.name
+  }
+
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  get running(): number {
+    return this.#running.size
+  }
+
+  get longestMs(): number {
+    const now = performance.now()
+    return this.#running.values().reduce((longest, { beganAt }) => Math.max(longest, now - beganAt), 0)
   }
 
   /** Wants work on that key now. */
@@ -53,20 +75,22 @@ export class WorkQueue {
     for (const timer of this.#timers.values()) clearTimeout(timer)
     this.#timers.clear()
     this.#waiting.clear()
-    await Promise.allSettled(this.#running.values())
+    await Promise.allSettled(this.#running.values().map(({ ended }) => ended))
+    this.#parts.meter?.backlogs.delete(this)
   }
 
   #next(): void {
     for (const key of this.#waiting) {
       if (this.#stopped || this.#running.size >= this.#parts.concurrency) return
       this.#waiting.delete(key)
-      this.#running.set(key, this.#run(key))
+      this.#running.set(key, { ended: this.#run(key), beganAt: performance.now() })
     }
   }
 
   async #run(key: string): Promise<void> {
     try {
-      await this.#parts.work(key)
+      const { meter, name, work } = this.#parts
+      await observed(meter?.work, { what: name, about: key }, () => work(key))
       this.#failures.delete(key)
     } catch (error) {
       const failures = this.#failures.get(key) ?? 0

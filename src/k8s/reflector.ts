@@ -15,6 +15,9 @@ export interface ReflectorParts<T extends KubernetesObject, C> {
   log: { warn(message: string): void }
 }
 
+/** How far a copy is, for whoever watches over it. */
+export type CopyState = Pick<Reflector<KubernetesObject, unknown>, 'path' | 'isSynced' | 'silentMs'>
+
 /** Told of every change, with what was kept before and what is kept now. */
 export type Listener<C> = (key: string, now: C | undefined, before: C | undefined) => void
 
@@ -33,6 +36,8 @@ export class Reflector<T extends KubernetesObject, C> {
   readonly #listeners = new Set<Listener<C>>()
   readonly #synced = Promise.withResolvers<void>()
   #isSynced = false
+  /** When it last heard anything, be it a failure; nothing while it does not run. */
+  #heardAt: number | undefined
 
   constructor(parts: ReflectorParts<T, C>) {
     this.#parts = parts
@@ -41,6 +46,15 @@ export class Reflector<T extends KubernetesObject, C> {
   /** Objects by key: `namespace/name`, or `name` where there are no namespaces. */
   get objects(): ReadonlyMap<string, C> {
     return this.#kept
+  }
+
+  get path(): string {
+    return this.#parts.path
+  }
+
+  /** For how long it has heard nothing, in milliseconds, not even a failure: it tries again and again. */
+  get silentMs(): number {
+    return this.#heardAt === undefined ? 0 : performance.now() - this.#heardAt
   }
 
   /** Whether everything was listed at least once. */
@@ -65,12 +79,14 @@ export class Reflector<T extends KubernetesObject, C> {
     let failures = 0
     let version: string | undefined
     while (!signal.aborted) {
+      this.#heardAt = performance.now()
       try {
         version ??= await this.#list()
         const begunAt = performance.now()
         let isSilent = true
         for await (const event of this.#watch(version, signal)) {
           version = event
+          this.#heardAt = performance.now()
           failures = 0
           isSilent = false
         }
@@ -88,6 +104,7 @@ export class Reflector<T extends KubernetesObject, C> {
         await sleep(delayAfter(error, delayMs, backoffMs.most), undefined, { signal }).catch(() => {})
       }
     }
+    this.#heardAt = undefined
   }
 
   async #list(): Promise<string> {
@@ -105,6 +122,7 @@ export class Reflector<T extends KubernetesObject, C> {
         const kept = this.#parts.pick(object)
         if (kept !== undefined) found.set(keyOf(object), kept)
       }
+      this.#heardAt = performance.now()
       next = page.metadata?._continue ?? (page.metadata as { continue?: string } | undefined)?.continue ?? ''
       version = page.metadata?.resourceVersion ?? ''
     } while (next)

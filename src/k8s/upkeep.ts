@@ -24,10 +24,10 @@ export class Upkeep {
 
   constructor(parts: LeaderParts) {
     this.#parts = parts
-    const { log, copies } = parts
+    const { copies } = parts
     this.#goneNodes = new GoneNodes({ ...parts, isKnown: (node) => copies.nodes.objects.has(node) })
-    this.#queue = new WorkQueue({ work: (key) => this.#keep(key), concurrency, log })
-    this.#tidyQueue = new WorkQueue({ work: (key) => this.#tidy(key), concurrency: 4, log })
+    this.#queue = new WorkQueue({ ...parts, name: 'volumes', work: (key) => this.#keep(key), concurrency })
+    this.#tidyQueue = new WorkQueue({ ...parts, name: 'promises', work: (key) => this.#tidy(key), concurrency: 4 })
   }
 
   /** Begins, and goes on with what changes until `signal` aborts. */

@@ -5,6 +5,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../../test/scratch.ts'
 import { thrownBy } from '../../test/thrown.ts'
+import type { Backlog, Done, Meter } from '../meter.ts'
 import { CommandError } from '../run.ts'
 import { LvmShell } from './shell.ts'
 
@@ -12,8 +13,11 @@ const test = suite('LVM shell')
 const fakeLvm = join(import.meta.dirname, '../../test/fake-lvm.ts')
 const sinceMs = 12_345
 
-function openShell(command: [string, readonly string[]] = [process.execPath, [fakeLvm]]): LvmShell {
-  return new LvmShell({ command, configDir: '/config', uptimeMs: () => sinceMs })
+function openShell(
+  command: [string, readonly string[]] = [process.execPath, [fakeLvm]],
+  meter?: Pick<Meter, 'command' | 'backlogs'>,
+): LvmShell {
+  return new LvmShell({ command, configDir: '/config', uptimeMs: () => sinceMs, meter })
 }
 
 /** Runs `work` with a shell whose process is ended afterwards. */
@@ -49,6 +53,22 @@ test(
     assert.is(row.env, '/config,C,1')
   }),
 )
+
+test('a meter sees what runs and waits, and how each command ended', async () => {
+  const told: string[] = []
+  const backlogs = new Set<Backlog>()
+  const command = ({ what, about, result }: Done) => told.push(`${what} ${about}: ${result}`)
+  const shell = openShell(undefined, { command, backlogs })
+  const [seen] = backlogs
+  const asked = [ask(shell, 'echo', 'one'), ask(shell, 'echo', 'two')]
+  await Promise.resolve()
+  assert.equal([seen?.name, Number(seen?.waiting) + Number(seen?.running)], ['lvm', 2])
+  await Promise.all(asked)
+  await fails(() => shell.run(['fail', '5']), /./)
+  await shell.close()
+  assert.equal(told, ['echo one: success', 'echo two: success', 'fail 5: failed'])
+  assert.is(backlogs.size, 0)
+})
 
 test(
   'one process is fed all commands, one at a time, in the order of the calls',

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
+import { type Backlog, type Meter, observed } from '../meter.ts'
 import { CommandError, commandEnv } from '../run.ts'
 import { type LvmAnswer, parseAnswer } from './report.ts'
 
@@ -25,21 +26,42 @@ interface Pending {
  * a process for each, and a queue for the volume group at once. A process that ends is replaced at the next command;
  * the command it ended in fails, and whoever asked looks again at what is there.
  */
-export class LvmShell {
+export class LvmShell implements Backlog {
+  readonly name = 'lvm'
   readonly #file: string
   readonly #args: readonly string[]
   readonly #configDir: string
   readonly #uptimeMs: () => number
+  readonly #meter: Pick<Meter, 'command' | 'backlogs'> | undefined
   #process: ChildProcess | undefined
   #tail: Promise<unknown> = Promise.resolve()
   #running: Pending | undefined
   #waiting = 0
 
   /** `command` is what starts the shell, such as `['lvm', []]`; `uptimeMs` a clock that nobody sets. */
-  constructor(parts: { command: [string, readonly string[]]; configDir: string; uptimeMs: () => number }) {
+  constructor(parts: {
+    command: [string, readonly string[]]
+    configDir: string
+    uptimeMs: () => number
+    meter?: Pick<Meter, 'command' | 'backlogs'> | undefined
+  }) {
     ;[this.#file, this.#args] = parts.command
     this.#configDir = parts.configDir
     this.#uptimeMs = parts.uptimeMs
+    this.#meter = parts.meter
+    this.#meter?.backlogs.add(this)
+  }
+
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  get running(): number {
+    return this.#running ? 1 : 0
+  }
+
+  get longestMs(): number {
+    return this.#running ? this.#uptimeMs() - this.#running.sinceMs : 0
   }
 
   /** The command that runs now, since when, and how many wait behind it. */
@@ -59,9 +81,11 @@ export class LvmShell {
     this.#waiting += 1
     const turn = this.#tail.then(async () => {
       this.#waiting -= 1
+      const [what = '', ...rest] = command
       this.#running = { command, sinceMs: this.#uptimeMs() }
       try {
-        return await this.#answer(command)
+        // Without the time that it waited for its turn.
+        return await observed(this.#meter?.command, { what, about: rest.join(' ') }, () => this.#answer(command))
       } finally {
         this.#running = undefined
       }
@@ -73,6 +97,7 @@ export class LvmShell {
   /** Ends the process after the commands that were given. */
   async close(): Promise<void> {
     await this.#tail
+    this.#meter?.backlogs.delete(this)
     const child = this.#process
     if (!child) return
     const ended = new Promise((resolve) => child.once('exit', resolve))

@@ -22,6 +22,11 @@ export class VolumeError extends Error {
   }
 }
 
+/** The code of anything thrown. */
+export function codeOf(error: unknown): VolumeErrorCode {
+  return error instanceof VolumeError ? error.code : 'failed'
+}
+
 /** The text of anything thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)

@@ -1,0 +1,237 @@
+import Counter from 'prom-client/lib/counter.js'
+import Gauge from 'prom-client/lib/gauge.js'
+import Histogram from 'prom-client/lib/histogram.js'
+import Registry from 'prom-client/lib/registry.js'
+import type { Stage } from '../k8s/pending.ts'
+import type { Backlog, Meter, Observe } from '../meter.ts'
+import type { PoolFigures } from './pool-figures.ts'
+import { readProcess } from './process.ts'
+
+/** The claim that a volume is for. */
+export interface ClaimName {
+  namespace: string
+  name: string
+}
+
+export interface MetricsParts {
+  build: { version: string; commit: string }
+  backlogs: ReadonlySet<Backlog>
+  isReady: () => Promise<boolean>
+  source: DaemonSource | ProvisionerSource
+}
+
+/** What a daemon tells; nothing of what is not there yet. */
+export interface DaemonSource {
+  component: 'daemon'
+  node: string
+  figures: () => Promise<PoolFigures | undefined>
+  /** What is promised to volumes, also to those that are not made yet. */
+  promisedBytes: () => bigint | undefined
+  claimOf: (volume: string) => ClaimName | undefined
+}
+
+/** What a provisioner tells. */
+export interface ProvisionerSource {
+  component: 'provisioner'
+  isLeader: () => boolean
+  /** Told by the one that leads only. */
+  pending: () => Record<Stage, { claims: number; oldest: number }>
+  now: () => Date
+}
+
+/** What is counted, and what it looks like when it is asked for. */
+export interface Metrics {
+  registry: Registry
+  contentType: string
+  /** All metrics in Prometheus' text format; takes no longer than a look at the pool may, see `PoolView`. */
+  render(): Promise<string>
+  observe: Omit<Meter, 'backlogs'>
+}
+
+/** In seconds: from a mount to the wiping of a disk. */
+const buckets = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300]
+
+type Labels = Record<string, string | number>
+type Row = readonly [labels: Labels, value: number | bigint]
+
+/** The metrics of a component, in a registry of their own. What each means stands in docs/metrics.md. */
+export function buildMetrics(parts: MetricsParts): Metrics {
+  const { build, backlogs, isReady, source } = parts
+  const registry = new Registry()
+  const registers = [registry]
+  if (source.component === 'daemon') registry.setDefaultLabels({ node: source.node })
+
+  const timed = (subject: string, label: string, help: string): Observe => {
+    const name = `elastic_local_${subject}_duration_seconds`
+    const histogram = new Histogram({ name, help, labelNames: [label, 'result'], buckets, registers })
+    return ({ what, result, tookMs }) => histogram.observe({ [label]: what, result }, tookMs / 1000)
+  }
+  /** A gauge whose rows are looked up when it is asked for; no row stays that is not there any more. */
+  const gauge = (subject: string, help: string, labelNames: readonly string[], rows: () => Iterable<Row>) =>
+    new Gauge({
+      name: subject,
+      help,
+      labelNames: [...labelNames],
+      registers,
+      collect() {
+        this.reset()
+        for (const [labels, value] of rows()) this.set(labels, Number(value))
+      },
+    })
+  const backlog = (subject: string, help: string, value: (backlog: Backlog) => number) =>
+    gauge(`elastic_local_queue_${subject}`, help, ['queue'], function* () {
+      for (const one of backlogs) yield [{ queue: one.name }, value(one)]
+    })
+
+  let ready = false
+  gauge('elastic_local_build_info', 'Always 1; the labels say what runs.', ['component', 'version', 'commit'], () => [
+    [{ component: source.component, ...build }, 1],
+  ])
+  gauge('elastic_local_ready', 'Whether /readyz says yes: 1 or 0.', ['component'], () => [
+    [{ component: source.component }, ready ? 1 : 0],
+  ])
+  const observe = {
+    operation: timed('operation', 'operation', 'What was done to a volume or a claim, by kind and result.'),
+    callout: timed('callout', 'callout', 'What the kubelet asked for, by kind and result.'),
+    command: timed('command', 'command', "Programs, and commands of LVM's shell without the wait for their turn."),
+    request: timed(
+      'api_request',
+      'method',
+      'Requests to the API server, by method and result: its status if it refused.',
+    ),
+    work: timed('work', 'queue', 'Pieces of work of a queue; a failed one is tried again.'),
+  }
+  backlog('waiting', 'How much waits in a queue.', ({ waiting }) => waiting)
+  backlog('running', 'How much of a queue is worked on now.', ({ running }) => running)
+  backlog(
+    'longest_running_seconds',
+    'Since when the oldest work runs that is under way.',
+    ({ longestMs }) => longestMs / 1000,
+  )
+  addProcess(registry)
+
+  let figures: PoolFigures | undefined
+  if (source.component === 'daemon') addPool(gauge, source, () => figures)
+  else addCluster(gauge, source)
+  return {
+    registry,
+    contentType: registry.contentType,
+    observe,
+    render: async () => {
+      ready = await isReady()
+      if (source.component === 'daemon') figures = await source.figures()
+      return await registry.metrics()
+    },
+  }
+}
+
+type AddGauge = (name: string, help: string, labelNames: readonly string[], rows: () => Iterable<Row>) => void
+
+function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigures | undefined): void {
+  const pool = (subject: string, help: string, value: (figures: PoolFigures) => number | bigint | undefined) =>
+    gauge(`elastic_local_pool_${subject}`, help, ['pool', 'kind'], function* () {
+      const figures = latest()
+      const found = figures && value(figures)
+      if (figures && found !== undefined) yield [{ pool: figures.report.name, kind: figures.report.driverKind }, found]
+    })
+  pool(
+    'size_bytes',
+    'The most that the pool may promise in all; of a thin one, with overcommitment.',
+    ({ report }) => report.totalBytes,
+  )
+  pool('reserved_bytes', 'What is promised to volumes that are there.', ({ report }) => report.reservedBytes)
+  pool('promised_bytes', 'What is promised to volumes, also to those that are not made yet.', () =>
+    source.promisedBytes(),
+  )
+  pool(
+    'free_bytes',
+    'The largest volume that could be made now; 0 also where nothing new may be made.',
+    ({ report }) => report.freeBytes,
+  )
+  pool('volumes', 'How many volumes are there.', ({ report }) => report.volumes)
+  pool(
+    'problems',
+    'How many things are wrong with the pool; "elastic-local pools" says what.',
+    ({ report }) => report.problems.length,
+  )
+  pool('data_used_ratio', 'How much of the data area of a thin pool is in use, from 0 to 1.', ({ report }) =>
+    share(report.thin?.dataPercent),
+  )
+  pool('metadata_used_ratio', 'How much of the metadata area of a thin pool is in use, from 0 to 1.', ({ report }) =>
+    share(report.thin?.metadataPercent),
+  )
+  pool(
+    'seen_timestamp_seconds',
+    'When the pool was last looked at; all of its figures are of then.',
+    ({ seenAt }) => seenAt.getTime() / 1000,
+  )
+
+  type Volume = PoolFigures['volumes'][number]
+  const volume = (subject: string, help: string, value: (volume: Volume) => number | bigint | undefined) =>
+    gauge(`elastic_local_volume_${subject}`, help, ['volume', 'claim_namespace', 'claim'], function* () {
+      for (const one of latest()?.volumes ?? []) {
+        const { namespace = '', name = '' } = source.claimOf(one.name) ?? {}
+        const found = value(one)
+        if (found !== undefined) yield [{ volume: one.name, claim_namespace: namespace, claim: name }, found]
+      }
+    })
+  volume('size_bytes', 'What the volume takes of its pool.', ({ sizeBytes }) => sizeBytes)
+  volume('filesystem_size_bytes', 'How large its filesystem is, while it is mounted.', ({ usage }) => usage?.totalBytes)
+  volume(
+    'filesystem_used_bytes',
+    'How much of its filesystem is in use, while it is mounted.',
+    ({ usage }) => usage?.usedBytes,
+  )
+  volume(
+    'problems',
+    'How many things are wrong with the volume; "elastic-local volumes show" says what.',
+    ({ problems }) => problems,
+  )
+}
+
+const share = (percent: number | undefined) => (percent === undefined ? undefined : percent / 100)
+
+function addCluster(gauge: AddGauge, { isLeader, pending, now }: ProvisionerSource): void {
+  gauge('elastic_local_leader', 'Whether this one leads: 1 or 0.', [], () => [[{}, isLeader() ? 1 : 0]])
+  const byStage = (name: string, help: string, value: (pending: { claims: number; oldest: number }) => number) =>
+    gauge(name, help, ['stage'], function* () {
+      if (!isLeader()) return
+      for (const [stage, found] of Object.entries(pending())) yield [{ stage }, value(found)]
+    })
+  byStage(
+    'elastic_local_pending_claims',
+    'Claims that have no volume to use yet, by how far they are.',
+    ({ claims }) => claims,
+  )
+  byStage(
+    'elastic_local_oldest_pending_claim_age_seconds',
+    'How long ago the oldest of them was created.',
+    ({ oldest }) => (oldest === 0 ? 0 : Math.max(0, now().getTime() / 1000 - oldest)),
+  )
+}
+
+function addProcess(registry: Registry): void {
+  const registers = [registry]
+  const add = (name: string, help: string, value: (state: ReturnType<typeof readProcess>) => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(value(readProcess()))
+      },
+    })
+  new Counter({
+    name: 'process_cpu_seconds_total',
+    help: 'Processor time that this process has taken.',
+    registers,
+    collect() {
+      this.reset()
+      this.inc(readProcess().cpuSeconds)
+    },
+  })
+  add('process_start_time_seconds', 'When this process began.', ({ startSeconds }) => startSeconds)
+  add('process_resident_memory_bytes', 'Memory that this process has resident.', ({ residentBytes }) => residentBytes)
+  add('process_open_fds', 'Files that this process has open.', ({ openFiles }) => openFiles)
+  add('nodejs_heap_size_used_bytes', 'Memory that the heap of JavaScript has in use.', ({ heapBytes }) => heapBytes)
+}

@@ -1,0 +1,92 @@
+import type { Engine } from '../volume/engine.ts'
+import { messageOf } from '../volume/errors.ts'
+import type { Usage } from '../volume/host.ts'
+import type { PoolReport } from '../volume/pool.ts'
+
+/** What is told of a volume. */
+export interface VolumeFigures {
+  name: string
+  sizeBytes: bigint
+  /** Only while it is mounted. */
+  usage?: Usage
+  problems: number
+}
+
+/** What a look at the pool saw. */
+export interface PoolFigures {
+  seenAt: Date
+  report: PoolReport
+  volumes: readonly VolumeFigures[]
+}
+
+export interface PoolViewParts {
+  engine: Pick<Engine, 'list' | 'report'>
+  now: () => Date
+  /** Figures that are younger are given as they are. */
+  freshMs?: number
+  /** For how long whoever asks waits for a look. */
+  patienceMs?: number
+}
+
+/**
+ * The pool as it was seen last. However many ask, there is one look at a time and one in so long, and nobody waits for
+ * one that hangs.
+ */
+export class PoolView {
+  readonly #parts: PoolViewParts
+  #latest: PoolFigures | undefined
+  #failure: string | undefined
+  #look: Promise<void> | undefined
+  #lookedAt = Number.NEGATIVE_INFINITY
+
+  constructor(parts: PoolViewParts) {
+    this.#parts = parts
+  }
+
+  /** What was seen last, after a new look if that was long ago. */
+  async take(): Promise<PoolFigures | undefined> {
+    const { freshMs = 25_000, patienceMs = 1000 } = this.#parts
+    if (!this.#look && performance.now() - this.#lookedAt >= freshMs)
+      this.#look = this.#lookOnce().finally(() => {
+        this.#look = undefined
+        this.#lookedAt = performance.now()
+      })
+    if (this.#look) {
+      let timer: NodeJS.Timeout | undefined
+      const waited = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, patienceMs)
+      })
+      await Promise.race([this.#look, waited])
+      clearTimeout(timer)
+    }
+    return this.#latest
+  }
+
+  /** Why the pool cannot be used, if so, as the last look had it. */
+  async findFailure(): Promise<string | undefined> {
+    const seen = await this.take()
+    if (this.#failure) return this.#failure
+    return seen ? undefined : 'the pool was not looked at yet'
+  }
+
+  async #lookOnce(): Promise<void> {
+    const { engine, now } = this.#parts
+    try {
+      const volumes = await engine.list()
+      const report = await engine.report()
+      this.#latest = {
+        seenAt: now(),
+        report,
+        volumes: volumes.map(({ name, sizeBytes, usage, problems }) => ({
+          name,
+          sizeBytes,
+          ...(usage ? { usage } : {}),
+          problems: problems.length,
+        })),
+      }
+      this.#failure = undefined
+    } catch (error) {
+      this.#failure = messageOf(error)
+    }
+  }
+}
