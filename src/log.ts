@@ -23,9 +23,9 @@ export interface LeveledLog extends Log {
   level: LogLevel
 }
 
-/** The log, saying so of every line. */
-export function withFields(log: Log, common: LogFields): Log {
+/** The same log, saying so of every line. */
+export function withFields<L extends Log>(log: L, common: LogFields): L {
   const say = (level: LogLevel) => (message: string, fields?: LogFields) =>
     log[level](message, { ...common, ...fields })
-  return { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error') }
+  return Object.assign(Object.create(log), Object.fromEntries(logLevels.map((level) => [level, say(level)])))
 }

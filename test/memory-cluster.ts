@@ -15,7 +15,7 @@ export const selectedNode = 'volume.kubernetes.io/selected-node'
 const protection = 'kubernetes.io/pv-protection'
 export const extentBytes = 4n << 20n
 
-export const silent = { info: () => {}, warn: () => {} }
+export const silent = { debug: () => {}, info: () => {}, warn: () => {} }
 
 /** A StorageClass and a Ready node. */
 export function addClass(server: MemoryApi, name = 'elastic-local', more: object = {}): void {

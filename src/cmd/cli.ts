@@ -23,6 +23,7 @@ export async function runCli(args: readonly string[], parts: CliParts = {}): Pro
   // Somebody reads no further: `elastic-local help | head`.
   stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
   let debug = env.ELASTIC_LOCAL_LOG_LEVEL === 'debug'
+  let complain: (message: string) => void = (message) => stderr.write(`elastic-local: ${message}\n`)
   try {
     const line = readLine(args, commands)
     if ('help' in line) {
@@ -32,11 +33,13 @@ export async function runCli(args: readonly string[], parts: CliParts = {}): Pro
     debug = line.given.get('log-level') === 'debug' || (debug && !line.given.has('log-level'))
     const { logLevel } = resolveFlags(commonFlags, line.given, env)
     const flags = resolveFlags(line.command.flags, line.given, env)
-    const log = openLog({ level: logLevel, format: logFormatOf(flags, stderr), stderr })
+    const format = logFormatOf(flags, stderr)
+    const log = openLog({ level: logLevel, format, stderr })
+    if (format === 'json') complain = (message) => log.error(message)
     return (await line.command.run({ args: line.args, flags, say, log })) ?? 0
   } catch (error) {
-    const message = error instanceof Error ? (debug ? error.stack : error.message) : String(error)
-    stderr.write(`elastic-local: ${message}\n`)
+    const message = error instanceof Error ? (debug && error.stack) || error.message : String(error)
+    complain(message)
     return error instanceof UsageError ? 2 : 1
   }
 }

@@ -7,7 +7,7 @@ import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen, watchSocket } from '../daemon/server.ts'
 import { removeTemporaries } from '../files.ts'
 import type { NodeAgent } from '../k8s/node-agent.ts'
-import type { LeveledLog, Log } from '../log.ts'
+import { type LeveledLog, type Log, withFields } from '../log.ts'
 import type { Meter } from '../meter.ts'
 import { closeToOthers } from '../mount/folder.ts'
 import { buildNotes, buildPodNotes, ownFolder } from '../mount/records.ts'
@@ -36,9 +36,10 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
     'elastic-local daemon --node-name node-1 --kubeconfig /etc/kubernetes/daemon.conf --lvm-use-thin-volumes',
   ],
   flags: { ...machineFlags, ...daemonFlags, ...clusterFlags, ...statusFlags },
-  run: async ({ flags, log }) => {
+  run: async ({ flags, log: plainLog }) => {
     if (process.getuid?.() !== 0) throw new Error('Cannot run the daemon as it must be root: it mounts filesystems.')
     keepHeapSmall()
+    const log = withFields(plainLog, { node: ownNodeName(flags.nodeName) })
     // Before anything is touched: without a way to the API server there is nothing to do.
     const served: Served = {}
     const status = openStatus(flags, served, log)

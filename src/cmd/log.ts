@@ -46,10 +46,8 @@ export function openLog({ level, format, stderr }: LogParts): LeveledLog {
   }
 }
 
-/** The fields that the message does not name itself. */
-function formatRest(message: string, fields: LogFields): string {
-  const rest = Object.entries(fields).filter(
-    ([, value]) => value !== undefined && value !== '' && !message.includes(String(value)),
-  )
+/** The fields that the message does not name itself; whoever looks at a terminal knows the node. */
+function formatRest(message: string, { node: _, ...fields }: LogFields): string {
+  const rest = Object.entries(fields).filter(([, value]) => value !== undefined && !message.includes(String(value)))
   return rest.map(([name, value]) => ` ${name}=${value}`).join('')
 }

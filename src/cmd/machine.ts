@@ -1,6 +1,7 @@
 import { mkdir, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Lock } from '../daemon/lock.ts'
+import type { Log } from '../log.ts'
 import { writeLvmConfig } from '../lvm/config.ts'
 import { LvmPool } from '../lvm/pool.ts'
 import { LvmShell } from '../lvm/shell.ts'
@@ -30,8 +31,6 @@ export interface MachineSettings {
   hostTools: boolean
 }
 
-type Log = { info(message: string): void; warn(message: string): void }
-
 const now = () => new Date()
 const uptimeMs = () => performance.now()
 
@@ -41,7 +40,7 @@ const uptimeMs = () => performance.now()
  */
 export async function openMachine(
   settings: MachineSettings,
-  log: Log,
+  log: Pick<Log, 'info' | 'warn'>,
   { lock, meter }: { lock?: Lock; meter?: Meter } = {},
 ): Promise<Engine> {
   await mkdir(settings.volumesDir, { recursive: true, mode: 0o755 })
@@ -77,7 +76,7 @@ const operations = ['create', 'adopt', 'mount', 'attach', 'unmount', 'grow', 're
 async function buildLvmPool(
   settings: MachineSettings,
   volumesDir: string,
-  { runner, log, meter }: { runner: Runner; log: Log; meter: Meter | undefined },
+  { runner, log, meter }: { runner: Runner; log: Pick<Log, 'info' | 'warn'>; meter: Meter | undefined },
 ): Promise<Pool> {
   const configDir = join(volumesDir, ownFolder, 'lvm')
   await writeLvmConfig({ run: runner, folder: configDir, root: settings.hostTools ? '/proc/1/root' : '/' })

@@ -32,7 +32,7 @@ export function buildStatus(source: MetricsParts['source'], log: Log): Status {
       const metrics = buildMetrics({ build: buildInfo, backlogs: meter.backlogs, isReady, source })
       meter.count(metrics.observe)
       server = await listenOn(buildStatusApp({ metrics, health, version: buildInfo.version }), address)
-      log.info(`Serving metrics on ${formatAddress(address)}.`)
+      log.info(`Metrics and health are at ${formatAddress(address)}.`)
     },
     close: async () => {
       if (server) await close(server)

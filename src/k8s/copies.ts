@@ -5,6 +5,7 @@ import type {
   V1PersistentVolumeClaim,
   V1StorageClass,
 } from '@kubernetes/client-node'
+import type { Log } from '../log.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { Api } from './api.ts'
 import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from './claim.ts'
@@ -23,7 +24,7 @@ export class Copies {
   readonly nodes: Reflector<V1Node, NodeFacts>
   readonly ledgers: Reflector<V1ConfigMap, Ledger>
 
-  constructor({ api, namespace, log }: { api: Api; namespace: string; log: { warn(message: string): void } }) {
+  constructor({ api, namespace, log }: { api: Api; namespace: string; log: Pick<Log, 'warn'> }) {
     const common = { api, log }
     this.claims = new Reflector({ ...common, path: '/api/v1/persistentvolumeclaims', pick: pickClaim })
     this.classes = new Reflector({ ...common, path: '/apis/storage.k8s.io/v1/storageclasses', pick: pickClass })

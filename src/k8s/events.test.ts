@@ -21,7 +21,7 @@ function open(hook?: Hook) {
       ...(host ? { host } : {}),
       clock: { now: () => time.ms },
       now: () => new Date(hour.ms + time.ms),
-      log: { warn: (message) => warnings.push(message) },
+      log: { debug: () => {}, warn: (message) => warnings.push(message) },
     })
   return { server, client, warnings, time, hour, make, recorder: make() }
 }

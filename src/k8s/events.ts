@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { CoreV1Event, V1ObjectReference } from '@kubernetes/client-node'
+import type { Log, LogFields } from '../log.ts'
 import { messageOf } from '../volume/errors.ts'
 import { type Api, hasStatus } from './api.ts'
 import type { Clock } from './clock.ts'
@@ -9,6 +10,11 @@ export type EventObject = Required<Pick<V1ObjectReference, 'kind' | 'name' | 'ui
 
 /** A node; the kubelet as well gives its name for its UID, and whoever describes a node looks for both. */
 export const nodeObject = (name: string): EventObject => ({ kind: 'Node', name, uid: name })
+
+function aboutObject({ kind, namespace, name }: EventObject): LogFields {
+  if (kind === 'PersistentVolumeClaim') return { claim: `${namespace}/${name}` }
+  return kind === 'Node' ? { node: name } : { volume: name }
+}
 
 export interface RecorderParts {
   api: Api
@@ -20,7 +26,7 @@ export interface RecorderParts {
   clock: Pick<Clock, 'now'>
   /** For what people read. */
   now: () => Date
-  log: { warn(message: string): void }
+  log: Pick<Log, 'debug' | 'warn'>
 }
 
 /** The same thing is said again after so long at the soonest. */
@@ -57,12 +63,15 @@ export class Recorder {
     if (saidAt - (this.#said.get(name) ?? Number.NEGATIVE_INFINITY) < quietMs) return
     if (this.#said.size >= mostRemembered) this.#said.clear()
     this.#said.set(name, saidAt)
+    const about = { ...aboutObject(object), reason }
+    log.debug(`Event ${reason} on ${object.kind} ${object.name}: ${message}`, about)
     try {
       await this.#write(name, object, { type, reason, message: message.slice(0, longestMessage) }, now().toISOString())
     } catch (error) {
       this.#said.delete(name)
       log.warn(
         `Cannot write the event "${reason}: ${message}" about ${object.kind} ${object.name}: ${messageOf(error)}`,
+        about,
       )
     }
   }

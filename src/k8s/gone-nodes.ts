@@ -1,4 +1,5 @@
 import type { V1ConfigMap, V1PersistentVolumeList } from '@kubernetes/client-node'
+import type { Log } from '../log.ts'
 import type { Meter } from '../meter.ts'
 import { type Api, orMissing, unlessOvertaken } from './api.ts'
 import type { Clock } from './clock.ts'
@@ -14,7 +15,7 @@ export interface GoneNodesParts {
   /** Whether the node's object is there, as far as a watch has seen. */
   isKnown: (node: string) => boolean
   clock: Pick<Clock, 'now'>
-  log: { info(message: string): void; warn(message: string): void }
+  log: Pick<Log, 'info' | 'warn'>
   meter?: Pick<Meter, 'work' | 'backlogs'>
 }
 
@@ -29,6 +30,7 @@ export class GoneNodes {
     this.#queue = new WorkQueue({
       ...parts,
       name: 'gone-nodes',
+      about: (node) => ({ node }),
       work: (node) => this.#removeLedger(node),
       concurrency: 4,
     })
@@ -65,7 +67,7 @@ export class GoneNodes {
     const { uid, resourceVersion } = ledger.metadata
     const body = { preconditions: { uid, resourceVersion } }
     const removed = api.send({ method: 'DELETE', path, body })
-    await removed.then(() => log.info(`Removed the ledger of node ${node}, which is gone.`), unlessOvertaken)
+    await removed.then(() => log.info(`Removed the ledger of node ${node}, which is gone.`, { node }), unlessOvertaken)
   }
 
   /** Whether the API server, asked now, knows the node or a PV there. */

@@ -1,3 +1,4 @@
+import type { Log } from '../log.ts'
 import type { Meter } from '../meter.ts'
 import type { Api } from './api.ts'
 import type { Clock } from './clock.ts'
@@ -20,7 +21,7 @@ export interface ProvisionerParts {
   clock: Pick<Clock, 'now'>
   /** For what people read. */
   now: () => Date
-  log: { info(message: string): void; warn(message: string): void }
+  log: Pick<Log, 'debug' | 'info' | 'warn'>
   meter?: Pick<Meter, 'operation' | 'work' | 'backlogs'>
 }
 

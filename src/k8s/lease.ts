@@ -1,4 +1,5 @@
 import type { V1Lease } from '@kubernetes/client-node'
+import type { Log } from '../log.ts'
 import { messageOf } from '../volume/errors.ts'
 import { type Api, ApiError, type ApiRequest, hasStatus, orMissing } from './api.ts'
 import type { Clock } from './clock.ts'
@@ -11,7 +12,7 @@ export interface LeaseParts {
   identity: string
   clock: Clock
   now: () => Date
-  log: { info(message: string): void; warn(message: string): void }
+  log: Pick<Log, 'info' | 'warn'>
 }
 
 /** A holder who has not renewed for so long is taken for dead. */
@@ -34,7 +35,7 @@ export async function lead(
   const lease = new LeaseRecord(parts)
   while (!signal.aborted && !(await lease.take().catch(warn))) await clock.sleep(retryMs, signal)
   if (signal.aborted) return
-  log.info(`Leading as ${identity} (Lease ${name}).`)
+  log.info(`Leading as ${identity} (Lease ${name}).`, { lease: name, identity })
 
   const lost = new AbortController()
   const working = work(fence(parts.api, lease), AbortSignal.any([signal, lost.signal]))

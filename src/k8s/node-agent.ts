@@ -3,6 +3,7 @@ import type { V1ConfigMap, V1PersistentVolume } from '@kubernetes/client-node'
 import AsyncLock from 'async-lock'
 import type { Admission, Front, Request } from '../daemon/front.ts'
 import { parseOptions } from '../flex/options.ts'
+import type { Log, LogFields } from '../log.ts'
 import type { Meter } from '../meter.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
@@ -17,7 +18,7 @@ import { finalizer, ledgerLabel, makeAnewAnnotation, nodeLabel } from './names.t
 import { type Note, type Notes, noteOf, optionsOf, specOf } from './note.ts'
 import type { OrphanedMounts } from './orphaned-mounts.ts'
 import { Orphans } from './orphans.ts'
-import { type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
+import { aboutVolume, type ClaimRef, pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { Publisher } from './publisher.ts'
 import { WorkQueue } from './queue.ts'
 import { aborted, type CopyState, Reflector } from './reflector.ts'
@@ -41,7 +42,7 @@ export interface NodeAgentParts {
   clock: Pick<Clock, 'now'>
   /** For what people read. */
   now: () => Date
-  log: { info(message: string): void; warn(message: string): void }
+  log: Pick<Log, 'info' | 'warn'>
   meter?: Pick<Meter, 'work' | 'backlogs'>
 }
 
@@ -106,7 +107,7 @@ export class NodeAgent implements Front {
       meter,
     })
     const work = (key: string) => parts.drain.run(() => this.#locks.acquire(key, () => this.#converge(key)))
-    this.#queue = new WorkQueue({ name: 'volumes', work, concurrency, log, meter })
+    this.#queue = new WorkQueue({ name: 'volumes', about: (name) => this.#about(name), work, concurrency, log, meter })
     this.#orphans = new Orphans({
       ...parts,
       keeper: this.#keeper,
@@ -129,6 +130,11 @@ export class NodeAgent implements Front {
   get promisedBytes(): bigint | undefined {
     const { latest } = this.#keeper
     return latest && promisedBytes(latest)
+  }
+
+  #about(name: string): LogFields {
+    const volume = this.#volumes.objects.get(name)
+    return volume ? aboutVolume(volume) : { volume: name, node: this.#parts.node }
   }
 
   claimOf(name: string): ClaimRef | undefined {
@@ -155,6 +161,7 @@ export class NodeAgent implements Front {
     const { log, meter } = this.#parts
     const queue = new WorkQueue({
       name: 'ledger',
+      about: () => ({ node: this.#parts.node }),
       work: () =>
         this.#parts.drain.run(async () => {
           await this.#labelTakenOver()
@@ -225,7 +232,7 @@ export class NodeAgent implements Front {
       )
     const { volume: made } = await engine.create(name, spec)
     await notes.write(name, noteOf(volume))
-    log.info(`Made volume ${name} of ${made.sizeBytes} bytes.`)
+    log.info(`Made volume ${name} of ${made.sizeBytes} bytes.`, { ...aboutVolume(volume), sizeBytes: made.sizeBytes })
     await this.#markMade(volume)
   }
 
@@ -242,7 +249,7 @@ export class NodeAgent implements Front {
         `Cannot use ${name} as ${there.path} is there without our mark. If it is the predecessor's, start the daemon with --takeover (docs/takeover.md).`,
       )
     const adopted = await engine.adopt(name, specOf(volume))
-    log.info(`Took over volume ${name} at ${adopted.path}.`)
+    log.info(`Took over volume ${name} at ${adopted.path}.`, aboutVolume(volume))
     return adopted
   }
 
@@ -268,14 +275,16 @@ export class NodeAgent implements Front {
 
   /** Removes what a PV on its way out has here, if its policy says so, and lets the PV go. */
   async #letGo({ name }: VolumeFacts): Promise<void> {
-    const { api, engine } = this.#parts
+    const { api, engine, log } = this.#parts
     const volume = await this.#readVolume(name)
     if (!volume?.isDeleting || volume.node !== this.#parts.node) return
     if (volume.isInUse || volume.phase === 'Bound' || !volume.finalizers.includes(finalizer)) return
     if (volume.deletesData) {
       try {
         if (!(await engine.stored(name))) await this.#takeOver(volume)
-        await engine.remove(name)
+        const { action } = await engine.remove(name)
+        if (action === 'removed')
+          log.info(`Removed volume ${name}, as its PersistentVolume is deleted.`, aboutVolume(volume))
       } catch (error) {
         await this.#say(volume, 'VolumeNotRemoved', messageOf(error))
         throw error
@@ -332,7 +341,7 @@ export class NodeAgent implements Front {
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
-    const { engine } = this.#parts
+    const { engine, log } = this.#parts
     const stored = await engine.stored(name)
     if (!stored || sizeBytes <= stored.sizeBytes) return await engine.grow(name, sizeBytes)
     this.#grown.add(name)
@@ -345,7 +354,10 @@ export class NodeAgent implements Front {
         : error
     }
     try {
-      return await engine.grow(name, sizeBytes)
+      const grown = await engine.grow(name, sizeBytes)
+      const { sizeBytes: grownBytes } = grown.volume
+      log.info(`Grew volume ${name} to ${grownBytes} bytes.`, { ...this.#about(name), sizeBytes: grownBytes })
+      return grown
     } catch (error) {
       await this.#sayOfGrowth(name, error)
       throw error
@@ -354,7 +366,7 @@ export class NodeAgent implements Front {
       if (after)
         await this.#keeper
           .update(({ entries }) => [[name, madeEntry(after.sizeBytes, entries.get(name)?.madeFor)]])
-          .catch((error) => this.#parts.log.warn(messageOf(error)))
+          .catch((error) => log.warn(messageOf(error), this.#about(name)))
       this.#publisher.soon()
     }
   }
@@ -373,7 +385,7 @@ export class NodeAgent implements Front {
   }
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
-    const { api, engine } = this.#parts
+    const { api, engine, log } = this.#parts
     const found = await readVolume(api, name)
     if (found)
       throw new VolumeError(
@@ -381,6 +393,8 @@ export class NodeAgent implements Front {
         `Cannot remove ${name} as it belongs to PersistentVolume ${name}; delete its claim, or the PersistentVolume.`,
       )
     const removed = await engine.remove(name)
+    if (removed.action === 'removed')
+      log.info(`Removed volume ${name}, which has no PersistentVolume.`, this.#about(name))
     await this.#forget(name)
     return removed
   }

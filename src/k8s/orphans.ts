@@ -1,3 +1,4 @@
+import type { Log } from '../log.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { VolumeView } from '../volume/view.ts'
@@ -23,7 +24,7 @@ export interface OrphansParts {
   clock: Pick<Clock, 'now'>
   /** For what people read. */
   now: () => Date
-  log: { info(message: string): void; warn(message: string): void }
+  log: Pick<Log, 'info' | 'warn'>
 }
 
 /**
@@ -78,10 +79,9 @@ export class Orphans {
       return await this.#say('VolumeOrphaned', `${what}. It is not removed as it is mounted on ${mounts[0]?.target}.`)
     try {
       await remove(name)
-      log.info(`Removed volume ${name}, which had no PersistentVolume any more.`)
       await this.#say('VolumeRemoved', `${what}, and was removed, as --remove-orphans-after says.`)
     } catch (error) {
-      log.warn(messageOf(error))
+      log.warn(messageOf(error), { volume: name, node: this.#parts.node })
       await this.#say('VolumeNotRemoved', messageOf(error))
     }
   }

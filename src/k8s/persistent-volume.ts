@@ -1,6 +1,7 @@
 import type { V1PersistentVolume, V1VolumeNodeAffinity } from '@kubernetes/client-node'
 import { keyOption } from '../flex/options.ts'
 import { driverName } from '../flex/target.ts'
+import type { LogFields } from '../log.ts'
 import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 import { formatQuantity } from './quantity.ts'
 
@@ -66,6 +67,11 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
     options: flexVolume.options ?? {},
     hasKey: Boolean(flexVolume.options?.[keyOption]),
   }
+}
+
+/** A volume, for the log. */
+export function aboutVolume({ name, claim, node }: VolumeFacts): LogFields {
+  return { volume: name, claim: claim && `${claim.namespace}/${claim.name}`, node }
 }
 
 /** The PV of a claim. */

@@ -36,7 +36,13 @@ export class Placing {
 
   constructor(parts: LeaderParts) {
     this.#parts = parts
-    this.#queue = new WorkQueue({ ...parts, name: 'claims', work: (key) => this.#provision(key), concurrency })
+    this.#queue = new WorkQueue({
+      ...parts,
+      name: 'claims',
+      about: (claim) => ({ claim }),
+      work: (key) => this.#provision(key),
+      concurrency,
+    })
   }
 
   /** Begins, and goes on with what changes until `signal` aborts. */
@@ -209,7 +215,12 @@ export class Placing {
     const volume = volumeNameOf(uid)
     try {
       await api.send({ method: 'POST', path: volumesPath, body })
-      log.info(`Made PV ${volume} of ${sizeBytes} bytes on node ${node.name} for claim ${namespace}/${name}.`)
+      log.info(`Made PV ${volume} of ${sizeBytes} bytes on node ${node.name} for claim ${namespace}/${name}.`, {
+        volume,
+        claim: `${namespace}/${name}`,
+        node: node.name,
+        sizeBytes,
+      })
     } catch (error) {
       if (hasStatus(error, 409)) return await this.#adopt(claim, node.name)
       if (!(error instanceof ApiError && [400, 403, 422].includes(error.status))) throw error

@@ -1,4 +1,5 @@
 import type { V1CSIStorageCapacity, V1StorageClass } from '@kubernetes/client-node'
+import type { Log } from '../log.ts'
 import type { Meter } from '../meter.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { PoolReport } from '../volume/pool.ts'
@@ -22,7 +23,7 @@ export interface PublisherParts {
   /** What a new ledger begins with: the volumes that are there. */
   initial: () => Promise<Changes>
   recorder: Recorder
-  log: { info(message: string): void; warn(message: string): void }
+  log: Pick<Log, 'info' | 'warn'>
   meter?: Pick<Meter, 'work' | 'backlogs'> | undefined
 }
 
@@ -58,6 +59,7 @@ export class Publisher {
     })
     this.#queue = new WorkQueue({
       name: 'publishing',
+      about: () => ({ node }),
       work: () => this.#publish(),
       concurrency: 1,
       backoffMs: { first: 500, most: 10_000 },

@@ -15,6 +15,7 @@ function open(more: Partial<WorkQueueParts> = {}) {
   const ends = new Map<string, { resolve(): void; reject(error: Error): void }>()
   const queue = new WorkQueue({
     name: 'test',
+    about: (key) => ({ volume: key }),
     work: async (key) => {
       begun.push(key)
       assert.not(ends.has(key), `${key} is worked on twice at a time`)
@@ -73,6 +74,7 @@ test('work that fails is told, and comes back until it succeeds', async () => {
   let left = 5
   const queue = new WorkQueue({
     name: 'test',
+    about: () => ({}),
     work: async () => {
       if (left === 0) return succeeded.resolve()
       left -= 1
@@ -96,6 +98,7 @@ test('work that was told when to come back comes back no sooner, and after the l
   const left: Record<string, number> = { soon: 3, late: 3 }
   const queue = new WorkQueue({
     name: 'test',
+    about: () => ({}),
     work: async (key) => {
       begun.push(key)
       const count = left[key] ?? 0

@@ -1,3 +1,4 @@
+import type { Log, LogFields } from '../log.ts'
 import { type Backlog, type Meter, observed } from '../meter.ts'
 import { messageOf } from '../volume/errors.ts'
 import { delayAfter } from './api.ts'
@@ -7,11 +8,13 @@ export interface WorkQueueParts {
   name: string
   /** Brings the thing of that key to where it should be. What it throws is logged, and it is called again. */
   work: (key: string) => Promise<void>
+  /** What a key stands for, for the log. */
+  about: (key: string) => LogFields
   /** How many keys are worked on at once. */
   concurrency: number
   /** The first wait after a failure, and the longest. */
   backoffMs?: { first: number; most: number }
-  log: { warn(message: string): void }
+  log: Pick<Log, 'warn'>
   meter?: Pick<Meter, 'work' | 'backlogs'> | undefined
 }
 
@@ -96,7 +99,7 @@ export class WorkQueue implements Backlog {
       const failures = this.#failures.get(key) ?? 0
       this.#failures.set(key, failures + 1)
       const { first, most } = this.#parts.backoffMs ?? { first: 200, most: 60_000 }
-      this.#parts.log.warn(messageOf(error))
+      this.#parts.log.warn(messageOf(error), { queue: this.name, ...this.#parts.about(key) })
       this.addAfter(key, delayAfter(error, first * 2 ** failures, most))
     } finally {
       this.#running.delete(key)

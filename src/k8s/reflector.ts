@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesListObject, KubernetesObject } from '@kubernetes/client-node'
+import type { Log } from '../log.ts'
 import { messageOf } from '../volume/errors.ts'
 import { type Api, ApiError, delayAfter, hasStatus } from './api.ts'
 
@@ -12,7 +13,7 @@ export interface ReflectorParts<T extends KubernetesObject, C> {
   query?: Readonly<Record<string, string>>
   /** What is kept of an object, so that memory holds what is needed; nothing: the object is passed over. */
   pick: (object: T) => C | undefined
-  log: { warn(message: string): void }
+  log: Pick<Log, 'warn'>
 }
 
 /** How far a copy is, for whoever watches over it. */

@@ -1,9 +1,10 @@
+import type { LogFields } from '../log.ts'
 import { unlessOvertaken } from './api.ts'
 import { GoneNodes } from './gone-nodes.ts'
 import type { LeaderParts } from './leader.ts'
 import { claimPath, letVolumeGo, readClaim, readNode, readVolume, volumePath } from './lookups.ts'
 import { finalizer, provisionerNames } from './names.ts'
-import { buildNodeAffinity, pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
+import { aboutVolume, buildNodeAffinity, pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
 import { WorkQueue } from './queue.ts'
 
 /** How many PVs are worked on at once. */
@@ -26,8 +27,20 @@ export class Upkeep {
     this.#parts = parts
     const { copies } = parts
     this.#goneNodes = new GoneNodes({ ...parts, isKnown: (node) => copies.nodes.objects.has(node) })
-    this.#queue = new WorkQueue({ ...parts, name: 'volumes', work: (key) => this.#keep(key), concurrency })
-    this.#tidyQueue = new WorkQueue({ ...parts, name: 'promises', work: (key) => this.#tidy(key), concurrency: 4 })
+    this.#queue = new WorkQueue({
+      ...parts,
+      name: 'volumes',
+      about: (name) => this.#about(name),
+      work: (key) => this.#keep(key),
+      concurrency,
+    })
+    this.#tidyQueue = new WorkQueue({
+      ...parts,
+      name: 'promises',
+      about: aboutPromise,
+      work: (key) => this.#tidy(key),
+      concurrency: 4,
+    })
   }
 
   /** Begins, and goes on with what changes until `signal` aborts. */
@@ -55,6 +68,11 @@ export class Upkeep {
   async stop(): Promise<void> {
     clearInterval(this.#tidyTimer)
     await Promise.all([this.#queue, this.#tidyQueue, this.#goneNodes].map((part) => part.stop()))
+  }
+
+  #about(name: string): LogFields {
+    const volume = this.#parts.copies.volumes.objects.get(name)
+    return volume ? aboutVolume(volume) : { volume: name }
   }
 
   async #keep(name: string): Promise<void> {
@@ -157,4 +175,10 @@ export class Upkeep {
     if (!found && isFor(claim?.metadata?.uid)) return
     await this.#parts.ledgers.release(node, volume)
   }
+}
+
+/** Keys of promises are `node/volume`. */
+function aboutPromise(key: string): LogFields {
+  const [node, volume] = key.split('/')
+  return { volume, node }
 }

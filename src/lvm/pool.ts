@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import AsyncLock from 'async-lock'
+import type { Log } from '../log.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
 import {
@@ -52,7 +53,7 @@ export interface LvmPoolParts {
   slowCommandMs?: number
   /** Where LVM keeps a copy of the group's description (vgcfgbackup(8)). */
   backupFile?: string
-  log: { warn(message: string): void }
+  log: Pick<Log, 'warn'>
 }
 
 /** Share of a volume group that a new thin pool leaves free, so that its metadata can grow. */
@@ -94,7 +95,7 @@ export class LvmPool implements Pool {
     })
     await this.#refresh()
     for (const volume of this.#ours()) {
-      await this.#heal(volume).catch((error) => log.warn(messageOf(error)))
+      await this.#heal(volume).catch((error) => log.warn(messageOf(error), { volume: volume.name }))
     }
   }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import AsyncLock from 'async-lock'
+import type { Log } from '../log.ts'
 import { messageOf, VolumeError } from './errors.ts'
 import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes } from './host.ts'
 import type { Intent, Journal } from './journal.ts'
@@ -47,7 +48,7 @@ export interface EngineParts {
   journal: Journal
   /** Absolute path, without links, of the folder that volumes are first mounted in. */
   volumesDir: string
-  log: { info(message: string): void; warn(message: string): void }
+  log: Pick<Log, 'info' | 'warn'>
 }
 
 type FormatIntent = Exclude<Intent, { phase: 'removing' }>
@@ -90,7 +91,7 @@ export class Engine {
         try {
           await this.#locked(name, () => this.#recoverOne(name))
         } catch (error) {
-          this.#parts.log.warn(`Volume ${name} is still unfinished: ${messageOf(error)}`)
+          this.#parts.log.warn(`Volume ${name} is still unfinished: ${messageOf(error)}`, { volume: name })
         }
       }),
     )
@@ -355,7 +356,7 @@ export class Engine {
       if (volume?.id === id) await this.#removeStored(name)
       else await this.#clearIntent(name)
     } catch (error) {
-      this.#parts.log.warn(`Volume ${name} is left unfinished: ${messageOf(error)}`)
+      this.#parts.log.warn(`Volume ${name} is left unfinished: ${messageOf(error)}`, { volume: name })
     }
   }
 

@@ -234,7 +234,7 @@ test(
     for (const flags of others) {
       const second = await node.launch({ flags })
       assert.is(await second.ended, 1)
-      assert.match(second.output(), /^elastic-local: Cannot lock .*: another process holds it\.$/m)
+      assert.match(second.output(), /"level":"error","message":"Cannot lock .*: another process holds it\."/)
       assert.not.match(second.output(), /\n\s+at /)
     }
     assert.is(await node.mount('a', small), 'Success')
@@ -321,7 +321,7 @@ test(
   withNode(async (node) => {
     const daemon = await node.launch({ flags: { standalone: 'false', kubeconfig: join(node.folder, 'none') } })
     assert.is(await daemon.ended, 1)
-    assert.match(daemon.output(), /^elastic-local: Cannot read .*none: ENOENT/)
+    assert.match(daemon.output(), /"level":"error","message":"Cannot read .*none: ENOENT/)
     assert.equal(await readdir(node.volumesDir), [])
   }),
 )

@@ -35,7 +35,7 @@ test(
         tool,
         `{ echo "ran ${tool}"; tr '\\0' ' ' < /proc/$$/cmdline; env; } >> '${seen}'\nexec "$real" "$@"`,
       )
-    const daemon = await node.start()
+    const daemon = await node.start({ flags: { 'log-level': 'debug' } })
     const callOut = async (...args: string[]) => {
       const env = { ...process.env, ELASTIC_LOCAL_SOCKET: node.socket }
       const child = spawn(process.execPath, [main, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
