@@ -1,3 +1,4 @@
+import * as v from 'valibot'
 import { ClientError, request } from '../daemon/client.ts'
 import { volumesLockPath } from '../daemon/lock.ts'
 import { messageOf } from '../volume/errors.ts'
@@ -42,10 +43,16 @@ async function askDaemon(patient: Patient, timeoutMs: number): Promise<Finding> 
     const { body } = await request({
       socketPath: at(patient, socket),
       method: 'GET',
-      path: '/healthz',
+      path: '/readyz',
       idleTimeoutMs: timeoutMs,
     })
-    const version = typeof body === 'object' && body !== null && 'version' in body ? String(body.version) : 'unknown'
+    const { version, reasons } = v.parse(answerSchema, body)
+    if (reasons.length > 0)
+      return fail(
+        'daemon',
+        `it answers and is not ready: ${reasons.join('; ')}`,
+        'It goes on by itself once that is mended.',
+      )
     if (version === patient.version) return ok('daemon', `it answers, version ${version}`)
     return warn(
       'daemon',
@@ -60,6 +67,12 @@ async function askDaemon(patient: Patient, timeoutMs: number): Promise<Finding> 
     return fail('daemon', messageOf(error), 'Its log may say more: "kubectl logs" of its pod, or "journalctl".')
   }
 }
+
+/** What `/readyz` answers, of whatever version. */
+const answerSchema = v.fallback(
+  v.object({ version: v.fallback(v.string(), 'unknown'), reasons: v.fallback(v.array(v.string()), []) }),
+  { version: 'unknown', reasons: [] },
+)
 
 /** Whether a process holds the lock of the volumes (proc_locks(5)). */
 async function isLocked(patient: Patient): Promise<boolean> {

@@ -549,7 +549,7 @@ const daemon = suite('doctor: daemon')
 const asRoot = process.getuid?.() === 0 ? daemon : daemon.skip
 
 /** A patient whose daemon runs on a machine in memory. */
-async function openDaemon(version = '1.2.3') {
+async function openDaemon(version = '1.2.3', reason?: string) {
   const opened = await openPatient({ '/volumes/': '' })
   const machine = new MemoryMachine({ capacityBytes: 10n * gibibyte })
   const engine = openEngine(machine)
@@ -560,6 +560,7 @@ async function openDaemon(version = '1.2.3') {
     kubeletDir: '/kubelet',
     front: buildStandaloneFront(engine),
     version,
+    health: { alive: [], ready: [() => reason] },
     log,
   })
   const server = await listen(app, join(opened.root, 'socket'))
@@ -590,6 +591,12 @@ asRoot('of another version, or on a socket that others may use, is told of', asy
     'fail socket: /socket has mode 0666 and owner 0: others than root may remove volumes',
     'warn daemon: it answers and is version 1.0.0; this is 1.2.3',
   ])
+  await close()
+})
+
+asRoot('that is not ready says why', async () => {
+  const { patient, close } = await openDaemon('1.2.3', 'it has no ledger yet')
+  assert.is((await lines(checkDaemon(patient)))[1], 'fail daemon: it answers and is not ready: it has no ledger yet')
   await close()
 })
 
