@@ -11,7 +11,7 @@ import type { Api } from './api.ts'
 import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from './claim.ts'
 import { type Ledger, parseLedger } from './ledger.ts'
 import { volumesPath } from './lookups.ts'
-import { ledgerLabel } from './names.ts'
+import { ledgerLabel, nodeLabel } from './names.ts'
 import { pickVolume, type VolumeFacts } from './persistent-volume.ts'
 import { type NodeFacts, pickNode } from './placement.ts'
 import { Reflector } from './reflector.ts'
@@ -38,7 +38,7 @@ export class Copies {
         try {
           return parseLedger(object)
         } catch (error) {
-          log.warn(messageOf(error))
+          log.warn(messageOf(error), { node: object.metadata?.labels?.[nodeLabel] })
           return undefined
         }
       },

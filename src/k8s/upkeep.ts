@@ -106,7 +106,9 @@ export class Upkeep {
     if (volume.claim && (await this.#isClaimed(volume, volume.claim))) return
     const { uid, resourceVersion } = volume
     const body = { preconditions: { uid, resourceVersion } }
-    await this.#parts.api.send({ method: 'DELETE', path: volumePath(name), body }).catch(unlessOvertaken)
+    const deleted = this.#parts.api.send({ method: 'DELETE', path: volumePath(name), body })
+    const say = () => this.#parts.log.info(`Deleted PV ${name}, whose claim is gone.`, aboutVolume(volume))
+    await deleted.then(say, unlessOvertaken)
   }
 
   /** Whether the API server, asked now, knows the claim that the PV is for. */
@@ -117,7 +119,7 @@ export class Upkeep {
 
   /** The PV's node is gone: after a grace time nothing waits for it any more. */
   async #giveUp(volume: VolumeFacts): Promise<void> {
-    const { api } = this.#parts
+    const { api, log } = this.#parts
     const leftMs = this.#goneNodes.leftMs(volume.node)
     if (leftMs > 0) return this.#queue.addAfter(volume.name, leftMs)
     if (await readNode(api, volume.node)) return
@@ -130,7 +132,8 @@ export class Upkeep {
         'NodeGone',
         `Released without removing its data, as node ${volume.node} is gone; if it comes back, "elastic-local doctor" there shows what is left.`,
       )
-      return await letVolumeGo(api, volume)
+      await letVolumeGo(api, volume)
+      return log.info(`Let PV ${volume.name} go, as node ${volume.node} is gone.`, aboutVolume(volume))
     }
     if (!volume.claim) return
     const { namespace, name, uid } = volume.claim
@@ -141,7 +144,10 @@ export class Upkeep {
       `Deleted, as the operator asked for it: node ${volume.node}, which holds its volume, is gone.`,
     )
     const body = { preconditions: { uid } }
-    await api.send({ method: 'DELETE', path: claimPath(namespace, name), body }).catch(unlessOvertaken)
+    const deleted = api.send({ method: 'DELETE', path: claimPath(namespace, name), body })
+    const say = () =>
+      log.info(`Deleted claim ${namespace}/${name}, as node ${volume.node} is gone.`, aboutVolume(volume))
+    await deleted.then(say, unlessOvertaken)
   }
 
   #addVolumesOf(node: string): void {
