@@ -18,8 +18,8 @@ export interface BenchDaemon {
   stop(): Promise<void>
 }
 
-/** Starts it; `folder` is gone after `stop`. */
-export async function startDaemon(): Promise<BenchDaemon> {
+/** Starts it, with more flags if there are any; `folder` is gone after `stop`. */
+export async function startDaemon(flags: readonly string[] = []): Promise<BenchDaemon> {
   const folder = await mkdtemp(join(tmpdir(), 'elastic-local-bench-'))
   const socket = join(folder, 'socket')
   const kubelet = join(folder, 'kubelet')
@@ -31,6 +31,7 @@ export async function startDaemon(): Promise<BenchDaemon> {
     join(folder, 'volumes'),
     '--log-level',
     'info',
+    ...flags,
   ]
   await mkdir(kubelet)
   const daemon: ChildProcess = spawn(executable, ['daemon', ...args, '--kubelet-dir', kubelet, '--socket', socket], {
