@@ -67,9 +67,9 @@ export function buildMetrics(parts: MetricsParts): Metrics {
     return ({ what, result, tookMs }) => histogram.observe({ [label]: what, result }, tookMs / 1000)
   }
   /** A gauge whose rows are looked up when it is asked for; no row stays that is not there any more. */
-  const gauge = (subject: string, help: string, labelNames: readonly string[], rows: () => Iterable<Row>) =>
+  const gauge = (name: string, help: string, labelNames: readonly string[], rows: () => Iterable<Row>) =>
     new Gauge({
-      name: subject,
+      name,
       help,
       labelNames: [...labelNames],
       registers,
@@ -118,8 +118,9 @@ export function buildMetrics(parts: MetricsParts): Metrics {
     contentType: registry.contentType,
     observe,
     render: async () => {
-      ready = await isReady()
-      if (source.component === 'daemon') figures = await source.figures()
+      // Both may wait for the same look at the pool.
+      const seen = source.component === 'daemon' ? source.figures() : undefined
+      ;[ready, figures] = await Promise.all([isReady(), seen])
       return await registry.metrics()
     },
   }

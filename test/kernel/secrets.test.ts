@@ -27,7 +27,7 @@ const options = { ...marked, sizeBytes: String(32 * mebibyte), 'kubernetes.io/fs
 const tools = ['blkid', 'e2fsck', 'losetup', 'mkfs.ext4', 'mount', 'resize2fs', 'umount', 'wipefs']
 
 test(
-  'what a call-out is given is in no log, no answer and no argument or environment of a program that is run for it',
+  'what a call-out is given is in no log, on level debug neither, no answer and no argument or environment of a program that is run for it',
   withNode(async (node) => {
     const seen = join(node.folder, 'seen')
     for (const tool of tools)
