@@ -8,7 +8,7 @@ missing=
 for pair in user-mode-linux:linux lvm2:lvm thin-provisioning-tools:thin_check kmod:modprobe iproute2:ip \
   e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:setpriv procps:pkill \
   containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge \
-  mmdebstrap:mmdebstrap buildah:buildah; do
+  mmdebstrap:mmdebstrap buildah:buildah prometheus:promtool; do
   command -v "${pair#*:}" > /dev/null || missing="$missing ${pair%:*}"
 done
 [ -n "$missing" ] || exit 0
@@ -23,7 +23,8 @@ if ! command -v apt-get > /dev/null; then
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+policy=
+trap 'rm -f "$log" $policy' EXIT
 
 quietly() {
   "$@" > "$log" 2>&1
@@ -35,13 +36,24 @@ install() {
   quietly apt-get install -y -q --no-install-recommends --no-remove $missing
 }
 
-# The tests start a containerd of their own. The package would start one now (unless it is masked), and at each boot.
-case "$missing " in
-  *' containerd '*) service=containerd.service ;;
-  *) service= ;;
-esac
-[ -d /run/systemd/system ] || service=
-[ -z "$service" ] || quietly systemctl mask --runtime "$service"
+# The tests start their own. The packages would start these now (unless they are masked), and at each boot.
+services=
+for package in containerd prometheus; do
+  case "$missing " in
+    *" $package "*) services="$services $package.service" ;;
+  esac
+done
+if [ ! -d /run/systemd/system ]; then
+  services=
+  # Without systemd, what keeps a package from starting its init script (invoke-rc.d(8)).
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    policy=/usr/sbin/policy-rc.d
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod +x "$policy"
+  fi
+fi
+# shellcheck disable=SC2086
+[ -z "$services" ] || quietly systemctl mask --runtime $services
 
 echo "Installing$missing ..."
 # The lists of a fresh machine are empty or out of date, and a mirror may have a bad moment.
@@ -50,5 +62,5 @@ install || { quietly apt-get update -q && install; } || { sleep 5 && quietly apt
   echo "Cannot install$missing: see apt's own words above." >&2
   exit 1
 }
-[ -z "$service" ] || quietly systemctl unmask --runtime "$service"
-[ -z "$service" ] || quietly systemctl disable "$service"
+# shellcheck disable=SC2086
+[ -z "$services" ] || { quietly systemctl unmask --runtime $services && quietly systemctl disable $services; }

@@ -27,6 +27,15 @@ test(
         cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=120s'])
       assert.match((await make('deploy')).stdout, /elastic-local is ready/)
 
+      // What deploy.yaml says they serve, in the pod network.
+      const { items: pods } = await cluster.api.request('GET', '/api/v1/namespaces/elastic-local/pods')
+      assert.is(pods.length, 3)
+      for (const { spec, status } of pods) {
+        const { containerPort } = spec.containers[0].ports[0]
+        for (const page of ['metrics', 'healthz', 'readyz'])
+          assert.is((await fetch(`http://${status.podIP}:${containerPort}/${page}`)).status, 200, page)
+      }
+
       const busybox = { ...overlay, container: { ...overlay.container, image: 'busybox:test' } }
       const sample = async (file: string) =>
         overlayManifest(await readFile(join(root, 'config', file), 'utf8'), { ...busybox, env: {} })

@@ -59,6 +59,8 @@ export interface LvmNodeOptions {
   address: string
   diskBytes: number
   thin: boolean
+  /** More flags of the daemon. */
+  daemonFlags?: Readonly<Record<string, string>>
 }
 
 /** A cluster of its own for a test, with our objects in it; the logs are kept in `KEEP_LOGS`, if that is set. */
@@ -163,7 +165,8 @@ export class Elastic {
   }
 
   /** Starts a guest with a kubelet and a daemon in it; its power may be cut. */
-  async startLvmNode({ name, folder, address, diskBytes, thin }: LvmNodeOptions): Promise<GuestNode> {
+  async startLvmNode(options: LvmNodeOptions): Promise<GuestNode> {
+    const { name, folder, address, diskBytes, thin, daemonFlags = {} } = options
     const { cluster } = this
     const [disk, stateDisk] = [join(folder, 'disk'), join(folder, 'state')]
     await createDisk(disk, diskBytes)
@@ -179,6 +182,7 @@ export class Elastic {
         `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
         ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
         ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
+        ...Object.entries(daemonFlags).map(([flag, value]) => `--${flag}=${value}`),
       ],
     })
     await node.run(executable, ['install', `--plugin-dir=${guestPaths.pluginDir}`, '--wait=60'])
