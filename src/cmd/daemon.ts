@@ -56,7 +56,11 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
         throw error
       })
       try {
-        served.pool = new PoolView({ engine, now: () => new Date() })
+        served.pool = new PoolView({
+          engine,
+          problemsOf: (volume) => served.agent?.problemsOf(volume) ?? [],
+          now: () => new Date(),
+        })
         await serve(engine, flags, { cluster, status, served }, told, log)
       } finally {
         await engine.stop()

@@ -1,5 +1,6 @@
 import type { V1Node } from '@kubernetes/client-node'
 import { findPodTarget } from '../flex/target.ts'
+import type { Log } from '../log.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
 import { type Api, hasStatus } from './api.ts'
@@ -35,7 +36,7 @@ export interface OrphanedMountsParts {
   /** How long a pod must be gone until its mount is taken away. */
   unmountAfterMs: number
   clock: Clock
-  log: { info(message: string): void; warn(message: string): void }
+  log: Pick<Log, 'info' | 'warn'>
 }
 
 interface PodMount {
@@ -79,7 +80,7 @@ export class OrphanedMounts {
       await this.#parts.pods.write(podUid, pod)
       this.#noted.add(podUid)
     } catch (error) {
-      this.#parts.log.warn(messageOf(error))
+      this.#parts.log.warn(messageOf(error), { pod: podUid })
     }
   }
 
@@ -169,7 +170,10 @@ export class OrphanedMounts {
     try {
       await engine.unmount(volume, target)
       this.#since.delete(target)
-      log.info(`Unmounted ${target}, whose pod ${namespace}/${name} is gone.`)
+      log.info(`Unmounted ${target}, whose pod ${namespace}/${name} is gone.`, {
+        volume,
+        podName: `${namespace}/${name}`,
+      })
       await this.#say('MountRemoved', `Volume ${volume} was ${what}, and was unmounted.`)
     } catch (error) {
       this.#problems.set(volume, [...this.problemsOf(volume), `it is ${what}`])

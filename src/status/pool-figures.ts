@@ -21,6 +21,8 @@ export interface PoolFigures {
 
 export interface PoolViewParts {
   engine: Pick<Engine, 'list' | 'report'>
+  /** What is wrong with a volume besides what the engine sees. */
+  problemsOf?: (volume: string) => readonly string[]
   now: () => Date
   /** Figures that are younger are given as they are. */
   freshMs?: number
@@ -70,7 +72,7 @@ export class PoolView {
   }
 
   async #lookOnce(): Promise<void> {
-    const { engine, now } = this.#parts
+    const { engine, problemsOf = () => [], now } = this.#parts
     try {
       const volumes = await engine.list()
       const report = await engine.report()
@@ -81,7 +83,7 @@ export class PoolView {
           name,
           sizeBytes,
           ...(usage ? { usage } : {}),
-          problems: problems.length,
+          problems: problems.length + problemsOf(name).length,
         })),
       }
       this.#failure = undefined
