@@ -58,13 +58,16 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     health.ready.push(() => findUnsynced(provisioner.copies.all))
     const app = new Hono()
     app.route('/', buildHealthRoutes(health, buildInfo.version)).route('/', buildLogLevelRoutes(log))
-    const server = await listen(app, socket)
+    await status.serve(httpAddress)
+    const server = await listen(app, socket).catch(async (error) => {
+      await status.close()
+      throw error
+    })
     health.alive.push(await watchSocket(socket))
     // Also while another leads, so that taking over needs no listing.
     const following = provisioner.follow(stop.signal)
     const identity = `${hostname()}_${randomUUID()}`
     try {
-      await status.serve(httpAddress)
       const name = 'elastic-local-provisioner'
       await lead(
         { api, namespace, name, identity, clock: machineClock, now, log },
