@@ -12,7 +12,8 @@ node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build check format kernel guest executable cluster cluster-test test torture run bench setup clean deploy undeploy
+.PHONY: help build check format kernel guest executable cluster cluster-test test torture run bench setup clean deploy undeploy create-vg minikube-attach-disk \
+	minikube-create-vg gke-create-vg
 
 setup:
 	@test/setup.sh
@@ -63,6 +64,19 @@ deploy: ## Install into the cluster of kubectl's current context; IMAGE=…, FRO
 
 undeploy: ## Remove it there, and tell what stays; KEEP_VOLUMES=true leaves volumes and pods on them (docs/uninstall.md).
 	@config/undeploy.sh
+
+create-vg: ## Make the volume group on NODES=… (or SELECTOR=…) of DISKS=…, if they are blank (docs/disks.md).
+	@config/create-vg.sh
+
+minikube-attach-disk: ## Give a minikube machine (kvm2) a new disk; PROFILE=minikube SIZE=10G.
+	@config/minikube-attach-disk.sh
+
+minikube-create-vg: ## Make the volume group of that disk.
+	@NODES=$(or $(PROFILE),minikube) DISKS=$(or $(DISKS),/dev/vdb) config/create-vg.sh
+
+gke-create-vg: ## Make the volume group of the local SSDs of all nodes of POOL=….
+	@SELECTOR=cloud.google.com/gke-nodepool=$(or $(POOL),$(error Cannot find nodes as POOL must name a node pool)) \
+		DISKS='$(or $(DISKS),/dev/disk/by-id/google-local-ssd-block*)' SIZE=$(or $(SIZE),375Gi) config/create-vg.sh
 
 clean: ## Remove what was built.
 	rm -rf dist node_modules

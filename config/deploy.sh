@@ -20,7 +20,7 @@ if [ -d "$from" ]; then kubectl kustomize "$from" > "$manifest"; else cat "$from
 say_where
 kubectl apply --filename "$manifest"
 for part in daemonset/elastic-local-daemon deployment/elastic-local-provisioner; do
-  ours rollout status "$part" --timeout="${TIMEOUT:-300s}" || {
+  ours rollout status "$part" --timeout=300s || {
     ours get pods --output wide >&2
     ours logs --selector app.kubernetes.io/name=elastic-local --prefix --tail 3 >&2 || true
     fail "Cannot say that it is ready: $part is not. What its pods say is above; see docs/troubleshooting.md."

@@ -1,4 +1,5 @@
 import type { Command } from './command.ts'
+import { createVgCommand } from './create-vg.ts'
 import { daemonCommand } from './daemon.ts'
 import { doctorCommand } from './doctor.ts'
 import { healthzCommand, readyzCommand } from './healthz.ts'
@@ -20,6 +21,7 @@ export const commands: readonly Command[] = [
   daemonCommand,
   provisionerCommand,
   installCommand,
+  createVgCommand,
   volumesListCommand,
   volumesShowCommand,
   volumesGrowCommand,

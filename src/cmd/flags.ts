@@ -5,6 +5,7 @@ import type { Address } from '../daemon/server.ts'
 import { defaultSettings } from '../flex/settings.ts'
 import { logLevels } from '../log.ts'
 import type { DriverKind } from '../volume/pool.ts'
+import { parseSize } from '../volume/size.ts'
 import { UsageError } from './usage-error.ts'
 
 /** One flag of a command. Its value goes through `parse` wherever it comes from: command line, environment, default. */
@@ -123,6 +124,17 @@ const lvmName: Kind<string> = {
 const objectName: Kind<string> = {
   mustBe: 'a name: 1 to 253 of a-z, 0-9, "-" and ".", the first and last a letter or digit',
   parse: (text) => (/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(text) ? text : undefined),
+}
+
+const size: Kind<bigint> = {
+  mustBe: 'a size in bytes, such as 1073741824, 375Gi or 2T',
+  parse: (text) => {
+    try {
+      return parseSize(text, '')
+    } catch {
+      return undefined
+    }
+  },
 }
 
 /** What this machine's volumes are made of: the flags of whatever touches its disks. */
@@ -314,6 +326,14 @@ export const provisionerFlags = {
     help: 'delete claims whose node is gone for good, so that their owners get new, empty ones elsewhere',
   }),
 }
+
+/** Against taking the wrong disk. */
+export const diskSizeFlag = flag(size, {
+  name: 'size',
+  value: '<size>',
+  defaultHelp: 'any',
+  help: 'the size that each disk must have, give or take a tenth, such as 375Gi',
+})
 
 /** Every command has these. */
 export const commonFlags = {

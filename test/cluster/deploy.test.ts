@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert'
 import { CommandError, run } from '../../src/run.ts'
 import { thrownBy } from '../thrown.ts'
 import { type Cluster, withCluster } from './cluster.ts'
-import { flexPluginDir, startContainerNode } from './containers.ts'
+import { type ContainerNode, flexPluginDir, startContainerNode } from './containers.ts'
 import { type Overlay, overlayManifest } from './deploy-overlay.ts'
 import { ensureImage } from './image.ts'
 import { enterOwnNetwork, ownAddress } from './network.ts'
@@ -25,6 +25,7 @@ test(
       const make = await buildMake(cluster, folder, overlay)
       const rollout = (what: string) =>
         cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=120s'])
+      await checkCreateVg(node, make)
       assert.match((await make('deploy')).stdout, /elastic-local is ready/)
 
       // What deploy.yaml says they serve, in the pod network.
@@ -105,6 +106,26 @@ test(
     }
   }),
 )
+
+/** make create-vg makes a group of a blank disk of the node, and refuses the disk to another group. */
+async function checkCreateVg(node: ContainerNode, make: Make) {
+  await node.run('truncate', '--size', '64M', '/mnt/disk')
+  const disk = (await node.run('losetup', '--find', '--show', '/mnt/disk')).stdout.trim()
+  const group = `elastic-local-test-${process.pid}`
+  const words = ['NODES=node-1', 'IMAGE=elastic-local:test', `DISKS=${disk}`, 'SIZE=64Mi']
+  try {
+    const made = await make('create-vg', ...words, `GROUP=${group}`)
+    assert.match(made.stdout, `node-1: Volume group ${group} is made.`)
+    const refusal = await thrownBy(CommandError, () => make('create-vg', ...words, `GROUP=${group}-other`))
+    assert.match(refusal.stdout, `node-1: elastic-local: Cannot use ${disk} as it is not blank: it holds LVM2_member.`)
+    assert.match(refusal.stderr, 'Not made: node-1')
+  } finally {
+    await run('vgremove', ['--yes', group])
+    await node.run('losetup', '--detach', disk)
+  }
+}
+
+type Make = Awaited<ReturnType<typeof buildMake>>
 
 /**
  * Gives make(1) with the cluster's kubectl, and the overlay as a kustomization to deploy. Loop images are what this

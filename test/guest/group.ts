@@ -1,12 +1,15 @@
 /** Runs in a guest: a volume group that is missing, shared with others, or whose description no longer fits. */
 import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { run } from '../../src/run.ts'
+import { CommandError, run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
 import { openLvmWorld } from '../machine-world.ts'
+import { thrownBy } from '../thrown.ts'
 
+const main = join(import.meta.dirname, '../../src/main.ts')
 const mebibyte = 1n << 20n
 const spec = { sizeBytes: 8n * mebibyte, fsType: 'ext4', mkfsOptions: [] } as const
 const test = suite('volume groups')
@@ -29,6 +32,24 @@ test('a missing volume group is an error that says how to make it', async () => 
   await rejects('not-found', /vgcreate missing-vg.*--lvm-volume-group/s, () => engine.start())
   await engine.stop()
   await world.close()
+})
+
+test('create-vg makes the group of a blank disk, once; volumes are made in it, and others may not have the disk', async () => {
+  const createVg = async (...args: string[]) =>
+    (await run(process.execPath, [main, 'create-vg', ...args])).stdout.trim().split('\n').at(-1)
+  assert.is(await createVg('/dev/ubdb'), 'Volume group elastic-local-vg is made.')
+  assert.match(String(await createVg('/dev/ubdb')), /nothing to do/)
+  const world = await openLvmWorld({ volumeGroup: 'elastic-local-vg' })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  await engine.create('one', spec)
+  const { message } = await thrownBy(CommandError, () => createVg('--lvm-volume-group', 'other-vg', '/dev/ubdb'))
+  assert.match(message, 'Cannot use /dev/ubdb as dm-0 is made of it')
+  await engine.remove('one')
+  await engine.stop()
+  await world.close()
+  await run('vgremove', ['--yes', 'elastic-local-vg'])
+  await run('pvremove', ['--yes', '/dev/ubdb'])
 })
 
 test('a group whose metadata area fills refuses new volumes early, and what is there goes on', async () => {
