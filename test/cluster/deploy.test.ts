@@ -13,6 +13,7 @@ import { enterOwnNetwork, ownAddress } from './network.ts'
 await enterOwnNetwork()
 
 const root = join(import.meta.dirname, '../..')
+const ofDaemon = ['--namespace=elastic-local', '--selector=app.kubernetes.io/component=daemon']
 const test = suite('deploy.yaml with real containers')
 
 test(
@@ -36,6 +37,17 @@ test(
         for (const page of ['metrics', 'healthz', 'readyz'])
           assert.is((await fetch(`http://${status.podIP}:${containerPort}/${page}`)).status, 200, page)
       }
+
+      const [pod] = (await cluster.kubectl(['get', 'pods', ...ofDaemon, '--output=name'])).stdout.split('\n')
+      const doctor = await cluster.kubectl([
+        'exec',
+        String(pod),
+        '--namespace=elastic-local',
+        '--',
+        'elastic-local',
+        'doctor',
+      ])
+      assert.match(doctor.stdout, /flex driver .*is this very version/)
 
       const busybox = { ...overlay, container: { ...overlay.container, image: 'busybox:test' } }
       const sample = async (file: string) =>

@@ -123,6 +123,7 @@ test('values of the chart reach the daemon, the folders of its node and the Stor
     ELASTIC_LOCAL_KUBELET_DIR: '/srv/kubelet',
     ELASTIC_LOCAL_LVM_USE_THIN_VOLUMES: 'true',
     ELASTIC_LOCAL_LVM_VOLUME_GROUP: 'fast',
+    ELASTIC_LOCAL_PLUGIN_DIR: '/plugins',
     ELASTIC_LOCAL_VOLUMES_DIR: '/srv/volumes',
   })
   const paths = (name: string) => [
