@@ -13,7 +13,7 @@ node_modules: package.json package-lock.json
 	@touch node_modules
 
 .PHONY: help build check format kernel guest executable cluster cluster-test test torture run bench setup clean deploy undeploy create-vg minikube-attach-disk \
-	minikube-create-vg gke-create-vg
+	minikube-create-vg gke-create-vg docs
 
 setup:
 	@test/setup.sh
@@ -28,6 +28,9 @@ check: node_modules ## The quick gate: format, lint, types, unit tests.
 
 format: node_modules ## Format the sources and mend what the linter can.
 	@npx biome check --write .
+
+docs: node_modules ## Write docs/reference.md from the code.
+	@$(NODE) src/cmd/reference.ts
 
 kernel: setup node_modules ## Test pools and mounts on this machine's kernel (root).
 	@$(NODE) test/run.ts kernel

@@ -26,11 +26,12 @@ export const keyOption = 'key'
 const mountOption = /^([a-z][a-z0-9_-]*)(=[A-Za-z0-9_.:+-]+)?$/
 const names = (text: string) => text.split(/\s+/)
 /** Options that shape the use of one filesystem and reach nothing else (mount(8), ext4(5), xfs(5), btrfs(5)). */
-const commonMountOptions = names(
+export const commonMountOptions = names(
   `defaults async sync dirsync atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime
    nolazytime exec noexec nodev nosuid nosymfollow iversion noiversion ro rw silent loud`,
 )
-const ownMountOptions: Record<FsType, readonly string[]> = {
+/** The same, of each filesystem's own. */
+export const ownMountOptions: Record<FsType, readonly string[]> = {
   ext4: names(
     `acl noacl auto_da_alloc noauto_da_alloc barrier nobarrier block_validity noblock_validity bsddf minixdf commit data
      data_err dax delalloc nodelalloc dioread_lock dioread_nolock discard nodiscard errors grpid bsdgroups nogrpid

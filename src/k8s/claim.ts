@@ -136,13 +136,13 @@ function checkClaim(claim: ClaimFacts): void {
   if (claim.hasDataSource) refuse('it has a data source, and volumes are made empty')
 }
 
-/** Parameters of a StorageClass, each with the option that it becomes, or none. */
-const parameterNames = ['fsType', 'csi.storage.k8s.io/fstype', 'mkfsOptions', 'driverKind', 'pool']
+/** Parameters of a StorageClass. */
+export const parameterNames = ['fsType', 'csi.storage.k8s.io/fstype', 'mkfsOptions', 'driverKind', 'pool'] as const
 
 /** What a StorageClass says of its volumes. Throws with the parameter that is wrong. */
 export function readClass({ name, parameters, mountOptions }: ClassFacts) {
   const wrong = (what: string) => new Error(`Cannot use StorageClass ${name} as ${what}.`)
-  const unknown = Object.keys(parameters).find((key) => !parameterNames.includes(key))
+  const unknown = Object.keys(parameters).find((key) => !parameterNames.some((name) => name === key))
   if (unknown !== undefined)
     throw wrong(`its parameters must be of ${parameterNames.join(', ')}: one is ${JSON.stringify(unknown)}`)
   const { fsType: own = '', 'csi.storage.k8s.io/fstype': common = '', mkfsOptions = '', driverKind, pool } = parameters
