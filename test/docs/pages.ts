@@ -1,0 +1,37 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+
+const root = join(import.meta.dirname, '../..')
+
+/** A page of the documentation. */
+export interface Page {
+  file: string
+  /** Its path from the top of the tree. */
+  name: string
+  text: string
+}
+
+/** README.md, CHANGELOG.md and all below docs/. */
+export async function readPages(): Promise<Page[]> {
+  const docs = (await readdir(join(root, 'docs'), { recursive: true })).filter((file) => file.endsWith('.md'))
+  const files = ['README.md', 'CHANGELOG.md', ...docs.map((file) => join('docs', file))].map((file) => join(root, file))
+  return await Promise.all(
+    files.map(async (file) => ({ file, name: relative(root, file), text: await readFile(file, 'utf8') })),
+  )
+}
+
+/** The blocks of YAML in a page. */
+export function yamlBlocks(text: string): string[] {
+  return [...text.matchAll(/^```ya?ml\n([\s\S]*?)^```/gm)].map(([, block = '']) => block)
+}
+
+/** The lines of commands in a page: indented, in a fence of a shell, or after its prompt. */
+export function commandLines(text: string): string[] {
+  const prompted = [...text.matchAll(/^ *\$ (\S.*)$/gm)].map(([, line = '']) => line)
+  const fenced = [...text.matchAll(/^```(?:sh|bash|shell)?\n([\s\S]*?)^```/gm)].flatMap(([, block = '']) =>
+    block.split('\n'),
+  )
+  const indented = [...text.matchAll(/^ {4,}([^\s$].*)$/gm)].map(([, line = '']) => line)
+  // A drawing is no command.
+  return [...prompted, ...fenced, ...indented].filter((line) => !line.includes('──'))
+}
