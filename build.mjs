@@ -104,8 +104,8 @@ export async function bake({ entry, output, arch = process.arch, assets = {} }) 
       seaConfig: {
         // Stays in the executable.
         main: join('..', basename(entry)),
-        // Holds for one architecture only.
-        useCodeCache: arch === process.arch,
+        // The small script gains nothing by one, and no two are the same.
+        useCodeCache: false,
         // A line on standard error breaks the kubelet; so does NODE_OPTIONS from somebody's environment.
         disableExperimentalSEAWarning: true,
         execArgvExtension: 'none',
@@ -178,7 +178,9 @@ function makeCodeCache(nodePath, applicationFile, cacheFile) {
   `
   const env = { ...process.env }
   delete env.NODE_OPTIONS
-  execFileSync(nodePath, ['-e', program, applicationFile, cacheFile], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  // The same for the same application, every time. V8 does not check a cache by these flags.
+  const args = ['--predictable', '--random-seed=1', '-e', program, applicationFile, cacheFile]
+  execFileSync(nodePath, args, { env, stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
 /** The Node of `arch` that package-lock.json pins: from node_modules, or a cache folder that npm fills. */
@@ -227,7 +229,7 @@ function findCommit() {
   const git = (...args) =>
     execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
   try {
-    return git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain') ? '-dirty' : '')
+    return git('rev-parse', '--short=12', 'HEAD') + (git('status', '--porcelain') ? '-dirty' : '')
   } catch {
     return 'unknown'
   }
