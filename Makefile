@@ -12,7 +12,7 @@ node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build check format kernel guest executable cluster cluster-test test torture run bench setup clean deploy undeploy create-vg minikube-attach-disk \
+.PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test torture run bench setup clean deploy undeploy create-vg minikube-attach-disk \
 	minikube-create-vg gke-create-vg docs
 
 setup:
@@ -20,6 +20,16 @@ setup:
 
 build: node_modules ## Build dist/elastic-local; ARCH=arm64 cross-builds.
 	@ARCH=$(ARCH) $(NODE) build.mjs
+
+image: node_modules ## The container image for amd64 and arm64: dist/image/elastic-local.oci.tar.
+	@$(NODE) image/build.ts
+
+named:
+	@[ -n "$(IMAGE)" ] || { echo 'Cannot push the image as IMAGE must be registry/name:tag: it is empty.' >&2; exit 1; }
+
+docker-build-push: named image ## Make the image and push it: IMAGE=registry/name:tag.
+	@test/setup.sh skopeo:skopeo
+	@skopeo copy --all --preserve-digests oci-archive:dist/image/elastic-local.oci.tar docker://$(IMAGE)
 
 check: node_modules ## The quick gate: format, lint, types, unit tests.
 	@npx biome check .

@@ -40,7 +40,7 @@ export async function build({ arch = process.arch, log = console.log } = {}) {
   removeLeftovers(dist)
   const output = join(dist, arch === process.arch ? 'elastic-local' : `elastic-local-${arch}`)
   const info = { version: manifest.version, commit: findCommit() }
-  const [main, application] = await bundle(info)
+  const { main, application } = await bundle(info)
   const node = findNode(arch)
 
   const stampFile = join(dist, `.${basename(output)}.stamp`)
@@ -132,6 +132,7 @@ async function bundle(info) {
     legalComments: 'none',
     write: false,
     logLevel: 'warning',
+    metafile: true,
     define: { elasticLocalBuild: JSON.stringify(info) },
   }
   const results = await Promise.all([
@@ -140,7 +141,16 @@ async function bundle(info) {
     esbuild.build({ ...common, entryPoints: ['src/cmd/cli.ts'] }),
   ])
   const [main, application] = results.map((result) => result.outputFiles[0].text)
-  return [main, `(function (exports, require, module) {${application}\n})`]
+  const inputs = results.flatMap(({ metafile }) => Object.values(metafile.outputs).flatMap((output) => output.inputs))
+  return { main, application: `(function (exports, require, module) {${application}\n})`, inputs }
+}
+
+/** The folders of the npm packages that are in the executable. */
+export async function findBundledPackages() {
+  const { inputs } = await bundle({})
+  const used = inputs.flatMap((files) => Object.entries(files).filter(([, { bytesInOutput }]) => bytesInOutput > 0))
+  const folders = used.flatMap(([file]) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? [])
+  return [...new Set(folders)].sort().map((folder) => join(root, folder))
 }
 
 /** In the small bundle, `./cmd/cli.ts` is a stub that compiles the asset. */
@@ -183,6 +193,11 @@ function makeCodeCache(nodePath, applicationFile, cacheFile) {
   execFileSync(nodePath, args, { env, stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
+/** The folder of the npm package that Node of `arch` comes in. */
+export function findNodePackage(arch) {
+  return dirname(dirname(findNode(arch).path))
+}
+
 /** The Node of `arch` that package-lock.json pins: from node_modules, or a cache folder that npm fills. */
 function findNode(arch) {
   const name = `node-linux-${arch}`
@@ -223,15 +238,26 @@ function findNode(arch) {
   return { path, version }
 }
 
+const git = (...args) =>
+  execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+
 /** The commit of the tree, `-dirty` when it differs; `COMMIT` says it where there is no repository. */
-function findCommit() {
+export function findCommit() {
   if (process.env.COMMIT) return process.env.COMMIT
-  const git = (...args) =>
-    execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
   try {
     return git('rev-parse', '--short=12', 'HEAD') + (git('status', '--porcelain') ? '-dirty' : '')
   } catch {
     return 'unknown'
+  }
+}
+
+/** When the commit was made; `SOURCE_DATE_EPOCH` says it otherwise (in seconds), and where there is no repository. */
+export function findCommitDate() {
+  if (process.env.SOURCE_DATE_EPOCH) return new Date(Number(process.env.SOURCE_DATE_EPOCH) * 1000)
+  try {
+    return new Date(Number(git('log', '-1', '--format=%ct')) * 1000)
+  } catch {
+    return new Date(0)
   }
 }
 

@@ -99,10 +99,12 @@ async function testFiles(folder: string): Promise<string[]> {
 
 const suites: Record<string, () => Promise<Job[]>> = {
   unit: async () =>
-    (await Promise.all(['src', 'test/config', 'test/docs'].map(testFiles))).flat().map((file) => fileJob(file, false)),
+    (await Promise.all(['src', 'image', 'test/config', 'test/docs'].map(testFiles))).flat().map((file) => fileJob(file, false)),
   kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true, longFileTimeoutMs)),
   executable: async () =>
-    ['executable', 'modes', 'fuzz'].map((name) => fileJob(join(root, `test/${name}.test.ts`), true, longFileTimeoutMs)),
+    ['executable', 'modes', 'fuzz', 'image'].map((name) =>
+      fileJob(join(root, `test/${name}.test.ts`), true, longFileTimeoutMs),
+    ),
   cluster: async () => {
     // Not in the time of the first test.
     await ensureControlPlane()

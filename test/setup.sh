@@ -1,14 +1,19 @@
 #!/bin/sh
 # Installs what the tests need by apt, only what is missing. Says nothing when there is nothing to do.
+#
+#   test/setup.sh                       all of it
+#   test/setup.sh <package>:<command>   only that
 set -eu
 export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 
 # Each package with a command of it that the tests run.
-missing=
-for pair in user-mode-linux:linux lvm2:lvm thin-provisioning-tools:thin_check kmod:modprobe iproute2:ip \
+[ $# -gt 0 ] || set -- user-mode-linux:linux lvm2:lvm thin-provisioning-tools:thin_check kmod:modprobe iproute2:ip \
   e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:setpriv procps:pkill \
   containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge \
-  mmdebstrap:mmdebstrap buildah:buildah prometheus:promtool; do
+  mmdebstrap:mmdebstrap buildah:buildah skopeo:skopeo docker-registry:docker-registry qemu-user:qemu-aarch64 \
+  prometheus:promtool
+missing=
+for pair; do
   command -v "${pair#*:}" > /dev/null || missing="$missing ${pair%:*}"
 done
 [ -n "$missing" ] || exit 0
@@ -38,7 +43,7 @@ install() {
 
 # The tests start their own. The packages would start these now (unless they are masked), and at each boot.
 services=
-for package in containerd prometheus; do
+for package in containerd docker-registry prometheus; do
   case "$missing " in
     *" $package "*) services="$services $package.service" ;;
   esac

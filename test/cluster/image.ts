@@ -1,12 +1,13 @@
-/** Builds the container images of the tests, without a Docker engine, from Debian's packages. */
-import { spawn } from 'node:child_process'
+/** The container images of the tests. */
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { build } from '../../build.mjs'
+import { basename, dirname, join } from 'node:path'
+import { findCommitDate } from '../../build.mjs'
+import { buildImage, cacheFolder, gather, imageName } from '../../image/build.ts'
+import type { NodeArch } from '../../image/contents.ts'
+import { findSources } from '../../image/debian.ts'
+import { withLock } from '../../image/lock.ts'
 import { run } from '../../src/run.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -24,15 +25,65 @@ export interface Image {
 }
 
 /**
- * Gives the image of `config/Dockerfile` with the executable of the sources as they are now. What it is based on is
- * made once; a new executable costs one layer. Root only. Throws when apt has no sources for the image's Debian.
+ * Gives the image as `make image` makes it, for this machine's architecture, with the executable of the sources as they
+ * are now. Throws when apt has no sources for the image's Debian.
  */
-export async function ensureImage(name = 'elastic-local:test'): Promise<Image> {
-  const executable = await build({ log: () => {} })
+export async function ensureImage(): Promise<Image> {
+  const materials = await gather(process.arch as NodeArch, false, () => {})
+  const recipes = join(root, 'image')
+  const files = [materials.executable, ...(await readdir(recipes)).map((file) => join(recipes, file))]
+  const texts = await Promise.all(
+    files.map(async (file) =>
+      createHash('sha256')
+        .update(await readFile(file))
+        .digest(),
+    ),
+  )
+  const key = hash([
+    findCommitDate().toISOString(),
+    ...materials.archives,
+    ...texts.map((text) => text.toString('hex')),
+  ])
+  const images = join(cacheFolder, 'images')
+  const folder = join(images, `elastic-local-${key}`)
+  const archive = join(folder, 'elastic-local.oci.tar')
+  await mkdir(images, { recursive: true })
+  await withLock(join(images, 'lock'), async () => {
+    if (existsSync(archive)) return
+    // Those of former executables.
+    const old = (await readdir(images)).filter((entry) => entry.startsWith('elastic-local-'))
+    for (const entry of old) await rm(join(images, entry), { recursive: true })
+    await mkdir(folder)
+    await buildImage(archive, [materials], () => {})
+  })
+  return { name: imageName, archive }
+}
+
+/** What an engine makes of `config/Dockerfile`. */
+export interface DockerfileImage {
+  config: { Entrypoint: string[]; Labels: Record<string, string> }
+  /** The versions of its packages, by name. */
+  packages: Map<string, string>
+  /** Which of these paths are files there. */
+  have(paths: readonly string[]): Promise<string[]>
+}
+
+/**
+ * Builds `config/Dockerfile` and looks into it. Its packages are as new as those that `gather()` gives afterwards. Root
+ * only.
+ */
+export async function withDockerfileImage<T>(work: (image: DockerfileImage) => Promise<T>): Promise<T> {
+  const recipe = await readFile(dockerfile, 'utf8')
+  const findKey = async (refresh: boolean) => {
+    const { archives, executable } = await gather(process.arch as NodeArch, refresh, () => {})
+    return { key: archives.map((file) => basename(file)).join(), context: dirname(executable) }
+  }
   return await inStore(async (store) => {
-    await store.ensureBase(await readFile(dockerfile, 'utf8'))
-    const id = await store.build(name, dockerfile, dirname(executable))
-    return await store.ensureArchive(name, id)
+    const known = await findKey(false)
+    const { key, context } = (await store.hasBase(recipe, known.key)) ? known : await findKey(true)
+    await store.ensureBase(recipe, key)
+    await store.build('elastic-local:dockerfile', dockerfile, context)
+    return await store.lookInto('elastic-local:dockerfile', work)
   })
 }
 
@@ -57,15 +108,20 @@ class Store {
     this.#runFolder = join(folder, 'run')
   }
 
-  /** Makes what a recipe's `FROM debian:…` means, from the machine's own sources of packages. */
-  async ensureBase(recipe: string): Promise<void> {
-    const [, name, release] = /^FROM (debian:(\w+)-slim)\b/m.exec(recipe) ?? []
-    if (!name || !release) throw new Error('Cannot make a test image as it must be based on debian:<release>-slim')
-    const sources = await findSources(release)
-    const options = ['--aptopt=Acquire::Retries "3"', ...leftOut.map((option) => `--dpkgopt=${option}`)]
-    const made = `base-${hash([release, sources, ...options])}`
-    const { exitCode } = await this.#buildah(['inspect', '--type', 'image', made], [125])
-    if (exitCode !== 0) {
+  /** Whether `ensureBase()` has nothing to do. */
+  async hasBase(recipe: string, key: string): Promise<boolean> {
+    return await this.#has((await planBase(recipe, key)).made)
+  }
+
+  async #has(name: string): Promise<boolean> {
+    const { exitCode } = await this.#buildah(['inspect', '--type', 'image', name], [125])
+    return exitCode === 0
+  }
+
+  /** Makes what a recipe's `FROM debian:…` means, from the machine's own sources of packages, anew for another key. */
+  async ensureBase(recipe: string, key = ''): Promise<void> {
+    const { name, release, sources, options, made } = await planBase(recipe, key)
+    if (!(await this.#has(made))) {
       process.stderr.write('Making the base of the test images: about half a minute the first time ...\n')
       const file = (entry: string) => join(this.#runFolder, entry)
       await writeFile(file('sources.list'), sources)
@@ -82,6 +138,26 @@ class Store {
     const options = ['--isolation=chroot', '--network=host', '--pull-never', '--layers']
     const { stdout } = await this.#buildah(['build', '--quiet', ...options, '--tag', name, '--file', file, context])
     return stdout.trim().split('\n').slice(-1).join()
+  }
+
+  /** Has `work` look into an image. */
+  async lookInto<T>(name: string, work: (image: DockerfileImage) => Promise<T>): Promise<T> {
+    const inspected = await this.#buildah(['inspect', '--type', 'image', name])
+    const container = (await this.#buildah(['from', '--pull-never', name])).stdout.trim()
+    const inside = async (...command: string[]) =>
+      (await this.#buildah(['run', '--isolation=chroot', container, '--', ...command])).stdout
+        .split('\n')
+        .filter(Boolean)
+    try {
+      const versions = await inside('dpkg-query', '--show')
+      return await work({
+        config: JSON.parse(inspected.stdout).OCIv1.config,
+        packages: new Map(versions.map((line) => line.replace(/:\w+\t/, '\t').split('\t') as [string, string])),
+        have: (paths) => inside('sh', '-c', 'for file; do [ ! -f "$file" ] || echo "$file"; done', 'sh', ...paths),
+      })
+    } finally {
+      await this.#buildah(['rm', container])
+    }
   }
 
   /** Makes an archive of the image that `make` makes, which stays until there is one of another key. */
@@ -121,43 +197,22 @@ function runAlone(file: string, args: readonly string[], accept: readonly number
 }
 
 async function inStore<T>(work: (store: Store) => Promise<T>): Promise<T> {
-  const folder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'elastic-local/images')
+  const folder = join(cacheFolder, 'images')
   await mkdir(folder, { recursive: true })
-  const unlock = await lock(join(folder, 'lock'))
-  try {
+  return await withLock(join(folder, 'store.lock'), async () => {
     const store = new Store(folder)
     await store.tidy()
     return await work(store)
-  } finally {
-    await unlock()
-  }
-}
-
-/** Waits for a lock that lasts until it is given back, or this process ends. */
-async function lock(file: string): Promise<() => Promise<void>> {
-  const child = spawn('flock', ['--exclusive', file, 'sh', '-c', 'echo locked; cat'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
   })
-  const closed = once(child, 'close')
-  const locked = once(child.stdout, 'data').then(() => true)
-  if (!(await Promise.race([locked, closed.then(() => false)]))) throw new Error(`Cannot lock ${file}`)
-  return async () => {
-    child.stdin.end()
-    await closed
-  }
 }
 
-/** The lines of sources.list(5) by which this machine gets the packages of a release of Debian, whatever else it gets. */
-async function findSources(release: string): Promise<string> {
-  const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)'
-  const args = ['indextargets', '--no-release-info', '--format', format, 'Created-By: Packages']
-  const targets = (await run('apt-get', args)).stdout.split('\n')
-  const suites = ['', '-updates', '-security'].map((suffix) => `${release}${suffix}`)
-  const isWanted = (target: string) => suites.some((suite) => target.endsWith(` ${suite} main`))
-  const lines = [...new Set(targets.filter(isWanted))].map((target) => `deb ${target}\n`)
-  if (lines.length === 0)
-    throw new Error(`Cannot make a test image of Debian ${release} as apt has no sources for it on this machine`)
-  return lines.join('')
+/** How to make the base of a recipe, and what it is called then. */
+async function planBase(recipe: string, key: string) {
+  const [, name, release] = /^FROM (debian:(\w+)-slim)\b/m.exec(recipe) ?? []
+  if (!name || !release) throw new Error('Cannot make a test image as it must be based on debian:<release>-slim')
+  const sources = await findSources(release)
+  const options = ['--aptopt=Acquire::Retries "3"', ...leftOut.map((option) => `--dpkgopt=${option}`)]
+  return { name, release, sources, options, made: `base-${hash([release, sources, ...options, key])}` }
 }
 
 function hash(words: readonly string[]): string {
