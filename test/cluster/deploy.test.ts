@@ -9,6 +9,7 @@ import { type ContainerNode, flexPluginDir, startContainerNode } from './contain
 import { type Overlay, overlayManifest } from './deploy-overlay.ts'
 import { ensureImage } from './image.ts'
 import { enterOwnNetwork, ownAddress } from './network.ts'
+import { poll } from './program.ts'
 
 await enterOwnNetwork()
 
@@ -53,27 +54,28 @@ test(
       const sample = async (file: string) =>
         overlayManifest(await readFile(join(root, 'config', file), 'utf8'), { ...busybox, env: {} })
       const path = '/api/v1/namespaces/default/pods/elastic-local-sample'
-      const lines = async () => {
+      /** The pod runs before its shell has written. */
+      const hasStarted = async (times: number) => {
         const running = await cluster.waitFor(path, (pod) => pod?.status?.phase === 'Running')
         const { volumeName } = (
           await cluster.api.request('GET', '/api/v1/namespaces/default/persistentvolumeclaims/elastic-local-sample')
         ).spec
         const folder = `/var/lib/kubelet/pods/${running.metadata.uid}/volumes/volumes.k8s.elastic.co~elastic-local`
         const text = async () => readFile(node.path(`${folder}/${volumeName}/starts`), 'utf8').catch(() => '')
-        return (await text()).trim().split('\n').length
+        await poll(async () => (await text()).split('\n').length - 1 === times, 10_000)
       }
       await cluster.apply(...(await sample('pvc-sample.yaml')), ...(await sample('pod-sample.yaml')))
-      assert.is(await lines(), 1)
+      await hasStarted(1)
 
       await cluster.kubectl(['--namespace=elastic-local', 'rollout', 'restart', 'daemonset/elastic-local-daemon'])
       await rollout('daemonset/elastic-local-daemon')
       const [status] = (await cluster.api.request('GET', path)).status.containerStatuses
       assert.is(status.restartCount, 0)
-      assert.is(await lines(), 1)
+      await hasStarted(1)
 
       await cluster.kubectl(['delete', 'pod', 'elastic-local-sample', '--grace-period=1'])
       await cluster.apply(...(await sample('pod-sample.yaml')))
-      assert.is(await lines(), 2)
+      await hasStarted(2)
 
       const refusal = await thrownBy(CommandError, () => make('undeploy'))
       assert.match(
@@ -87,13 +89,13 @@ test(
       assert.is(await cluster.get('namespace/elastic-local'), undefined)
       assert.is((await cluster.api.request('GET', path)).status.containerStatuses[0].restartCount, 0)
       await cluster.kubectl(['exec', 'elastic-local-sample', '--', 'sh', '-c', 'date >> /data/starts; sync'])
-      assert.is(await lines(), 3)
+      await hasStarted(3)
       await cluster.kubectl(['delete', 'pod', 'elastic-local-sample', '--grace-period=1', '--wait=false'])
 
       await make('deploy')
       await cluster.waitFor(path, (pod) => pod === undefined)
       await cluster.apply(...(await sample('pod-sample.yaml')))
-      assert.is(await lines(), 4)
+      await hasStarted(4)
       await cluster.kubectl(['delete', 'pod', 'elastic-local-sample', '--grace-period=1'])
       await cluster.kubectl(['delete', 'pvc', 'elastic-local-sample'])
       await cluster.waitFor('/api/v1/persistentvolumes', (list) => list?.items.length === 0)
