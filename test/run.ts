@@ -99,7 +99,9 @@ async function testFiles(folder: string): Promise<string[]> {
 
 const suites: Record<string, () => Promise<Job[]>> = {
   unit: async () =>
-    (await Promise.all(['src', 'image', 'test/config', 'test/docs'].map(testFiles))).flat().map((file) => fileJob(file, false)),
+    (await Promise.all(['src', 'image', 'test/config', 'test/docs'].map(testFiles)))
+      .flat()
+      .map((file) => fileJob(file, false)),
   kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true, longFileTimeoutMs)),
   executable: async () =>
     ['executable', 'modes', 'fuzz', 'image'].map((name) =>
