@@ -28,6 +28,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     const { findDead, findUnsynced } = await import('../k8s/health.ts')
     const { countPending } = await import('../k8s/pending.ts')
     const { lead } = await import('../k8s/lease.ts')
+    const { leaseName } = await import('../k8s/names.ts')
     const { Provisioner } = await import('../k8s/provisioner.ts')
     const { kubeconfig, namespace, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress } = flags
     const client = new ApiClient(findKubeConfig(kubeconfig))
@@ -68,7 +69,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     const following = provisioner.follow(stop.signal)
     const identity = `${hostname()}_${randomUUID()}`
     try {
-      const name = 'elastic-local-provisioner'
+      const name = leaseName
       await lead(
         { api, namespace, name, identity, clock: machineClock, now, log },
         stop.signal,

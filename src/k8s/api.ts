@@ -2,7 +2,7 @@ import { type IncomingMessage, request as requestHttp } from 'node:http'
 import { Agent, type RequestOptions, request as requestHttps } from 'node:https'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
-import { KubeConfig, type KubernetesObject } from '@kubernetes/client-node'
+import { KubeConfig, type KubernetesListObject, type KubernetesObject } from '@kubernetes/client-node'
 import { type Observe, observed } from '../meter.ts'
 import { messageOf } from '../volume/errors.ts'
 
@@ -84,6 +84,26 @@ export async function orMissing<T>(work: Promise<T>): Promise<T | undefined> {
   }
 }
 
+const pageSize = '500'
+
+/** All objects of one kind, in pages of the same version. */
+export async function* listPages<T extends KubernetesObject>(
+  api: Pick<Api, 'send'>,
+  path: string,
+  query: Readonly<Record<string, string>> = {},
+): AsyncGenerator<KubernetesListObject<T>> {
+  let next = ''
+  do {
+    const page: KubernetesListObject<T> = await api.send({
+      method: 'GET',
+      path,
+      query: { ...query, limit: pageSize, ...(next ? { continue: next } : {}) },
+    })
+    yield page
+    next = page.metadata?._continue ?? (page.metadata as { continue?: string } | undefined)?.continue ?? ''
+  } while (next)
+}
+
 /** Credentials are read anew after so long, as tokens in files are replaced while we run. */
 const credentialsMs = 10_000
 /** The API server writes a bookmark about once a minute; a watch that is silent for longer is dead. */
@@ -91,10 +111,10 @@ const usualTimes = { requestMs: 15_000, watchIdleMs: 150_000 }
 const mostConnections = 64
 
 /**
- * The way to the API server: the file `kubeconfig`, else that of a pod, else `KUBECONFIG` or `~/.kube/config`.
- * Throws an `Error` that says what is missing.
+ * The way to the API server: the file `kubeconfig`, else that of a pod, else `KUBECONFIG` or `~/.kube/config`; of it, the
+ * context of that name, else the current one. Throws an `Error` that says what is missing.
  */
-export function findKubeConfig(kubeconfig: string | undefined): KubeConfig {
+export function findKubeConfig(kubeconfig: string | undefined, context?: string): KubeConfig {
   const config = new KubeConfig()
   try {
     if (kubeconfig) config.loadFromFile(kubeconfig)
@@ -102,6 +122,11 @@ export function findKubeConfig(kubeconfig: string | undefined): KubeConfig {
     else config.loadFromDefault()
   } catch (error) {
     throw new Error(`Cannot read ${kubeconfig ?? 'the kubeconfig'}: ${messageOf(error)}`, { cause: error })
+  }
+  if (context !== undefined) {
+    if (!config.getContextObject(context))
+      throw new Error(`Cannot use context ${context} as the kubeconfig has none of that name.`)
+    config.setCurrentContext(context)
   }
   const server = config.getCurrentCluster()?.server
   if (!server || server === 'http://localhost:8080')

@@ -122,7 +122,8 @@ export function decideClaim(claim: ClaimFacts, storageClass: ClassFacts | undefi
 
 const accessModes = ['ReadWriteOnce', 'ReadWriteOncePod']
 
-function checkClaim(claim: ClaimFacts): void {
+/** Throws with what no volume of ours can give. */
+export function checkClaim(claim: ClaimFacts): void {
   const refuse = (what: string) => {
     throw new Error(`Cannot make a volume for this claim as ${what}.`)
   }

@@ -16,6 +16,9 @@ export const makeAnewAnnotation = 'volumes.k8s.elastic.co/make-lost-anew'
 /** What the scheduler, and so every nodeAffinity, goes by; its value may differ from the node's name. */
 export const hostnameLabel = 'kubernetes.io/hostname'
 
+/** Name of the Lease that the provisioner which acts has. */
+export const leaseName = 'elastic-local-provisioner'
+
 /** Name of our daemon's ledger of a node, and of the label that all ledgers carry. */
 export const ledgerName = (node: string) => `ledger-${node}`
 export const ledgerLabel = 'volumes.k8s.elastic.co/ledger'

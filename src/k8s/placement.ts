@@ -44,7 +44,7 @@ export function chooseNode(
 }
 
 /** Whether labels fit one of the terms; all expressions of a term must hold. */
-function isAllowed(labels: Readonly<Record<string, string>>, terms: readonly V1TopologySelectorTerm[]): boolean {
+export function isAllowed(labels: Readonly<Record<string, string>>, terms: readonly V1TopologySelectorTerm[]): boolean {
   if (terms.length === 0) return true
   return terms.some(({ matchLabelExpressions = [] }) =>
     matchLabelExpressions.every(({ key, values }) => values.includes(labels[key] ?? '')),

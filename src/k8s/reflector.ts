@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
-import type { KubernetesListObject, KubernetesObject } from '@kubernetes/client-node'
+import type { KubernetesObject } from '@kubernetes/client-node'
 import type { Log } from '../log.ts'
 import { messageOf } from '../volume/errors.ts'
-import { type Api, ApiError, delayAfter, hasStatus } from './api.ts'
+import { type Api, ApiError, delayAfter, hasStatus, listPages } from './api.ts'
 
 export interface ReflectorParts<T extends KubernetesObject, C> {
   api: Api
@@ -22,7 +22,6 @@ export type CopyState = Pick<Reflector<KubernetesObject, unknown>, 'path' | 'isS
 /** Told of every change, with what was kept before and what is kept now. */
 export type Listener<C> = (key: string, now: C | undefined, before: C | undefined) => void
 
-const pageSize = '500'
 const backoffMs = { first: 200, most: 5000 }
 /** A watch that ends sooner, without a word, is a failed one. */
 const shortMs = 1000
@@ -111,22 +110,15 @@ export class Reflector<T extends KubernetesObject, C> {
   async #list(): Promise<string> {
     const { api, path, query } = this.#parts
     const found = new Map<string, C>()
-    let next = ''
     let version = ''
-    do {
-      const page: KubernetesListObject<T> = await api.send({
-        method: 'GET',
-        path,
-        query: { ...query, limit: pageSize, ...(next ? { continue: next } : {}) },
-      })
+    for await (const page of listPages<T>(api, path, query)) {
       for (const object of page.items) {
         const kept = this.#parts.pick(object)
         if (kept !== undefined) found.set(keyOf(object), kept)
       }
       this.#heardAt = performance.now()
-      next = page.metadata?._continue ?? (page.metadata as { continue?: string } | undefined)?.continue ?? ''
       version = page.metadata?.resourceVersion ?? ''
-    } while (next)
+    }
     for (const key of [...this.#kept.keys()]) if (!found.has(key)) this.#change(key, undefined)
     // What waits for its next try is not to be tried sooner because somebody listed.
     for (const [key, kept] of found) if (!isDeepStrictEqual(kept, this.#kept.get(key))) this.#change(key, kept)
