@@ -1,4 +1,5 @@
-import { type Paint, printable } from '../text/paint.ts'
+import { formatChecklist } from '../text/checklist.ts'
+import type { Paint } from '../text/paint.ts'
 import { formatCount } from '../text/quantity.ts'
 import { hasErrno, messageOf } from '../volume/errors.ts'
 import { checkCluster } from './cluster.ts'
@@ -41,26 +42,10 @@ function describeFailure(check: string, error: unknown): Finding {
   return fail(check, messageOf(error), 'The check itself failed; what it looks at may still be well.')
 }
 
-/** Marks on a terminal, and words where a program may read them. */
-const marks: Record<Status, { mark: string; word: string; colour: 'green' | 'yellow' | 'red' }> = {
-  ok: { mark: '✔', word: 'OK  ', colour: 'green' },
-  warn: { mark: '!', word: 'WARN', colour: 'yellow' },
-  fail: { mark: '✘', word: 'FAIL', colour: 'red' },
-}
-
 /** The findings for a person to read, and under each that is not well what to do. */
-export function formatFindings(
-  findings: readonly Finding[],
-  { paint, terminal }: { paint: Paint; terminal: boolean },
-): string {
-  const width = Math.max(...findings.map((finding) => finding.check.length))
-  const lines = findings.map(({ check, status, message, advice }) => {
-    const { mark, word, colour } = marks[status]
-    const shown = terminal ? mark : word
-    const indent = ' '.repeat(shown.length + 2 + width + 2)
-    return `${paint(colour, shown)}  ${check.padEnd(width)}  ${printable(message)}\n${advice ? `${indent}→ ${printable(advice)}\n` : ''}`
-  })
-  return `${lines.join('')}\n${summarize(findings)}\n`
+export function formatFindings(findings: readonly Finding[], look: { paint: Paint; terminal: boolean }): string {
+  const items = findings.map(({ check, ...finding }) => ({ title: check, ...finding }))
+  return `${formatChecklist(items, look)}\n${summarize(findings)}\n`
 }
 
 function summarize(findings: readonly Finding[]): string {

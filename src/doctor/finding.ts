@@ -3,6 +3,8 @@ export interface Finding {
   check: string
   status: Status
   message: string
+  /** More of it, one line each. */
+  details?: string[]
   /** What to do; missing when all is well. */
   advice?: string
 }

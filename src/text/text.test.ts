@@ -1,6 +1,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
+import { formatChecklist } from './checklist.ts'
 import { formatDocument } from './document.ts'
 import { buildPaint, plain, printable } from './paint.ts'
 import { formatAge, formatBytes, formatCount, formatDuration, formatPercent, formatShare } from './quantity.ts'
@@ -88,6 +89,20 @@ test('formatFields() puts values below one another, and the lines of a value too
     ]),
     'Name:       a\nProblems:   one\n            two\n',
   )
+})
+
+test('formatChecklist() ticks off, with what there is to say and to do below, in marks or in words', () => {
+  const items = [
+    { title: 'one', status: 'ok', message: 'done' },
+    { title: 'second', status: 'fail', message: 'broken\u001b', details: ['this', 'that'], advice: 'mend it' },
+    { title: 'third', status: 'open', message: 'not reached' },
+  ] as const
+  assert.is(
+    formatChecklist(items, { paint: plain, terminal: true }),
+    '✔  one     done\n✘  second  broken\\x1b\n           - this\n           - that\n           → mend it\n·  third   not reached\n',
+  )
+  assert.match(formatChecklist(items, { paint: plain, terminal: false }), /^OK {4}one {5}done\nFAIL {2}second/)
+  assert.is(formatChecklist([], { paint: plain, terminal: true }), '')
 })
 
 test('buildPaint() colours on a terminal only, and never with NO_COLOR', () => {

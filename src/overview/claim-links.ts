@@ -1,0 +1,222 @@
+/** The links that the cluster makes: from the claim to its PersistentVolume. */
+import { type ClassFacts, checkClaim, readClass } from '../k8s/claim.ts'
+import { provisionerNames } from '../k8s/names.ts'
+import { formatBytes } from '../text/quantity.ts'
+import { messageOf } from '../volume/errors.ts'
+import { commandOn, describeProvisioner } from './components.ts'
+import { because, findWarning } from './events.ts'
+import type { ClaimState, ClusterFacts, Kind, PodFacts } from './facts.ts'
+import { describePlaces, findPlaces } from './places.ts'
+import type { Link, LinkName, Problem } from './records.ts'
+import type { Subject } from './subject.ts'
+
+export const link = (
+  name: LinkName,
+  status: Link['status'],
+  message: string,
+  more: { details?: string[]; advice?: string } = {},
+): Link => ({ link: name, status, message, ...more })
+
+/** A link that depends on a kind which was not read. */
+export function unread({ notRead }: ClusterFacts, name: LinkName, kind: Kind): Link | undefined {
+  const why = notRead.get(kind)
+  return why === undefined ? undefined : link(name, 'open', `not looked at: ${why}`)
+}
+
+export function claimLink(facts: ClusterFacts, { name, claim, volume, promise }: Subject): Link {
+  if (claim?.phase === 'Lost') return lostClaim(facts, claim, name)
+  if (claim) {
+    const size = claim.requestedBytes === undefined ? claim.request : formatBytes(claim.requestedBytes)
+    try {
+      if (!volume) checkClaim(claim)
+    } catch (error) {
+      return link('claim', 'fail', messageOf(error), {
+        advice: 'A claim cannot be changed: delete it, and make it as it must be.',
+      })
+    }
+    return link('claim', 'ok', `${claim.namespace}/${claim.name} wants ${size}`)
+  }
+  const whose = volume?.claim
+  if (whose) return link('claim', 'ok', `${whose.namespace}/${whose.name} is gone, or another one of that name`)
+  return link(
+    'claim',
+    'ok',
+    promise?.entry.pendingFor ? `promised to ${promise.entry.pendingFor}, which is gone` : 'none',
+  )
+}
+
+function lostClaim(facts: ClusterFacts, { namespace, name, volumeName }: ClaimState, volume: string): Link {
+  const there = facts.ledgers.values().find(({ entries }) => entries.has(volume))?.node
+  const advice = there
+    ? `Its data is still on node ${there}: ${commandOn(facts, there, `volumes adopt ${volume} --claim ${namespace}/${name}`)} prints a PersistentVolume for "kubectl apply"; delete and make the claim anew with it.`
+    : 'Its data is on no node that we know. Delete the claim, and restore the data into a new one.'
+  return link('claim', 'fail', `it is Lost: its PersistentVolume ${volumeName} is gone`, { advice })
+}
+
+export function classLink(facts: ClusterFacts, { claim, volume, storageClass }: Subject): Link | undefined {
+  const name = claim?.className || volume?.className
+  if (!claim || volume) return name ? link('class', 'ok', name) : undefined
+  const left = unread(facts, 'class', 'storageclasses')
+  if (left) return left
+  const ours = [...facts.classes.values()].filter(({ facts }) => facts).map(({ name }) => name)
+  const choose = `Name a class of ours: ${ours.join(', ') || 'there is none; apply deploy.yaml'}.`
+  if (!name)
+    return link('class', 'fail', 'it names no StorageClass, and none is the default', {
+      advice: `${choose} Or make one the default, with annotation storageclass.kubernetes.io/is-default-class=true.`,
+    })
+  if (!storageClass) return link('class', 'fail', `there is no StorageClass ${name}`, { advice: choose })
+  if (!storageClass.facts)
+    return link('class', 'fail', `StorageClass ${name} is not ours: its provisioner is ${storageClass.provisioner}`, {
+      advice: `${choose} What serves that one, "kubectl describe pvc ${claim.name}" may tell. Ours are served as ${provisionerNames.join(' and ')}.`,
+    })
+  try {
+    readClass(storageClass.facts)
+  } catch (error) {
+    return link('class', 'fail', messageOf(error), {
+      advice: 'A class cannot be changed: delete it, and make it as it must be. The claims that wait are then served.',
+    })
+  }
+  return link(
+    'class',
+    'ok',
+    `${name}, ${storageClass.facts.waitsForPod ? 'which waits for a pod' : 'which makes volumes at once'}`,
+  )
+}
+
+/** Whether a node is chosen, and if not, why each node is none. */
+export function schedulingLink(
+  facts: ClusterFacts,
+  { claim, volume, storageClass, promise, pods }: Subject,
+): Link | undefined {
+  if (volume || !claim) return volume?.node ? link('scheduling', 'ok', `node ${volume.node}`) : undefined
+  if (claim.volumeName) return link('scheduling', 'ok', `not needed: it names PersistentVolume ${claim.volumeName}`)
+  if (!storageClass?.facts) return unread(facts, 'scheduling', 'storageclasses')
+  if (promise && !storageClass.facts.waitsForPod) return link('scheduling', 'ok', `node ${promise.ledger.node}`)
+  if (!storageClass.facts.waitsForPod)
+    return link('scheduling', 'ok', 'not waited for: the provisioner chooses the node')
+  if (claim.selectedNode) return link('scheduling', 'ok', `the scheduler selected node ${claim.selectedNode}`)
+  const left = unread(facts, 'scheduling', 'pods')
+  if (left) return left
+  if (pods.length === 0)
+    return link(
+      'scheduling',
+      'wait',
+      'no pod uses the claim yet, and its class makes a volume where the first one runs',
+      { advice: 'Nothing is wrong: start a pod with it.' },
+    )
+  const forced = pods.find(({ node }) => node !== '')
+  if (forced)
+    return link(
+      'scheduling',
+      'fail',
+      `pod ${forced.name} names node ${forced.node} itself, so that no scheduler selects one`,
+      { advice: 'Take nodeName from the pod; a nodeSelector kubernetes.io/hostname says the same to the scheduler.' },
+    )
+  return unscheduled(facts, claim, storageClass.facts, pods)
+}
+
+function unscheduled(
+  facts: ClusterFacts,
+  claim: ClaimState,
+  storageClass: ClassFacts,
+  pods: readonly PodFacts[],
+): Link {
+  const places = findPlaces(facts, storageClass, claim.requestedBytes ?? 0n)
+  const pod = pods.find(({ unschedulable }) => unschedulable !== undefined)
+  const refused = refusal(facts, claim)
+  const details = [
+    ...describePlaces(places),
+    ...(pod ? [`the scheduler, of pod ${pod.name}: ${pod.unschedulable}`] : []),
+    ...(refused ? [`the provisioner: ${refused}`] : []),
+  ]
+  if (!places.some(({ fits }) => fits))
+    return link('scheduling', 'fail', 'no node can take it', { details, advice: noPlaceAdvice })
+  if (!pod) return link('scheduling', 'wait', `the scheduler has not placed pod ${pods[0]?.name} yet`, { details })
+  return link('scheduling', 'fail', `there is room, but no node with room takes pod ${pod.name}`, {
+    details,
+    advice:
+      'Look at what the pod wants besides its volume: cpu, memory, its nodeSelector, affinity, and the nodes’ taints.',
+  })
+}
+
+const noPlaceAdvice =
+  'Make room (delete claims, add a disk to a pool), mend the nodes above, or ask for less. It is tried again by itself.'
+
+/** Why the provisioner does not serve a claim, as it said last. */
+function refusal(facts: ClusterFacts, { namespace, name, uid }: ClaimState): string | undefined {
+  const whose = { kind: 'PersistentVolumeClaim', namespace, name, uid }
+  const found = findWarning(facts, whose, (event) => isOurs(event.component) && because('ProvisioningFailed')(event))
+  return found?.message
+}
+
+const isOurs = (component: string) => component.startsWith('elastic-local')
+
+/** Whether room is promised. */
+export function reservationLink(
+  facts: ClusterFacts,
+  { claim, volume, promise, storageClass }: Subject,
+): Link | undefined {
+  if (promise) {
+    const { pool, node } = promise.ledger
+    return link('reservation', 'ok', `${formatBytes(promise.entry.sizeBytes)} of pool ${pool.name} on node ${node}`)
+  }
+  if (volume || claim?.volumeName)
+    return link('reservation', 'ok', 'not needed: the PersistentVolume was not made by the provisioner')
+  const left = unread(facts, 'reservation', 'ledgers')
+  if (left || !claim) return left
+  const broken = claim.selectedNode && facts.brokenLedgers.get(claim.selectedNode)
+  if (broken) return link('reservation', 'fail', broken, { advice: 'Nothing can be placed there until then.' })
+  const idle = idleProvisioner(facts, 'reservation')
+  if (idle) return idle
+  const refused = refusal(facts, claim)
+  if (!refused) return link('reservation', 'wait', 'asked of the provisioner just now')
+  const places = storageClass?.facts ? findPlaces(facts, storageClass.facts, claim.requestedBytes ?? 0n) : []
+  return link('reservation', 'fail', refused, { details: describePlaces(places), advice: noPlaceAdvice })
+}
+
+function idleProvisioner(facts: ClusterFacts, name: LinkName): Link | undefined {
+  const [problem] = describeProvisioner(facts).problems
+  return problem && ofProblem(name, problem)
+}
+
+export function ofProblem(name: LinkName, { status, message, details, advice }: Problem): Link {
+  return link(name, status, message, { ...(details ? { details } : {}), ...(advice ? { advice } : {}) })
+}
+
+/** Whether the PersistentVolume is there, and bound to the claim. */
+export function objectLink(facts: ClusterFacts, { name, claim, volume, promise }: Subject): Link {
+  const left = unread(facts, 'persistent volume', 'persistentvolumes')
+  if (left) return left
+  const fail = (message: string, advice: string) => link('persistent volume', 'fail', message, { advice })
+  if (facts.foreignVolumes.has(name)) return fail(`${name} is of another driver`, 'Ask what serves that one.')
+  if (!volume && claim) {
+    if (facts.volumes.has(name))
+      return fail(`${name} is not for this claim`, `Delete it if nobody needs it: "kubectl delete pv ${name}".`)
+    if (claim.volumeName)
+      return fail(
+        `the claim names ${name}, and there is none of that name`,
+        'Make that PersistentVolume, or the claim anew without volumeName.',
+      )
+    return (
+      idleProvisioner(facts, 'persistent volume') ?? link('persistent volume', 'wait', 'the provisioner is making it')
+    )
+  }
+  if (!volume) {
+    const node = promise?.ledger.node ?? ''
+    if (!promise?.entry.madeFor)
+      return link('persistent volume', 'warn', 'there is none: nobody in this cluster uses what is on the node', {
+        advice: leftAdvice(facts, node, name),
+      })
+    return fail('it is gone, and did not take its data along: the volume is orphaned', leftAdvice(facts, node, name))
+  }
+  const kept = volume.deletesData ? '' : '; its data stays when it is deleted (Retain)'
+  if (volume.phase === 'Bound' || volume.isDeleting) return link('persistent volume', 'ok', `${name}${kept}`)
+  if (volume.phase === 'Released')
+    return link('persistent volume', 'ok', `${name}, without its claim${kept || '; it is about to be deleted'}`)
+  if (!claim) return link('persistent volume', 'wait', `${name} waits for its claim`)
+  return link('persistent volume', 'wait', `${name} is there; the controller manager has not bound it yet`)
+}
+
+function leftAdvice(facts: ClusterFacts, node: string, name: string): string {
+  return `${commandOn(facts, node, `volumes remove ${name}`)} removes its data; ${commandOn(facts, node, `volumes adopt ${name} --claim <namespace>/<name>`)} prints a PersistentVolume for it.`
+}

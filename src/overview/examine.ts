@@ -1,0 +1,85 @@
+import { type Finding, fail, ok, warn } from '../doctor/finding.ts'
+import { readClass } from '../k8s/claim.ts'
+import { provisionerNames } from '../k8s/names.ts'
+import { formatBytes, formatCount } from '../text/quantity.ts'
+import { messageOf } from '../volume/errors.ts'
+import type { ClusterFacts } from './facts.ts'
+import type { Overview, Problem } from './records.ts'
+
+/** The doctor of a whole cluster: what is well, what is not, and what to do. */
+export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools, volumes }: Overview): Finding[] {
+  const total = (sizes: readonly bigint[]) => formatBytes(sizes.reduce((sum, size) => sum + size, 0n))
+  return [
+    ...[...facts.notRead].map(([kind, why]) =>
+      warn('rights', `${kind} are not looked at: ${why}`, 'config/viewer.yaml has the rights that this needs.'),
+    ),
+    ...orOk('provisioner', '', provisioner.problems, () => `${provisioner.leader ?? 'one'} leads`),
+    ...examineScheduling(facts),
+    ...examineClasses(facts),
+    ...nodes.flatMap((node) =>
+      orOk(
+        `node ${node.name}`,
+        '',
+        node.problems,
+        () => `it is ${node.state}${node.schedulable ? '' : ', and cordoned'}`,
+      ),
+    ),
+    ...(pools.length > 0
+      ? [
+          ok(
+            'pools',
+            `${formatCount(pools.length, 'pool')}, ${total(pools.map(({ freeBytes }) => freeBytes))} of ${total(pools.map(({ sizeBytes }) => sizeBytes))} free`,
+          ),
+        ]
+      : []),
+    ...volumes.flatMap(({ claim, name, problems }) =>
+      findings(claim ? `claim ${claim.namespace}/${claim.name}` : `volume ${name}`, problems),
+    ),
+    ...(volumes.every(({ problems }) => problems.length === 0)
+      ? [ok('volumes', volumes.length > 0 ? `${formatCount(volumes.length, 'volume')}, all well` : 'there are none')]
+      : []),
+  ]
+}
+
+function orOk(check: string, prefix: string, problems: readonly Problem[], well: () => string): Finding[] {
+  return problems.length > 0 ? findings(check, problems) : [ok(check, `${prefix}${well()}`)]
+}
+
+function findings(check: string, problems: readonly Problem[]): Finding[] {
+  return problems.map(({ status, message, details, advice }) => ({
+    check,
+    status,
+    message,
+    ...(details ? { details } : {}),
+    ...(advice ? { advice } : {}),
+  }))
+}
+
+/** Whether the scheduler goes by the room that nodes have. */
+function examineScheduling({ capacityCounts, notRead }: ClusterFacts): Finding[] {
+  if (notRead.has('csidrivers')) return []
+  if (capacityCounts) return [ok('scheduling', 'the scheduler goes by the room that nodes have')]
+  return [
+    warn(
+      'scheduling',
+      `the scheduler does not go by the room that nodes have: there is no CSIDriver object ${provisionerNames[0]} with storageCapacity: true`,
+      'Apply deploy.yaml again.',
+    ),
+  ]
+}
+
+function examineClasses({ classes, notRead }: ClusterFacts): Finding[] {
+  if (notRead.has('storageclasses')) return []
+  const ours = [...classes.values()].map(({ facts }) => facts).filter((one) => one !== undefined)
+  if (ours.length === 0)
+    return [fail('classes', 'there is no StorageClass of ours: no claim gets a volume', 'Apply deploy.yaml again.')]
+  return ours.map((storageClass) => {
+    const check = `class ${storageClass.name}`
+    try {
+      readClass(storageClass)
+      return ok(check, storageClass.waitsForPod ? 'makes a volume where its first pod runs' : 'makes a volume at once')
+    } catch (error) {
+      return fail(check, messageOf(error), 'A class cannot be changed: delete it, and make it as it must be.')
+    }
+  })
+}

@@ -1,0 +1,88 @@
+import { VolumeError } from '../volume/errors.ts'
+import { buildChain } from './chain.ts'
+import { link } from './claim-links.ts'
+import type { ClusterFacts, PodFacts } from './facts.ts'
+import { mountProblem } from './mounts.ts'
+import type { Chain } from './records.ts'
+import { isOurs, subjectOfClaim, subjectOfVolume } from './subject.ts'
+
+/** What is to be explained. */
+export interface Question {
+  /** As kubectl calls it; nothing: whichever has that name. */
+  kind?: 'pod' | 'claim' | 'volume'
+  namespace: string
+  name: string
+}
+
+/**
+ * The chains of a claim, of a volume, or of all volumes of a pod. Throws `not-found` where nothing has that name, and
+ * `invalid` where more than one has.
+ */
+export function explain(facts: ClusterFacts, { kind, namespace, name }: Question): Chain[] {
+  const pod = facts.pods.find((one) => one.namespace === namespace && one.name === name)
+  const claim = facts.claims.get(`${namespace}/${name}`)
+  const subject = subjectOfVolume(facts, name)
+  if (!kind && pod && claim)
+    throw new VolumeError(
+      'invalid',
+      `Cannot tell which ${name} is meant as there are a claim and a pod of that name in namespace ${namespace}: say pvc/${name} or pod/${name}.`,
+    )
+  if (claim && (!kind || kind === 'claim')) return [buildChain(facts, subjectOfClaim(facts, claim))]
+  if (pod && (!kind || kind === 'pod')) return explainPod(facts, pod)
+  if (subject && (!kind || kind === 'volume')) return [buildChain(facts, subject)]
+  throw new VolumeError(
+    'not-found',
+    `Cannot find ${describe({ ...(kind ? { kind } : {}), namespace, name })}.${unreadHint(facts)}`,
+  )
+}
+
+function describe({ kind, namespace, name }: Question): string {
+  if (kind === 'volume') return `a volume ${name} of ours`
+  return kind
+    ? `${kind} ${name} in namespace ${namespace}`
+    : `a claim or pod ${name} in namespace ${namespace}, or a volume of that name`
+}
+
+function unreadHint({ notRead }: ClusterFacts): string {
+  const kinds = ['persistentvolumeclaims', 'pods', 'persistentvolumes'] as const
+  const missing = kinds.filter((kind) => notRead.has(kind))
+  return missing.length > 0 ? ` You may not read ${missing.join(', ')}.` : ''
+}
+
+/** A chain for each volume of ours that the pod wants. */
+function explainPod(facts: ClusterFacts, pod: PodFacts): Chain[] {
+  const ofClaims = pod.claims.flatMap((name) => {
+    const claim = facts.claims.get(`${pod.namespace}/${name}`)
+    if (!claim) return [missingClaim(facts, pod, name)]
+    return isOurs(facts, claim) ? [buildChain(facts, subjectOfClaim(facts, claim), pod)] : []
+  })
+  return [...ofClaims, ...pod.inline.map((name) => inlineVolume(facts, pod, name))]
+}
+
+function missingClaim(facts: ClusterFacts, { name, namespace }: PodFacts, claim: string): Chain {
+  const message = facts.notRead.has('persistentvolumeclaims')
+    ? link('claim', 'open', `${namespace}/${claim} is not looked at: ${facts.notRead.get('persistentvolumeclaims')}`)
+    : link('claim', 'fail', `pod ${name} names claim ${namespace}/${claim}, which is not there`, {
+        advice: 'Make that claim, or name another one in the pod.',
+      })
+  return { claim: { namespace, name: claim }, links: [message] }
+}
+
+/** A pod that names our driver itself: nobody gets a volume that way. */
+function inlineVolume(facts: ClusterFacts, pod: PodFacts, name: string): Chain {
+  const { message } = mountProblem(facts, pod, name) ?? {}
+  const said = message ? { details: [message] } : {}
+  return {
+    links: [
+      link(
+        'mount',
+        'fail',
+        `volume ${name} of pod ${pod.name} is a flexVolume of our driver, which only claims may have`,
+        {
+          ...said,
+          advice: 'Name a claim in the pod, as a persistentVolumeClaim, in place of the flexVolume.',
+        },
+      ),
+    ],
+  }
+}

@@ -1,0 +1,46 @@
+/** What the kubelet says of a mount that fails, and what to do about it. */
+import { commandOn, daemonProblem } from './components.ts'
+import { findFreshWarning } from './events.ts'
+import type { ClusterFacts, PodFacts } from './facts.ts'
+import type { Problem } from './records.ts'
+
+/** What the driver said, without what the kubelet puts around it (pkg/volume/flexvolume, driver-call.go). */
+export function ownWordsOf(message: string): string {
+  return / command failed, status: Failure, reason: (.+)$/s.exec(message)?.[1]?.trim() ?? message
+}
+
+/** Why a pod on its way has not got a volume; nothing when nobody says so. */
+export function mountProblem(facts: ClusterFacts, pod: PodFacts, volume: string): Omit<Problem, 'status'> | undefined {
+  const event = findFreshWarning(
+    facts,
+    { kind: 'Pod', namespace: pod.namespace, name: pod.name, uid: pod.uid },
+    ({ reason, message }) => mountReasons.includes(reason) && (message.includes(volume) || noDriver.test(message)),
+  )
+  if (!event) return undefined
+  const message = ownWordsOf(event.message)
+  return { message, ...adviseOnMount(facts, pod, volume, message) }
+}
+
+const mountReasons = ['FailedMount', 'FailedAttachVolume']
+const noDriver = /no volume plugin matched/
+
+function adviseOnMount(facts: ClusterFacts, pod: PodFacts, volume: string, message: string): { advice?: string } {
+  if (noDriver.test(message))
+    return {
+      advice: `The kubelet of node ${pod.node} does not find our driver: its --volume-plugin-dir is not the folder that the daemon installs it into. Set the hostPath of volume "plugins" in DaemonSet ${facts.namespace}/elastic-local-daemon to the kubelet's folder (GKE: /home/kubernetes/flexvolume).`,
+    }
+  if (
+    /executable file not found|no such file or directory.*elastic-local|driver call failed|permission denied/.test(
+      message,
+    )
+  )
+    return { advice: `Put the driver back: run ${commandOn(facts, pod.node, 'install --plugin-dir=/plugins')}.` }
+  if (/the elastic-local daemon for/.test(message)) {
+    const advice = daemonProblem(facts, pod.node)?.advice
+    return { advice: advice ?? `Start the daemon of node ${pod.node}; the kubelet tries again by itself.` }
+  }
+  if (/only a pod (whose claim is bound|with claim)|is not bound to a claim/.test(message))
+    return { advice: 'Name the claim in the pod, as a persistentVolumeClaim, in place of a flexVolume.' }
+  if (/its data is lost/.test(message)) return {}
+  return { advice: `Look at the volume on its node: ${commandOn(facts, pod.node, `volumes show ${volume}`)}.` }
+}

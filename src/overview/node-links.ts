@@ -1,0 +1,126 @@
+/** The links that are made on the node: from the volume to the pod. */
+import { makeAnewAnnotation } from '../k8s/names.ts'
+import { formatBytes, formatCount } from '../text/quantity.ts'
+import { link, ofProblem, unread } from './claim-links.ts'
+import { commandOn, daemonProblem } from './components.ts'
+import { because, findFreshWarning, findWarning } from './events.ts'
+import type { ClusterFacts, PodFacts } from './facts.ts'
+import { mountProblem } from './mounts.ts'
+import { absence, ledgerProblems, poolProblems } from './nodes.ts'
+import type { Link } from './records.ts'
+import type { Subject } from './subject.ts'
+
+/** Whether the node is there, and a daemon of ours on it. */
+export function nodeLink(facts: ClusterFacts, { volume, promise, pods }: Subject): Link {
+  const name = volume?.node || promise?.ledger.node
+  if (!name)
+    return link('node', 'fail', 'the PersistentVolume names no node', {
+      advice: 'If it is one of the predecessor, start the daemon of its node with --takeover (docs/takeover.md).',
+    })
+  const left = unread(facts, 'node', 'nodes')
+  if (left) return left
+  const [away] = absence(facts, name)
+  if (away) return ofProblem('node', away)
+  const daemon = daemonProblem(facts, name)
+  const [problem] = [
+    ...(daemon ? [{ status: 'fail' as const, ...daemon }] : []),
+    ...ledgerProblems(facts, name, daemon !== undefined),
+    ...poolProblems(facts, name),
+  ]
+  // What is mounted goes on all the same.
+  const isServed = pods.length > 0 && pods.every(({ phase }) => phase === 'Running')
+  if (problem) return ofProblem('node', isServed ? { ...problem, status: 'warn' } : problem)
+  return link('node', 'ok', `node ${name} is ready`)
+}
+
+/** Whether the daemon has made the volume. */
+export function volumeLink(facts: ClusterFacts, { name, volume, promise }: Subject): Link {
+  const isMade = promise !== undefined && !promise.entry.pendingFor
+  const failed = volumeProblem(facts, name, volume?.uid)
+  // What kept it from being made is over, but for its loss.
+  if (failed && (!isMade || isLost(failed.message))) return failed
+  const left = unread(facts, 'volume', 'ledgers')
+  if (left) return left
+  if (!isMade) return link('volume', 'wait', 'the daemon has not made it yet')
+  return link('volume', 'ok', `made, ${formatBytes(promise.entry.sizeBytes)} in pool ${promise.ledger.pool.name}`)
+}
+
+/** What the daemon said last of making a volume, if it still says so. */
+function volumeProblem(facts: ClusterFacts, name: string, uid: string | undefined): Link | undefined {
+  if (uid === undefined) return undefined
+  const whose = { kind: 'PersistentVolume', name, uid }
+  const failed = findFreshWarning(facts, whose, because('VolumeNotMade'))
+  const anew = findWarning(facts, whose, because('VolumeMadeAnew'))
+  if (!failed || (anew && anew.at >= failed.at)) return undefined
+  const node = facts.volumes.get(name)?.node ?? ''
+  return link('volume', 'fail', failed.message, {
+    advice: isLost(failed.message)
+      ? `To begin empty: "kubectl annotate pv ${name} ${makeAnewAnnotation}=true".`
+      : `The daemon of node ${node} tries again by itself; ${commandOn(facts, node, 'doctor')} looks at what it needs.`,
+  })
+}
+
+/** Whether the daemon's words are those of data that was there and is not. */
+export const isLost = (message: string) => /its data is lost/.test(message)
+
+/** What is known of the filesystem without asking the node. */
+export function filesystemLink(facts: ClusterFacts, { name, volume, promise }: Subject): Link | undefined {
+  const { ledger } = promise ?? {}
+  if (!ledger) return undefined
+  const kind = ledger.pool.driverKind === 'BINDMOUNT' ? 'that of the disk below' : volume?.fsType || 'ext4'
+  const advice = `What is in use, its node knows: ${commandOn(facts, ledger.node, `volumes show ${name}`)}.`
+  return link('filesystem', 'ok', kind, { advice })
+}
+
+/** Whether the pods have it. */
+export function mountLink(facts: ClusterFacts, { name, volume, promise, pods, claim }: Subject): Link | undefined {
+  const left = unread(facts, 'mount', 'pods')
+  if (left || !claim) return left
+  if (pods.length === 0) return link('mount', 'ok', 'no pod uses it now')
+  const node = volume?.node || promise?.ledger.node || ''
+  const found = pods.map((pod) => ({ pod, ...judgeMount(facts, pod, name, node) }))
+  const worst = (['fail', 'wait'] as const).map((status) => found.find((one) => one.status === status)).find(Boolean)
+  if (!worst) return link('mount', 'ok', `in ${describePods(pods)}`)
+  const { pod, status, message, advice } = worst
+  return link('mount', status, `pod ${pod.name}: ${message}`, advice ? { advice } : {})
+}
+
+function judgeMount(
+  facts: ClusterFacts,
+  pod: PodFacts,
+  volume: string,
+  node: string,
+): { status: Link['status']; message: string; advice?: string } {
+  if (pod.phase === 'Running' || (pod.waiting && !/^(ContainerCreating|PodInitializing)/.test(pod.waiting)))
+    return { status: 'ok', message: 'mounted' }
+  if (pod.node === '') {
+    if (pod.unschedulable === undefined) return { status: 'wait', message: 'the scheduler has not placed it yet' }
+    const advice = `It can run only where its volume is, on node ${node}: that must be schedulable, with room for it, and what else it wants must fit.`
+    return { status: 'fail', message: `it is not scheduled: ${pod.unschedulable}`, advice }
+  }
+  const problem = mountProblem(facts, pod, volume)
+  if (problem) return { status: 'fail', ...problem }
+  return { status: 'wait', message: `the kubelet of node ${pod.node} is about to mount it` }
+}
+
+export function podLink(facts: ClusterFacts, { claim, pods }: Subject): Link | undefined {
+  if (!claim || pods.length === 0) return undefined
+  const left = unread(facts, 'pod', 'pods')
+  if (left) return left
+  const ailing = pods.find(({ isReady, waiting }) => !isReady && waiting !== undefined)
+  if (ailing)
+    return link('pod', 'warn', `${ailing.name} runs, and is not well: ${ailing.waiting}`, {
+      advice: `That is not about its volume. Look at "kubectl --namespace ${ailing.namespace} logs ${ailing.name}".`,
+    })
+  return link('pod', 'ok', `${describePods(pods)} ${pods.length === 1 ? 'runs' : 'run'}`)
+}
+
+/** How many pods are named. */
+const mostNamed = 3
+
+export function describePods(pods: readonly PodFacts[]): string {
+  const names = pods.slice(0, mostNamed).map(({ name }) => name)
+  return pods.length > mostNamed
+    ? `${names.join(', ')} and ${formatCount(pods.length - mostNamed, 'more pod')}`
+    : names.join(', ')
+}

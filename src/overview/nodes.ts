@@ -1,0 +1,177 @@
+import { isWanted, readClass } from '../k8s/claim.ts'
+import { longestNodeName } from '../k8s/names.ts'
+import { formatAge, formatCount } from '../text/quantity.ts'
+import { commandOn, daemonProblem, findDaemon } from './components.ts'
+import { because, findFreshWarning } from './events.ts'
+import type { ClusterFacts } from './facts.ts'
+import type { NodeRecord, Problem } from './records.ts'
+
+/** All nodes, and those that are gone and of which something is left. */
+export function describeNodes(facts: ClusterFacts): NodeRecord[] {
+  const named = [...facts.volumes.values()].map(({ node }) => node).filter(Boolean)
+  const names = new Set([...facts.nodes.keys(), ...facts.ledgers.keys(), ...facts.brokenLedgers.keys(), ...named])
+  return [...names].sort().map((name) => describeNode(facts, name))
+}
+
+function describeNode(facts: ClusterFacts, name: string): NodeRecord {
+  const node = facts.nodes.get(name)
+  const { state, pod } = findDaemon(facts, name)
+  const pool = facts.ledgers.get(name)?.pool.name
+  return {
+    name,
+    ...(node?.hostname ? { hostname: node.hostname } : {}),
+    state: node ? (node.isReady ? 'ready' : 'away') : facts.notRead.has('nodes') ? 'unknown' : 'gone',
+    schedulable: node?.isSchedulable ?? false,
+    daemon: state,
+    ...(pod ? { daemonPod: pod.name } : {}),
+    ...(pool ? { pool } : {}),
+    volumes: countVolumes(facts, name),
+    problems: [...absence(facts, name), ...serviceProblems(facts, name)],
+  }
+}
+
+/** Volumes that are on a node, or are to be. */
+export function countVolumes({ volumes, ledgers }: ClusterFacts, node: string): number {
+  const promised = ledgers.get(node)?.entries.keys() ?? []
+  const named = [...volumes.values()].filter((volume) => volume.node === node).map(({ name }) => name)
+  return new Set([...promised, ...named]).size
+}
+
+/** Why nobody can reach the node at all. */
+export function absence(facts: ClusterFacts, name: string): Problem[] {
+  if (facts.notRead.has('nodes')) return []
+  const node = facts.nodes.get(name)
+  if (!node)
+    return [
+      {
+        status: 'fail',
+        message: `node ${name} is gone: there is no Node object of that name`,
+        advice:
+          'If it comes back with its disks, its volumes are as they were. If it never does, delete their claims, so that their owners begin anew elsewhere.',
+      },
+    ]
+  if (!node.notReady) return []
+  const { since, message } = node.notReady
+  return [
+    {
+      status: 'fail',
+      message: `node ${name} is away: not ready${since ? ` for ${formatAge(since, facts.readAt)}` : ''} (${message})`,
+      advice: `Bring it back: its volumes are on its disks and nowhere else. Look at its kubelet, and at "kubectl describe node ${name}".`,
+    },
+  ]
+}
+
+/** What keeps the node from serving volumes, if it is there. */
+function serviceProblems(facts: ClusterFacts, name: string): Problem[] {
+  const node = facts.nodes.get(name)
+  if (!node) return []
+  const isUsed = facts.ledgers.has(name) || countVolumes(facts, name) > 0
+  const daemon = daemonProblem(facts, name)
+  return [
+    ...(name.length > longestNodeName
+      ? [problem('fail', `its name is longer than ${longestNodeName} characters`, 'Volumes cannot be made there.')]
+      : []),
+    ...(node.hostname
+      ? []
+      : [problem('fail', 'it has no label kubernetes.io/hostname', 'Give it that label: volumes are placed by it.')]),
+    ...(daemon ? [{ status: isUsed ? ('fail' as const) : ('warn' as const), ...daemon }] : []),
+    ...ledgerProblems(facts, name, daemon !== undefined),
+    ...poolProblems(facts, name),
+    ...orphanProblems(facts, name),
+    ...leftoverProblems(facts, name),
+    ...capacityProblems(facts, name),
+  ]
+}
+
+/** Why a node that is there promises nothing. `isExplained`: its daemon is known not to be well. */
+export function ledgerProblems(facts: ClusterFacts, name: string, isExplained: boolean): Problem[] {
+  const broken = facts.brokenLedgers.get(name)
+  if (broken) return [problem('fail', broken, 'Nothing can be placed there until then.')]
+  if (isExplained || facts.ledgers.has(name) || facts.notRead.has('ledgers')) return []
+  return [
+    problem(
+      'fail',
+      'its daemon has not said what its pool holds',
+      `Look for what it lacks with ${commandOn(facts, name, 'doctor')}, and in its log.`,
+    ),
+  ]
+}
+
+/** What the daemon of a node says of its pool, and still does. */
+export function poolProblems(facts: ClusterFacts, name: string): Problem[] {
+  const node = { kind: 'Node', name }
+  const wrong = findFreshWarning(facts, node, because('WrongPool'))
+  if (wrong) return [problem('fail', wrong.message, 'Nothing is made there until then; what is mounted goes on.')]
+  const ailing = findFreshWarning(facts, node, because('PoolProblem'))
+  if (!ailing) return []
+  return [problem('warn', ailing.message, `Look at ${commandOn(facts, name, 'pools')}, and at "dmesg" on the node.`)]
+}
+
+/** What the node has of volumes without a PersistentVolume. */
+function orphanProblems(facts: ClusterFacts, name: string): Problem[] {
+  const orphans = findOrphans(facts, name)
+  if (orphans.length === 0) return []
+  return [
+    problem(
+      'warn',
+      `${formatCount(orphans.length, 'volume')} without a PersistentVolume: ${orphans.join(', ')}`,
+      `${commandOn(facts, name, 'volumes remove <name>')} removes the data, "volumes adopt" makes a PersistentVolume.`,
+    ),
+  ]
+}
+
+/** Reasons of what a daemon finds when it looks around, every ten minutes, and cannot or may not clear away. */
+const leftovers = ['MountOrphaned', 'MountNotRemoved', 'VolumeNotRemoved']
+const lookMs = 15 * 60_000
+const mostNamed = 5
+
+function leftoverProblems(facts: ClusterFacts, name: string): Problem[] {
+  const since = facts.readAt.getTime() - lookMs
+  return facts.events
+    .filter((event) => event.kind === 'Node' && event.name === name)
+    .filter(({ reason, at }) => leftovers.includes(reason) && at.getTime() > since)
+    .slice(0, mostNamed)
+    .map(({ message }) => problem('warn', message, `Look at ${commandOn(facts, name, 'doctor')}.`))
+}
+
+/** Volumes on a node that were made for a PersistentVolume which is gone and should have taken them along. */
+export function findOrphans({ ledgers, volumes, notRead }: ClusterFacts, node: string): string[] {
+  if (notRead.has('persistentvolumes')) return []
+  return [...(ledgers.get(node)?.entries ?? [])]
+    .filter(([name, { madeFor }]) => madeFor !== undefined && !volumes.has(name))
+    .map(([name]) => name)
+}
+
+/** The classes whose room on the node the scheduler does not know. */
+function capacityProblems(facts: ClusterFacts, name: string): Problem[] {
+  const ledger = facts.ledgers.get(name)
+  const hostname = facts.nodes.get(name)?.hostname
+  if (!ledger || !hostname || facts.notRead.has('csistoragecapacities')) return []
+  const untold = [...facts.classes.values()]
+    .map(({ facts }) => facts)
+    .filter((one) => one?.waitsForPod && isWantedBy(one, ledger.pool))
+    .filter((one) => !facts.capacities.some((told) => told.className === one?.name && told.hostname === hostname))
+  if (untold.length === 0) return []
+  return [
+    problem(
+      'warn',
+      `the scheduler does not know its room for ${untold.map((one) => one?.name).join(', ')}: there is no CSIStorageCapacity object`,
+      `The daemon of node ${name} publishes it; look at its log, and whether it may write them.`,
+    ),
+  ]
+}
+
+function isWantedBy(
+  storageClass: Parameters<typeof readClass>[0],
+  pool: { name: string; driverKind: string },
+): boolean {
+  try {
+    return isWanted(readClass(storageClass), pool)
+  } catch {
+    return false
+  }
+}
+
+function problem(status: Problem['status'], message: string, advice: string): Problem {
+  return { status, message, advice }
+}

@@ -1,0 +1,81 @@
+import { freeBytes, type Ledger, promisedBytes } from '../k8s/ledger.ts'
+import { buildChain } from './chain.ts'
+import { describeProvisioner } from './components.ts'
+import type { ClusterFacts } from './facts.ts'
+import { isLost } from './node-links.ts'
+import { countVolumes, describeNodes, poolProblems } from './nodes.ts'
+import type { Chain, Overview, PoolRecord, Problem, VolumeRecord } from './records.ts'
+import { findSubjects, type Subject } from './subject.ts'
+
+/** The whole cluster, for a person, a page or a script. */
+export function buildOverview(facts: ClusterFacts): Overview {
+  return {
+    at: facts.readAt,
+    provisioner: describeProvisioner(facts),
+    nodes: describeNodes(facts),
+    pools: [...facts.ledgers.values()].map((ledger) => describePool(facts, ledger)).sort(byKey(({ node }) => node)),
+    volumes: findSubjects(facts)
+      .map((subject) => describeVolume(facts, subject))
+      .sort(byKey(({ claim, name }) => (claim ? `${claim.namespace}/${claim.name}` : `~${name}`))),
+    notRead: [...facts.notRead].map(([kind, message]) => ({ kind, message })),
+  }
+}
+
+function byKey<T>(keyOf: (one: T) => string): (a: T, b: T) => number {
+  return (a, b) => (keyOf(a) < keyOf(b) ? -1 : 1)
+}
+
+function describePool(facts: ClusterFacts, ledger: Ledger): PoolRecord {
+  const { node, pool } = ledger
+  return {
+    node,
+    name: pool.name,
+    driverKind: pool.driverKind,
+    sizeBytes: pool.capacityBytes,
+    promisedBytes: promisedBytes(ledger),
+    freeBytes: freeBytes(ledger),
+    volumes: countVolumes(facts, node),
+    problems: poolProblems(facts, node),
+  }
+}
+
+function describeVolume(facts: ClusterFacts, subject: Subject): VolumeRecord {
+  const { name, claim, volume, promise, pods } = subject
+  const chain = buildChain(facts, subject)
+  const storageClass = claim?.className || volume?.className
+  const whose = claim ?? volume?.claim
+  const sizeBytes = promise && !promise.entry.pendingFor ? promise.entry.sizeBytes : undefined
+  const createdAt = claim?.createdAt ?? volume?.createdAt
+  return {
+    name,
+    state: stateOf(subject, chain),
+    ...(whose ? { claim: { namespace: whose.namespace, name: whose.name } } : {}),
+    ...(storageClass ? { storageClass } : {}),
+    ...(chain.node ? { node: chain.node } : {}),
+    ...(volume && promise?.ledger.pool.driverKind !== 'BINDMOUNT' ? { fsType: volume.fsType || 'ext4' } : {}),
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+    ...(claim?.requestedBytes === undefined ? {} : { requestedBytes: claim.requestedBytes }),
+    ...(volume ? { reclaimPolicy: volume.deletesData ? ('Delete' as const) : ('Retain' as const) } : {}),
+    ...(createdAt ? { createdAt } : {}),
+    pods: pods.map(({ name, node, phase }) => ({ name, ...(node ? { node } : {}), phase })),
+    problems: problemsOf(chain),
+  }
+}
+
+function stateOf({ claim, volume, promise }: Subject, { links }: Chain): VolumeRecord['state'] {
+  const find = (name: string) => links.find(({ link }) => link === name)
+  if (claim?.phase === 'Lost' || isLost(find('volume')?.message ?? '')) return 'lost'
+  if (volume?.isDeleting || claim?.isDeleting) return 'removing'
+  if (!volume && !claim) return promise?.entry.madeFor ? 'orphaned' : 'released'
+  if (!volume) return 'pending'
+  if (!claim) return volume.phase === 'Released' ? (volume.deletesData ? 'removing' : 'released') : 'pending'
+  if (!promise || promise.entry.pendingFor) return 'making'
+  return find('growth') ? 'growing' : 'ready'
+}
+
+/** What is wrong along a chain. */
+function problemsOf({ links }: Chain): Problem[] {
+  return links.flatMap(({ link: _, status, ...more }) =>
+    status === 'warn' || status === 'fail' ? [{ status, ...more }] : [],
+  )
+}

@@ -1,0 +1,77 @@
+import { type ClassFacts, describeWish, isWanted, readClass } from '../k8s/claim.ts'
+import { freeBytes } from '../k8s/ledger.ts'
+import { isAllowed } from '../k8s/placement.ts'
+import { formatBytes, formatCount } from '../text/quantity.ts'
+import { minimumBytes } from '../volume/host.ts'
+import { roundUp } from '../volume/size.ts'
+import { findDaemon } from './components.ts'
+import type { ClusterFacts, NodeState } from './facts.ts'
+
+/** What a node is to a volume that is to be placed. */
+export interface Place {
+  node: string
+  fits: boolean
+  /** Why it does not fit, or what room it has. */
+  reason: string
+}
+
+/** What each node is to a new volume of that class and size, in the order of their names. The class must be a right one. */
+export function findPlaces(facts: ClusterFacts, storageClass: ClassFacts, requestedBytes: bigint): Place[] {
+  const { fsType } = readClass(storageClass)
+  const least = minimumBytes[fsType]
+  const wanted = requestedBytes > least ? requestedBytes : least
+  return [...facts.nodes.values()]
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .map((node) => ({ node: node.name, ...judge(facts, node, storageClass, wanted) }))
+}
+
+function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, wanted: bigint): Omit<Place, 'node'> {
+  const no = (reason: string) => ({ fits: false, reason })
+  if (!node.isReady) return no('is not ready')
+  if (!node.isSchedulable) return no('is cordoned')
+  if (!node.hostname) return no('has no label kubernetes.io/hostname')
+  if (!isAllowed(node.labels, storageClass.topologies)) return no("is none of the class's allowedTopologies")
+  const broken = facts.brokenLedgers.get(node.name)
+  if (broken) return no(`has a ledger that cannot be read: ${broken}`)
+  const ledger = facts.ledgers.get(node.name)
+  if (!ledger) return no(missingLedger(facts, node.name))
+  const { pool } = ledger
+  const wish = readClass(storageClass)
+  if (!isWanted(wish, pool))
+    return no(`has pool ${pool.name} (${pool.driverKind}), and the class wants ${describeWish(wish)}`)
+  const free = freeBytes(ledger)
+  if (roundUp(wanted, pool.unitBytes) > free)
+    return no(
+      `has ${formatBytes(free)} of ${formatBytes(pool.capacityBytes)} left, and ${formatBytes(wanted)} are wanted`,
+    )
+  const isTold = facts.capacities.some(
+    ({ className, hostname }) => className === storageClass.name && hostname === node.hostname,
+  )
+  if (storageClass.waitsForPod && facts.capacityCounts && !isTold && !facts.notRead.has('csistoragecapacities'))
+    return no(
+      'has room, and its daemon has not told the scheduler: there is no CSIStorageCapacity object for the class',
+    )
+  return { fits: true, reason: `has room: ${formatBytes(free)} left` }
+}
+
+function missingLedger(facts: ClusterFacts, node: string): string {
+  if (facts.notRead.has('ledgers')) return 'may have room: you may not read its ledger'
+  const { state } = findDaemon(facts, node)
+  if (state === 'missing') return 'has no pod of the elastic-local daemon'
+  return `has not said what its pool holds: its daemon ${state === 'ready' ? 'could not' : 'is not well'}`
+}
+
+/** How many nodes with the same reason are named. */
+const mostNamed = 5
+
+/** The places, one line for each reason, those that fit last. */
+export function describePlaces(places: readonly Place[]): string[] {
+  const byReason = Map.groupBy(places, ({ reason }) => reason)
+  return [...byReason]
+    .sort(([, [a]], [, [b]]) => Number(a?.fits) - Number(b?.fits))
+    .map(([reason, same]) => {
+      const names = same.slice(0, mostNamed).map(({ node }) => node)
+      const more = same.length > mostNamed ? ` and ${formatCount(same.length - mostNamed, 'more node')}` : ''
+      return `${names.join(', ')}${more}: ${reason}`
+    })
+}

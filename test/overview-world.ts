@@ -1,0 +1,200 @@
+/** A cluster in memory in which all is well, for tests that break one thing of it and look at what is said. */
+import { buildCapacity } from '../src/k8s/capacity.ts'
+import { pickClass } from '../src/k8s/claim.ts'
+import { parseLedger } from '../src/k8s/ledger.ts'
+import { provisionerNames } from '../src/k8s/names.ts'
+import type { ClusterFacts } from '../src/overview/facts.ts'
+import { readCluster } from '../src/overview/read.ts'
+import { claim } from './cluster/claim-objects.ts'
+import { MemoryApi } from './memory-api.ts'
+import {
+  addClass,
+  addLedger,
+  addNode,
+  addPromise,
+  addVolume,
+  claimsPath,
+  eventsPath,
+  ledgerPath,
+  namespace,
+  volumesPath,
+} from './memory-cluster.ts'
+
+export const now = new Date('2026-03-01T12:00:00Z')
+export const ago = (seconds: number) => new Date(now.getTime() - seconds * 1000).toISOString()
+export const podsPath = '/api/v1/namespaces/default/pods'
+export const classesPath = '/apis/storage.k8s.io/v1/storageclasses'
+export const nodePath = (name: string) => `/api/v1/nodes/${name}`
+const capacitiesPath = `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities`
+const mebibyte = 1n << 20n
+export const halfGibibyte = 512n * mebibyte
+
+export interface PodWish {
+  claims?: readonly string[]
+  node?: string
+  phase?: string
+  /** Why no node takes it. */
+  unschedulable?: string
+  waiting?: string
+  spec?: object
+}
+
+/** A cluster in memory, and the hands that change it. */
+export class World {
+  readonly server = new MemoryApi()
+
+  constructor(nodes: readonly string[] = ['node-1', 'node-2']) {
+    const { server } = this
+    server.create('/apis/storage.k8s.io/v1/csidrivers', {
+      metadata: { name: provisionerNames[0] },
+      spec: { storageCapacity: true },
+    })
+    this.addComponent('provisioner', '')
+    this.lead(now.toISOString())
+    addClass(server)
+    for (const node of nodes) this.addNode(node)
+  }
+
+  /** A node with a daemon, which has said what it has. */
+  addNode(name: string): void {
+    addNode(this.server, name)
+    addLedger(this.server, name)
+    this.addComponent('daemon', name)
+    this.tell(name)
+  }
+
+  /** A class, of which the scheduler is told. */
+  addClass(name: string, more: object): void {
+    addClass(this.server, name, more)
+    for (const { metadata } of this.server.list('/api/v1/nodes')) this.tell(metadata.name)
+  }
+
+  /** Publishes the room of a node for all classes. */
+  tell(node: string): void {
+    const ledger = parseLedger(this.server.find(ledgerPath(node)) as never)
+    for (const object of this.server.list(classesPath)) {
+      const storageClass = pickClass(object as never)
+      if (!storageClass) continue
+      const capacity = buildCapacity(
+        namespace,
+        { name: node, uid: node, hostname: `host-${node}` },
+        storageClass,
+        ledger,
+      )
+      if (!this.server.find(`${capacitiesPath}/${capacity.metadata?.name}`))
+        this.server.create(capacitiesPath, capacity)
+    }
+  }
+
+  untell(): void {
+    for (const { metadata } of this.server.list(capacitiesPath))
+      this.server.delete(`${capacitiesPath}/${metadata.name}`)
+  }
+
+  addComponent(component: string, node: string): void {
+    const labels = { 'app.kubernetes.io/name': 'elastic-local', 'app.kubernetes.io/component': component }
+    this.server.create(`/api/v1/namespaces/${namespace}/pods`, {
+      metadata: { name: `${component}${node && `-${node}`}`, labels },
+      spec: { nodeName: node || 'node-1' },
+      status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] },
+    })
+  }
+
+  /** The pod of a component has gone, or does not do. */
+  breakComponent(name: string, waiting?: string): void {
+    const path = `/api/v1/namespaces/${namespace}/pods/${name}`
+    if (!waiting) return this.server.delete(path)
+    const containerStatuses = [{ restartCount: 3, state: { waiting: { reason: waiting } } }]
+    this.server.change(path, { status: { conditions: [{ type: 'Ready', status: 'False' }], containerStatuses } })
+  }
+
+  lead(renewTime: string, holderIdentity = 'provisioner_0f0e0d0c-1111-2222-3333-444455556666'): void {
+    const path = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`
+    const spec = { holderIdentity, renewTime, leaseDurationSeconds: 10 }
+    if (this.server.find(`${path}/elastic-local-provisioner`))
+      this.server.change(`${path}/elastic-local-provisioner`, { spec })
+    else this.server.create(path, { metadata: { name: 'elastic-local-provisioner' }, spec })
+  }
+
+  /** A claim without a PV; gives the name that it would have. */
+  addClaim(name: string, more: Parameters<typeof claim>[1] & { selected?: string } = {}): string {
+    const annotations = more.selected ? { 'volume.kubernetes.io/selected-node': more.selected } : {}
+    const object = { ...claim(name, more), status: { phase: 'Pending' } }
+    const { metadata } = this.server.create(claimsPath, { ...object, metadata: { ...object.metadata, annotations } })
+    return `pvc-${metadata.uid}`
+  }
+
+  /** A claim with its volume, which is made, and bound. */
+  addBound(name: string, node: string): string {
+    const volume = addVolume(this.server, name, node, halfGibibyte)
+    const uid = this.server.find(`${volumesPath}/${volume}`)?.metadata.uid
+    this.server.change(`${claimsPath}/${name}`, {
+      spec: { volumeName: volume },
+      status: { phase: 'Bound', capacity: { storage: '512Mi' } },
+    })
+    this.server.change(`${volumesPath}/${volume}`, { status: { phase: 'Bound' } })
+    this.promise(node, volume, { madeFor: uid })
+    return volume
+  }
+
+  promise(node: string, volume: string, more: { madeFor?: string | undefined; pendingFor?: string } = {}): void {
+    addPromise(this.server, node, volume, halfGibibyte, more.pendingFor)
+    if (!more.madeFor) return
+    const entry = { sizeBytes: String(halfGibibyte), madeFor: more.madeFor }
+    this.server.change(ledgerPath(node), { data: { [volume]: JSON.stringify(entry) } })
+  }
+
+  addPod(name: string, { claims = [], node, phase = 'Pending', unschedulable, waiting, spec }: PodWish): void {
+    this.server.create(podsPath, {
+      metadata: { name },
+      spec: {
+        ...(node ? { nodeName: node } : {}),
+        volumes: claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } })),
+        ...spec,
+      },
+      status: {
+        phase,
+        conditions: [
+          { type: 'Ready', status: phase === 'Running' && !waiting ? 'True' : 'False' },
+          ...(unschedulable
+            ? [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: unschedulable }]
+            : []),
+        ],
+        ...(waiting ? { containerStatuses: [{ restartCount: 0, state: { waiting: { reason: waiting } } }] } : {}),
+      },
+    })
+  }
+
+  /** A warning about an object, so many seconds ago. */
+  say(
+    path: string,
+    reason: string,
+    message: string,
+    { component = 'elastic-local-daemon', secondsAgo = 10 } = {},
+  ): void {
+    const { metadata } = this.server.find(path) ?? { metadata: { name: path.split('/').at(-1) ?? '', uid: '' } }
+    const [, , , ...rest] = path.split('/')
+    const kinds: Record<string, string> = {
+      nodes: 'Node',
+      persistentvolumes: 'PersistentVolume',
+      persistentvolumeclaims: 'PersistentVolumeClaim',
+      pods: 'Pod',
+    }
+    const kind = kinds[rest.at(-2) ?? '']
+    const { name, uid } = metadata
+    const at = 'namespace' in metadata && metadata.namespace ? { namespace: metadata.namespace } : {}
+    this.server.create(eventsPath, {
+      metadata: { name: `${name}.${this.server.list(eventsPath).length}` },
+      involvedObject: { kind, name, ...at, uid: kind === 'Node' ? name : uid },
+      type: 'Warning',
+      reason,
+      message,
+      source: { component },
+      lastTimestamp: ago(secondsAgo),
+    })
+  }
+
+  async read(scope: { within?: string } = {}): Promise<ClusterFacts> {
+    return await readCluster(this.server.client(), { namespace, ...scope }, now)
+  }
+}
