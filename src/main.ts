@@ -11,11 +11,6 @@ const driverFolder = [process.argv0, process.execPath].map(dirname).find((folder
 
 if (driverFolder !== undefined || isFlexVerb(args[0])) {
   runFlexDriver(args, driverFolder)
-} else if (basename(process.argv0) === 'kubectl-elastic_local') {
-  process.stderr.write(
-    'kubectl elastic-local needs the cluster version of elastic-local; this one knows one node only.\n',
-  )
-  process.exitCode = 2
 } else {
   runCommandLine()
 }
@@ -27,5 +22,5 @@ async function runCommandLine(): Promise<void> {
     process.exit(1)
   })
   const { runCli } = await import('./cmd/cli.ts')
-  process.exitCode = await runCli(args)
+  process.exitCode = await runCli(args, { called: basename(process.argv0) })
 }

@@ -6,6 +6,7 @@ import { runCli } from './cli.ts'
 import { type Call, type Command, defineCommand } from './command.ts'
 import { commands as realCommands } from './commands.ts'
 import { flag, oneOf, outputFlag, socketFlag, toggle } from './flags.ts'
+import { elasticLocal } from './programs.ts'
 import { UsageError } from './usage-error.ts'
 
 const test = suite('cli')
@@ -56,7 +57,7 @@ async function cli(args: string[], env: NodeJS.ProcessEnv = {}, used: readonly C
   call = undefined
   const [stdout, stderr] = [new PassThrough(), new PassThrough()]
   const streams = { stdout, stderr } as unknown as { stdout: NodeJS.WriteStream; stderr: NodeJS.WriteStream }
-  const code = await runCli(args, { commands: used, env, ...streams })
+  const code = await runCli(args, { program: { ...elasticLocal, commands: used }, env, ...streams })
   return {
     code,
     stdout: String(stdout.read() ?? ''),

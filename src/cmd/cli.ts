@@ -1,16 +1,19 @@
 import { parseArgs } from 'node:util'
 import { cac } from 'cac'
 import { distance } from 'fastest-levenshtein'
-import type { Command } from './command.ts'
-import { commands as allCommands } from './commands.ts'
+import { type Command, namesOf, type Program } from './command.ts'
+import { complete } from './complete.ts'
 import { commonFlags, type Flag, resolveFlags } from './flags.ts'
 import { formatCommandHelp, formatGroupHelp, formatHelp, usage } from './help.ts'
 import { openLog } from './log.ts'
+import { completeWord, findProgram, isCompletion } from './programs.ts'
 import { UsageError } from './usage-error.ts'
 
 /** Where the command line comes from and goes to. */
 export interface CliParts {
-  commands?: readonly Command[]
+  /** The name that this was started under. */
+  called?: string
+  program?: Program
   env?: NodeJS.ProcessEnv
   stdout?: NodeJS.WriteStream
   stderr?: NodeJS.WriteStream
@@ -18,14 +21,19 @@ export interface CliParts {
 
 /** Runs one command line and resolves with the exit code: 0 done, 1 failed, 2 the command line is wrong. */
 export async function runCli(args: readonly string[], parts: CliParts = {}): Promise<number> {
-  const { commands = allCommands, env = process.env, stdout = process.stdout, stderr = process.stderr } = parts
+  const { called = '', env = process.env, stdout = process.stdout, stderr = process.stderr } = parts
+  const { program = findProgram(called) } = parts
   const say = (line: string) => void stdout.write(`${line}\n`)
   // Somebody reads no further: `elastic-local help | head`.
   stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+  if (isCompletion(called, args)) {
+    say(complete(program, args[0] === completeWord ? args.slice(1) : args))
+    return 0
+  }
   let debug = env.ELASTIC_LOCAL_LOG_LEVEL === 'debug'
-  let complain: (message: string) => void = (message) => stderr.write(`elastic-local: ${message}\n`)
+  let complain: (message: string) => void = (message) => stderr.write(`${program.name}: ${message}\n`)
   try {
-    const line = readLine(args, commands)
+    const line = readLine(args, program)
     if ('help' in line) {
       say(line.help)
       return 0
@@ -52,22 +60,23 @@ function logFormatOf(flags: Readonly<Record<string, unknown>>, stderr: NodeJS.Wr
 
 type Line = { help: string } | { command: Command; args: readonly string[]; given: ReadonlyMap<string, string> }
 
-function readLine(args: readonly string[], commands: readonly Command[]): Line {
+function readLine(args: readonly string[], program: Program): Line {
+  const { commands } = program
   const { words, given } = splitLine(args, commands)
-  if (given.delete('version')) return readLine(['version'], commands)
+  if (given.delete('version')) return readLine(['version'], program)
   const wantsHelp = given.delete('help')
   const [stray] = given.keys()
   if (words.length === 0 && stray !== undefined)
-    throw unknown('command before the flag', stray.length > 1 ? `--${stray}` : `-${stray}`, [])
+    throw unknown(program, 'command before the flag', stray.length > 1 ? `--${stray}` : `-${stray}`, [])
   if (words.length === 0) words.unshift('help')
-  if (words[0] === 'help') return { help: findHelp(words.slice(1), commands) }
-  if (wantsHelp) return { help: findHelp(words, commands) }
+  if (words[0] === 'help') return { help: findHelp(words.slice(1), program) }
+  if (wantsHelp) return { help: findHelp(words, program) }
 
-  const [name, ...rest] = joinName(words, commands)
+  const [name, ...rest] = joinName(words, program)
   const command = commands.find((command) => namesOf(command).includes(name))
-  if (!command) return { help: findHelp([name], commands) }
-  checkKnown(command, given)
-  return { ...matchCommand(commands, name, rest), given }
+  if (!command) return { help: findHelp([name], program) }
+  checkKnown(command, given, program)
+  return { ...matchCommand(program, name, rest), given }
 }
 
 /** The words and the flags of the line, all as the raw texts they are. */
@@ -101,26 +110,28 @@ function splitLine(
 }
 
 /** The words, with a command's two made one. Throws `UsageError` for what is no command. */
-function joinName(words: readonly string[], commands: readonly Command[]): [name: string, ...rest: string[]] {
+function joinName(words: readonly string[], program: Program): [name: string, ...rest: string[]] {
+  const { commands } = program
   const [first = '', second, ...rest] = words
   const names = commands.flatMap(namesOf)
   const isGroup = names.some((name) => name.startsWith(`${first} `))
   if (isGroup && second !== undefined) {
     const name = `${first} ${second}`
     if (names.includes(name)) return [name, ...rest]
-    throw unknown('command', name, names)
+    throw unknown(program, 'command', name, names)
   }
   if (isGroup || names.includes(first)) return [first, ...words.slice(1)]
-  throw unknown('command', first, [...names, 'help'])
+  throw unknown(program, 'command', first, [...names, 'help'])
 }
 
-function findHelp(words: readonly string[], commands: readonly Command[]): string {
-  if (words.length === 0) return formatHelp(commands)
-  const [name] = joinName(words, commands)
+function findHelp(words: readonly string[], program: Program): string {
+  const { commands } = program
+  if (words.length === 0) return formatHelp(program)
+  const [name] = joinName(words, program)
   const group = commands.filter((command) => command.name.startsWith(`${name} `))
-  if (group.length > 0) return formatGroupHelp(name, group)
+  if (group.length > 0) return formatGroupHelp(name, group, program)
   const command = commands.find((command) => namesOf(command).includes(name))
-  return command ? formatCommandHelp(command) : formatHelp(commands)
+  return command ? formatCommandHelp(command, program) : formatHelp(program)
 }
 
 /**
@@ -128,7 +139,7 @@ function findHelp(words: readonly string[], commands: readonly Command[]): strin
  * is given each text behind a NUL, which no argument of a process can hold.
  */
 function matchCommand(
-  commands: readonly Command[],
+  { name: programName, commands }: Program,
   name: string,
   words: readonly string[],
 ): { command: Command; args: string[] } {
@@ -150,16 +161,17 @@ function matchCommand(
     const given =
       words.length === 0 ? 'no arguments' : `the arguments ${words.map((word) => JSON.stringify(word)).join(', ')}`
     const right = usage(commands.find((command) => namesOf(command).includes(name)) as Command)
-    throw new UsageError(`Cannot run ${name} with ${given} as it must be: elastic-local ${right}.`, { cause: error })
+    throw new UsageError(`Cannot run ${name} with ${given} as it must be: ${programName} ${right}.`, { cause: error })
   }
 }
 
-function checkKnown(command: Command, given: ReadonlyMap<string, string>): void {
+function checkKnown(command: Command, given: ReadonlyMap<string, string>, program: Program): void {
   const flags: Flag[] = [...Object.values(command.flags), ...Object.values(commonFlags)]
   const names = flags.map((flag) => flag.name)
   for (const name of given.keys())
     if (!names.includes(name))
       throw unknown(
+        program,
         'flag',
         `--${name}`,
         names.map((known) => `--${known}`),
@@ -167,14 +179,10 @@ function checkKnown(command: Command, given: ReadonlyMap<string, string>): void 
       )
 }
 
-function namesOf(command: Command): string[] {
-  return [command.name, ...(command.aliases ?? [])]
-}
-
-function unknown(what: string, given: string, known: readonly string[], command = ''): UsageError {
+function unknown(program: Program, what: string, given: string, known: readonly string[], command = ''): UsageError {
   const [best] = known.map((name) => ({ name, far: distance(given, name) })).sort((a, b) => a.far - b.far)
   // More than a third of it wrong is another word, not a slip.
   const near = best && best.far <= Math.max(2, given.length / 3)
-  const advice = near ? `Did you mean ${best.name}?` : `See elastic-local help${command && ` ${command}`}.`
+  const advice = near ? `Did you mean ${best.name}?` : `See ${program.name} help${command && ` ${command}`}.`
   return new UsageError(`There is no ${what} ${given.length > 80 ? `${given.slice(0, 80)}…` : given}. ${advice}`)
 }

@@ -1,6 +1,16 @@
 import type { LeveledLog } from '../log.ts'
 import type { Flags, FlagValues } from './flags.ts'
 
+/** A command line: what it is called, and what it can do. */
+export interface Program {
+  name: string
+  /** One line. */
+  about: string
+  /** More lines of the help. */
+  notes: readonly string[]
+  commands: readonly Command[]
+}
+
 /** Sections of the help, in order. */
 export const commandGroups = ['Run', 'Look into volumes', 'About'] as const
 
@@ -13,11 +23,13 @@ export interface Command<F extends Flags = Flags> {
   group: (typeof commandGroups)[number]
   /** Arguments: `<needed>`, `[optional]`, `[...many]`. */
   args?: string
+  /** What completion offers for the arguments. */
+  argValues?: readonly string[]
   /** One line, without a full stop. */
   summary: string
   /** Paragraphs for the command's own help. */
   description?: string
-  /** Each a line `elastic-local …`. */
+  /** Each a line `elastic-local …`, or `kubectl elastic_local …`. */
   examples: readonly string[]
   flags: F
   /** Resolves with the exit code; nothing is 0. */
@@ -37,4 +49,9 @@ export interface Call<F extends Flags = Flags> {
 /** Gives `run` the types of `flags`. */
 export function defineCommand<F extends Flags>(command: Command<F>): Command<F> {
   return command
+}
+
+/** All names of a command. */
+export function namesOf({ name, aliases = [] }: Command): string[] {
+  return [name, ...aliases]
 }

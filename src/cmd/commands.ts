@@ -1,4 +1,5 @@
 import type { Command } from './command.ts'
+import { completionCommand } from './completion.ts'
 import { createVgCommand } from './create-vg.ts'
 import { daemonCommand } from './daemon.ts'
 import { doctorCommand } from './doctor.ts'
@@ -33,4 +34,5 @@ export const commands: readonly Command[] = [
   readyzCommand,
   logLevelCommand,
   versionCommand,
+  completionCommand,
 ]

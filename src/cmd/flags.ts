@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { hostname } from 'node:os'
-import { isAbsolute, normalize } from 'node:path'
+import { isAbsolute, normalize, resolve } from 'node:path'
 import type { Address } from '../daemon/server.ts'
 import { defaultSettings } from '../flex/settings.ts'
 import { logLevels } from '../log.ts'
@@ -20,6 +20,8 @@ export interface Flag<T = unknown> {
   /** What the help says in place of a default that depends on the machine. */
   defaultHelp?: string
   help: string
+  /** All values that there are, where they can be named. */
+  values?: readonly string[]
   /** Environment variables that give the value, the first one set winning. An empty one counts as not set. */
   env: readonly string[]
   /** Completes the sentence "it must be …". */
@@ -39,7 +41,7 @@ export type FlagValues<F extends Flags> = {
       : never
 }
 
-type Kind<T> = Pick<Flag<T>, 'parse' | 'mustBe'>
+type Kind<T> = Pick<Flag<T>, 'parse' | 'mustBe' | 'values'>
 type Definition = Pick<Flag, 'name' | 'help'> &
   Partial<Pick<Flag, 'short' | 'value' | 'default' | 'defaultHelp' | 'env'>>
 
@@ -55,13 +57,14 @@ function setting<T, const D extends Definition>(kind: Kind<T>, definition: D): F
 }
 
 /** A switch: on when given, or `true`, `false`, `1`, `0`. */
-export function toggle<const N extends string>(name: N, help: string) {
-  return flag(yesOrNo, { name, help, default: 'false' })
+export function toggle<const N extends string>(name: N, help: string, short?: string) {
+  return flag(yesOrNo, { name, help, default: 'false', ...(short ? { short } : {}) })
 }
 
 export function oneOf<const T extends string>(...values: readonly T[]): Kind<T> {
   const [last, ...others] = [...values].reverse()
   return {
+    values,
     mustBe: others.length ? `${others.reverse().join(', ')} or ${last}` : String(last),
     parse: (text) => values.find((value) => value === text),
   }
@@ -333,6 +336,41 @@ export const diskSizeFlag = flag(size, {
   value: '<size>',
   defaultHelp: 'any',
   help: 'the size that each disk must have, give or take a tenth, such as 375Gi',
+})
+
+const anyPath: Kind<string> = { mustBe: 'a path', parse: (text) => (text === '' ? undefined : resolve(text)) }
+const anyName: Kind<string> = { mustBe: 'a name', parse: (text) => text || undefined }
+
+/** How a plugin of kubectl reaches the cluster: by kubectl's own flags, which have kubectl's meaning. */
+export const kubectlFlags = {
+  kubeconfig: flag(anyPath, {
+    name: 'kubeconfig',
+    value: '<path>',
+    defaultHelp: 'KUBECONFIG, else ~/.kube/config',
+    help: 'the file that says how to reach the cluster',
+  }),
+  context: flag(anyName, {
+    name: 'context',
+    value: '<name>',
+    defaultHelp: 'the current one',
+    help: 'the context of that file',
+  }),
+  systemNamespace: flag(namespace, {
+    name: 'elastic-local-namespace',
+    value: '<name>',
+    default: 'elastic-local',
+    env: ['ELASTIC_LOCAL_NAMESPACE'],
+    help: 'where elastic-local runs, and keeps its ledgers',
+  }),
+}
+
+/** Whose claims and pods a plugin of kubectl is asked for. */
+export const kubectlNamespaceFlag = flag(namespace, {
+  name: 'namespace',
+  short: 'n',
+  value: '<name>',
+  defaultHelp: "the context's",
+  help: 'the namespace of the claims and pods',
 })
 
 /** Every command has these. */

@@ -1,10 +1,10 @@
-import { type Command, commandGroups } from './command.ts'
+import { type Command, commandGroups, type Program } from './command.ts'
 import { commonFlags, type Flag } from './flags.ts'
 
 const width = 100
 
 /** The help of the whole program. */
-export function formatHelp(commands: readonly Command[]): string {
+export function formatHelp({ name, about, notes, commands }: Program): string {
   const sections = commandGroups.map((group): [string, string[]] => [
     group,
     table([
@@ -15,29 +15,30 @@ export function formatHelp(commands: readonly Command[]): string {
     ]),
   ])
   return [
-    'elastic-local: local volumes for Kubernetes, on the disks of the node where the pod runs.',
+    `${name}: ${about}`,
     '',
-    'Usage: elastic-local <command> [flags]',
+    `Usage: ${name} <command> [flags]`,
     ...sections.filter(([, lines]) => lines.length > 0).flatMap(([title, lines]) => ['', `${title}:`, ...lines]),
     '',
-    'The kubelet starts the same executable as its FlexVolume driver: from a folder whose name ends in ~elastic-local,',
-    'or with one of its own words first (init, mount, unmount, …), it answers with one line of JSON.',
+    ...notes,
     '',
     'Examples:',
-    ...commands.flatMap((command) => command.examples.slice(0, 1)).map((example) => `  $ ${example}`),
+    ...commands.flatMap((command) => command.examples.slice(0, 1)).map((example) => `  $ ${asCalled(example, name)}`),
     '',
-    'All about one command, its flags and their environment variables: elastic-local help <command>',
+    ...exitCodes,
+    '',
+    `All about one command, its flags and their environment variables: ${name} help <command>`,
   ].join('\n')
 }
 
 /** The help of one command. */
-export function formatCommandHelp(command: Command): string {
+export function formatCommandHelp(command: Command, { name }: Program): string {
   const own = Object.values(command.flags)
   const aliases = command.aliases?.length ? ['', `Also: ${command.aliases.join(', ')}`] : []
   return [
     `${command.summary}.`,
     '',
-    `Usage: elastic-local ${usage(command)} [flags]`,
+    `Usage: ${name} ${usage(command)} [flags]`,
     ...aliases,
     ...(command.description ? ['', command.description] : []),
     ...(own.length ? ['', 'Flags:', ...table(own.map(describe))] : []),
@@ -49,20 +50,30 @@ export function formatCommandHelp(command: Command): string {
       : []),
     '',
     'Examples:',
-    ...command.examples.map((example) => `  $ ${example}`),
+    ...command.examples.map((example) => `  $ ${asCalled(example, name)}`),
   ].join('\n')
 }
 
 /** The help of the commands that share their first word. */
-export function formatGroupHelp(word: string, commands: readonly Command[]): string {
+export function formatGroupHelp(word: string, commands: readonly Command[], { name }: Program): string {
   return [
-    `Usage: elastic-local ${word} <command> [flags]`,
+    `Usage: ${name} ${word} <command> [flags]`,
     '',
     'Commands:',
     ...table(commands.map((command) => [usage(command), command.summary] as const)),
     '',
-    `All about one of them: elastic-local help ${word} <command>`,
+    `All about one of them: ${name} help ${word} <command>`,
   ].join('\n')
+}
+
+/** Exit codes of all commands. */
+const exitCodes = [
+  'Exit codes: 0 done, or all is well; 1 failed, or something was found that fails; 2 the command line is wrong.',
+]
+
+/** A command that two programs have, as this one is called. */
+function asCalled(example: string, name: string): string {
+  return example.replace(/^elastic-local /, `${name} `)
 }
 
 /** The command's name and arguments. */

@@ -8,6 +8,7 @@ export const logLevelCommand = defineCommand({
   name: 'log-level',
   group: 'Look into volumes',
   args: '[level]',
+  argValues: logLevels,
   summary: 'Show or change the level of messages of a running daemon or provisioner',
   description: `Holds until that ends. The levels are ${logLevels.join(', ')}; debug tells of every command, request and call-out.`,
   examples: ['elastic-local log-level debug', 'elastic-local log-level --socket /tmp/socket'],

@@ -6,9 +6,9 @@ import type { parameterNames } from '../k8s/claim.ts'
 import { finalizer, makeAnewAnnotation, nodeLabel, provisionerNames } from '../k8s/names.ts'
 import { driverKinds, fsTypes } from '../volume/pool.ts'
 import type { Command } from './command.ts'
-import { commands as allCommands } from './commands.ts'
 import { commonFlags, type Flag, machineFlags } from './flags.ts'
 import { usage } from './help.ts'
+import { elasticLocal, kubectlPlugin } from './programs.ts'
 
 const kinds = driverKinds.map((kind) => `\`${kind}\``).join(', ')
 const filesystems = fsTypes.map((type) => `\`${type}\``).join(', ')
@@ -39,16 +39,24 @@ const objects = {
 }
 
 /** The page, in Markdown. */
-export function buildReference(commands: readonly Command[] = allCommands): string {
+export function buildReference(): string {
+  const { commands } = elasticLocal
+  const pluginCommands = kubectlPlugin.commands.filter((command) => !commands.includes(command))
   return `<!-- Made by "make docs" from src/cmd: change it there. -->
 # Reference
 
-Exit codes: 0 done, 1 failed (of \`doctor\`: something is wrong; of \`healthz\`: not well), 2 the command line is wrong.
+Exit codes: 0 done, 1 failed (of \`doctor\` and \`explain\`: something is wrong; of \`healthz\`: not well), 2 the command line is wrong.
 The flex driver has its own: [flex.md](flex.md).
 
 ## Commands
 
-${commands.map(describeCommand).join('\n\n')}
+${commands.map((command) => describeCommand(command)).join('\n\n')}
+
+## Commands for a whole cluster
+
+[kubectl.md](kubectl.md) has more of them.
+
+${pluginCommands.map((command) => describeCommand(command, `${kubectlPlugin.name} `)).join('\n\n')}
 
 ## Flags
 
@@ -59,7 +67,7 @@ ${flagTable(poolFlags)}
 
 The others:
 
-${flagTable(collectFlags(commands).filter((flag) => !poolFlags.includes(flag)))}
+${flagTable(collectFlags([...commands, ...pluginCommands]).filter((flag) => !poolFlags.includes(flag)))}
 
 ## Parameters of a StorageClass
 
@@ -99,7 +107,7 @@ const poolFlags: readonly Flag[] = Object.values(machineFlags)
 
 const list = (names: readonly string[]) => names.map((name) => `\`${name}\``).join(' ')
 
-function describeCommand(command: Command): string {
+function describeCommand(command: Command, prefix = ''): string {
   const all: Flag[] = Object.values(command.flags)
   const usesPool = poolFlags.every((flag) => all.includes(flag))
   const flags = [
@@ -109,7 +117,7 @@ function describeCommand(command: Command): string {
     ...(usesPool ? ['and those of the pool'] : []),
   ]
   return [
-    `### \`${usage(command)}\``,
+    `### \`${prefix}${usage(command)}\``,
     `${command.summary}.${command.aliases?.length ? ` Also \`${command.aliases.join('`, `')}\`.` : ''}`,
     ...(command.description ? [command.description] : []),
     ...(flags.length > 0 ? [`Flags: ${flags.join(', ')}.`] : []),

@@ -16,6 +16,7 @@ import type { Command } from './command.ts'
 import { doctorCommand } from './doctor.ts'
 import { openMachine } from './machine.ts'
 import { poolsCommand } from './pools.ts'
+import { elasticLocal } from './programs.ts'
 import { volumesGrowCommand, volumesListCommand, volumesRemoveCommand, volumesShowCommand } from './volumes.ts'
 
 const commands: readonly Command[] = [
@@ -35,7 +36,12 @@ const gibibyte = 1n << 30n
 async function cli(...args: string[]) {
   const stdout = new PassThrough()
   const stderr = new PassThrough()
-  const exitCode = await runCli(args, { commands, env: {}, stdout: stdout as never, stderr: stderr as never })
+  const exitCode = await runCli(args, {
+    program: { ...elasticLocal, commands },
+    env: {},
+    stdout: stdout as never,
+    stderr: stderr as never,
+  })
   return { exitCode, out: String(stdout.read() ?? ''), err: String(stderr.read() ?? '') }
 }
 

@@ -1,0 +1,200 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { parse } from 'yaml'
+import { claimsPath } from '../../test/memory-cluster.ts'
+import { ago, nodePath, World } from '../../test/overview-world.ts'
+import { ApiError } from '../k8s/api.ts'
+import { runCli } from './cli.ts'
+
+const test = suite('kubectl elastic_local')
+// The tests may be run on a terminal.
+process.env.NO_COLOR = '1'
+
+let world: World
+let folder = ''
+let server: Server
+
+test.before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'elastic-local-kubectl-'))
+  // The cluster in memory, as an API server that programs can reach.
+  server = createServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.url ?? '', 'http://server')
+    try {
+      const query = Object.fromEntries(searchParams)
+      const refused = world.server.policy({ method: 'GET', path: pathname })
+      if (refused) throw new ApiError('no', { status: refused })
+      response.end(JSON.stringify(world.server.carryOut({ method: 'GET', path: pathname, query })))
+    } catch (error) {
+      response.writeHead(error instanceof ApiError ? error.status : 500).end('{"message":"refused"}')
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const contexts = ['default', 'shop'].map((name) => ({
+    name,
+    context: { cluster: 'memory', user: 'nobody', ...(name === 'shop' ? { namespace: 'shop' } : {}) },
+  }))
+  const config = {
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'memory', cluster: { server: `http://127.0.0.1:${port}`, 'insecure-skip-tls-verify': true } }],
+    users: [{ name: 'nobody', user: {} }],
+    contexts,
+    'current-context': 'default',
+  }
+  await writeFile(join(folder, 'config'), JSON.stringify(config))
+})
+
+test.before.each(() => {
+  world = new World()
+  world.lead(new Date(Date.now()).toISOString())
+})
+
+test.after(async () => {
+  server.close()
+  server.closeAllConnections()
+  await rm(folder, { recursive: true })
+})
+
+async function plugin(...args: string[]) {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()]
+  const line = [...args, '--kubeconfig', join(folder, 'config')]
+  const streams = { stdout: stdout as never, stderr: stderr as never }
+  const exitCode = await runCli(line, { called: 'kubectl-elastic_local', env: {}, ...streams })
+  return { exitCode, out: String(stdout.read() ?? ''), err: String(stderr.read() ?? '') }
+}
+
+test('volumes are those of a namespace, or all', async () => {
+  world.addBound('data', 'node-1')
+  world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
+  world.server.create('/api/v1/namespaces/shop/persistentvolumeclaims', {
+    metadata: { name: 'orders' },
+    spec: { storageClassName: 'elastic-local', resources: { requests: { storage: '1Gi' } } },
+  })
+  assert.match(
+    (await plugin('volumes')).out,
+    /^CLAIM +STATE +SIZE +NODE +PODS +AGE\ndata +ready +512 MiB +node-1 +web +\S+\n$/,
+  )
+  for (const more of [['-n', 'shop'], ['--context', 'shop'], ['-nshop'], ['--namespace=shop']])
+    assert.match((await plugin('volumes', ...more)).out, /^CLAIM.*\norders +pending +1 GiB +- +- +\S+\n$/)
+  assert.match((await plugin('volumes', '-A')).out, /^NAMESPACE +CLAIM.*\ndefault +data .*\nshop +orders .*\n$/)
+  assert.match(
+    (await plugin('volumes', '-A', '-o', 'wide')).out,
+    /VOLUME +CLASS +FS +RECLAIM\n.* pvc-\S+ +elastic-local +ext4 +Delete\n/,
+  )
+  const { volumes, notRead } = JSON.parse((await plugin('volumes', '-o', 'json')).out)
+  assert.equal([volumes.length, volumes[0].sizeBytes, notRead], [1, '536870912', []])
+  assert.equal(parse((await plugin('volumes', '-o', 'yaml')).out).volumes, volumes)
+})
+
+test('pools and nodes are shown, and below them what is wrong', async () => {
+  world.addBound('data', 'node-1')
+  world.server.change(nodePath('node-2'), { spec: { unschedulable: true } })
+  world.breakComponent('daemon-node-2')
+  const nodes = await plugin('nodes')
+  assert.match(
+    nodes.out,
+    /^NAME +STATE +DAEMON +POOL +VOLUMES\nnode-1 +ready +ready +vg +1\nnode-2 +ready, cordoned +missing +vg +0\n/,
+  )
+  assert.match(nodes.out, /\n! node-2: no pod of the elastic-local daemon/)
+  const pools = await plugin('pools')
+  assert.match(
+    pools.out,
+    /^NODE +POOL +KIND +SIZE +PROMISED +FREE +USE% +VOLUMES\nnode-1 +vg +LVM +10 GiB +512 MiB +9\.5 GiB +5% +1\n/,
+  )
+  assert.is(JSON.parse((await plugin('pools', '-o', 'json')).out).pools[0].promisedBytes, '536870912')
+})
+
+test('explain takes the ways in which kubectl names things, and exits with 1 when a link fails', async () => {
+  const volume = world.addBound('data', 'node-1')
+  world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
+  for (const what of [
+    ['data'],
+    ['pvc/data'],
+    ['claim', 'data'],
+    ['pod/web'],
+    ['po', 'web'],
+    [volume],
+    [`pv/${volume}`],
+  ]) {
+    const { exitCode, out, err } = await plugin('explain', ...what)
+    assert.is(exitCode, 0, err)
+    assert.match(
+      out,
+      new RegExp(`^claim default/data, volume ${volume}, node node-1\nOK +claim +default/data wants 512 MiB\n`),
+    )
+    assert.match(out, /\nOK +mount +in web\nOK +pod +web runs\n$/)
+  }
+  assert.match((await plugin('explain', `pv/${volume}`, '-n', 'shop')).out, /^claim default\/data/)
+  world.addClaim('block', { spec: { volumeMode: 'Block' } })
+  const { exitCode, out } = await plugin('explain', 'block')
+  assert.is(exitCode, 1)
+  assert.match(
+    out,
+    /^claim default\/block\nFAIL +claim +Cannot make a volume.*\n +→ A claim cannot be changed.*\n- +not reached +class, scheduling, reservation, .*, pod\n$/,
+  )
+})
+
+test('explain says what it cannot find, and what it cannot take', async () => {
+  world.addClaim('both')
+  world.addPod('both', { claims: ['both'] })
+  for (const [args, code, message] of [
+    [['none'], 1, /^kubectl elastic_local: Cannot find a claim or pod none in namespace default/],
+    [['both'], 2, /say pvc\/both or pod\/both/],
+    [['node/x'], 2, /Cannot explain "node" as it must be pvc, pod or pv/],
+    [['a', 'b', 'c'], 2, /must be: kubectl elastic_local explain <claim\|pod\|volume> \[name\]/],
+  ] as const) {
+    const { exitCode, out, err } = await plugin('explain', ...args)
+    assert.is(exitCode, code, err)
+    assert.is(out, '')
+    assert.match(err, message)
+  }
+})
+
+test('doctor says that all is well, or what is not, and exits with 1 for a failure', async () => {
+  world.addBound('data', 'node-1')
+  const well = await plugin('doctor')
+  assert.is(well.exitCode, 0, well.out)
+  assert.match(well.out, /\nAll is well\.\n$/)
+  world.lead(ago(24 * 3600))
+  const { exitCode, out } = await plugin('doctor')
+  assert.is(exitCode, 1)
+  assert.match(out, /^FAIL +provisioner +no provisioner is at work/)
+  const { findings } = JSON.parse((await plugin('doctor', '-o', 'json')).out)
+  assert.equal([findings[0].check, findings[0].status], ['provisioner', 'fail'])
+})
+
+test('what may not be read is said beside the answer, and is in the document', async () => {
+  world.addBound('data', 'node-1')
+  world.server.policy = ({ path }) =>
+    path === `${claimsPath.replace('persistentvolumeclaims', 'pods')}` ? 403 : undefined
+  const { exitCode, out } = await plugin('volumes')
+  assert.is(exitCode, 0)
+  assert.match(out, /\ndata +ready/)
+  assert.is(JSON.parse((await plugin('volumes', '-o', 'json')).out).notRead[0].kind, 'pods')
+})
+
+test('an API server that is not there, and a context that is not, are one line', async () => {
+  world.server.policy = () => 500
+  assert.match((await plugin('nodes')).err, /^kubectl elastic_local: GET .* was refused \(500\)/)
+  const { exitCode, err } = await plugin('nodes', '--context', 'none')
+  assert.is(exitCode, 1)
+  assert.match(err, /^kubectl elastic_local: Cannot use context none as the kubeconfig has none of that name\.\n$/)
+})
+
+test('its help, its version and its words of error are those of a plugin', async () => {
+  assert.match((await plugin()).err, /There is no command before the flag --kubeconfig/)
+  const help = await plugin('help', 'explain')
+  assert.match(help.out, /^Usage: kubectl elastic_local explain/m)
+  assert.is((await plugin('version')).err.includes('There is no flag --kubeconfig'), true)
+  assert.match((await plugin('pool')).err, /^kubectl elastic_local: There is no command pool\. Did you mean pools\?/)
+  assert.match((await plugin('volumes', '--offline')).err, /See kubectl elastic_local help volumes/)
+})
+
+test.run()

@@ -1,0 +1,370 @@
+/** `kubectl elastic_local` under real kubectl, for a user who may only read, while one thing after another is broken. */
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { parseAllDocuments } from 'yaml'
+import type { Chain, LinkName, Overview } from '../../src/overview/records.ts'
+import { commandEnv, type Output, run } from '../../src/run.ts'
+import type { KubeObject } from './api.ts'
+import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
+import type { Cluster } from './cluster.ts'
+import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'
+import { type Program, runWithInput } from './program.ts'
+
+const test = suite('kubectl elastic_local')
+const driver = 'volumes.k8s.elastic.co/elastic-local'
+const root = join(import.meta.dirname, '../..')
+const hostnameLabel = 'kubernetes.io/hostname'
+let cluster: Cluster
+let elastic: Elastic
+let close: () => Promise<void>
+let provisioner: Program
+let kubeconfig: string
+let path: string
+const nodes = new Map<string, ElasticNode>()
+const nodeOf = (name: string) => nodes.get(name) as ElasticNode
+
+const podPath = (name: string) => `/api/v1/namespaces/default/pods/${name}`
+const claimPath = (name: string) => `/api/v1/namespaces/default/persistentvolumeclaims/${name}`
+const volumePath = (name: string) => `/api/v1/persistentvolumes/${name}`
+const eventsPath = '/api/v1/namespaces/default/events'
+
+/** Runs the real kubectl with our plugin on its path, as a user who may read. */
+async function plugin(...args: string[]): Promise<Output> {
+  const env = { KUBECONFIG: kubeconfig, PATH: `${path}:${commandEnv().PATH}` }
+  return await runWithInput(cluster.program, ['kubectl', 'elastic_local', ...args], { env, accept: [1, 2] })
+}
+
+const isOk = ({ status }: { status: string }) => status === 'ok'
+
+/** Asserts that the chain of something stops at a link, with these words and this advice. */
+async function explained(what: string, at: LinkName, message: RegExp, advice: RegExp, status = 'fail'): Promise<void> {
+  const { exitCode, stdout } = await plugin('explain', what, '--output=json')
+  const { chains, notRead } = JSON.parse(stdout) as { chains: Chain[]; notRead: Overview['notRead'] }
+  const link = chains[0]?.links.find(({ link }) => link === at)
+  assert.match([link?.message, ...(link?.details ?? [])].join('\n'), message, stdout)
+  assert.is(link?.status, status, stdout)
+  assert.match(link?.advice ?? '', advice)
+  assert.is(exitCode, status === 'fail' ? 1 : 0)
+  assert.equal(notRead, [])
+  // For a person, the same.
+  const shown = await plugin('explain', what)
+  assert.match(shown.stdout, new RegExp(`^${status.toUpperCase()} +${at} `, 'm'))
+  assert.is(shown.stderr, '')
+}
+
+/** Resolves when an event about an object matches. */
+async function said(name: string, message: RegExp): Promise<void> {
+  const isSo = ({ involvedObject, message: words }: KubeObject) =>
+    involvedObject.name === name && message.test(String(words))
+  await cluster.waitFor(eventsPath, (list) => list?.items.some(isSo), 120_000)
+}
+
+const running = (name: string) => cluster.waitFor(podPath(name), (state) => state?.status?.phase === 'Running', 120_000)
+const bound = (name: string) => cluster.waitFor(claimPath(name), (state) => state?.status?.phase === 'Bound', 120_000)
+
+/** A class that makes volumes on one node, at once. */
+const classOn = (node: string) =>
+  storageClass(`on-${node}`, {
+    volumeBindingMode: 'Immediate',
+    allowedTopologies: [{ matchLabelExpressions: [{ key: hostnameLabel, values: [node] }] }],
+  })
+
+/** A claim whose volume is made on a node; gives the volume's name. */
+async function place(name: string, node: string): Promise<string> {
+  await cluster.apply(claim(name, { class: `on-${node}`, size: '64Mi' }))
+  const { spec } = await bound(name)
+  const path = `/api/v1/namespaces/${namespace}/configmaps/ledger-${node}`
+  await cluster.waitFor(path, (state) => /madeFor/.test(state?.data[spec.volumeName] ?? ''), 120_000)
+  return spec.volumeName
+}
+
+/** A pod that stands for one of our programs, which run beside the kubelets here. */
+function standIn(component: string, nodeName: string): KubeObject {
+  const labels = { 'app.kubernetes.io/name': 'elastic-local', 'app.kubernetes.io/component': component }
+  const name = `${component}-${nodeName}`
+  const object = pod(name, [], { spec: { nodeName } })
+  return { ...object, metadata: { name, namespace, labels } } as never
+}
+
+async function standInRuns(component: string, node: string): Promise<void> {
+  await cluster.apply(standIn(component, node))
+  const isReady = (state: KubeObject | undefined) =>
+    state?.status?.conditions?.some(({ type, status }: KubeObject) => type === 'Ready' && status === 'True')
+  await cluster.waitFor(`/api/v1/namespaces/${namespace}/pods/${component}-${node}`, isReady, 120_000)
+}
+
+const removeStandIn = (component: string, node: string) =>
+  cluster.kubectl(['delete', 'pod', `${component}-${node}`, `--namespace=${namespace}`, '--force', '--grace-period=0'])
+
+test.before(async () => {
+  let scratch: string
+  ;({ scratch, cluster, elastic, close } = await openElastic())
+  const names = ['node-1', 'node-2', 'node-3', 'node-4']
+  for (const node of await Promise.all(names.map((name) => elastic.startNode({ name, diskBytes: 2 * gibibyte }))))
+    nodes.set(node.name, node)
+  provisioner = await elastic.startProvisioner()
+  await cluster.apply(...names.map(classOn))
+  await Promise.all([...names.map((name) => standInRuns('daemon', name)), standInRuns('provisioner', 'node-1')])
+  // Only what config/viewer.yaml gives.
+  const roles = parseAllDocuments(await readFile(join(root, 'config/viewer.yaml'), 'utf8')).map((one) => one.toJS())
+  const subjects = [{ kind: 'ServiceAccount', name: 'viewer', namespace: 'default' }]
+  const [clusterRole, role] = roles
+  const refTo = ({ kind, metadata }: KubeObject) => ({
+    apiGroup: 'rbac.authorization.k8s.io',
+    kind,
+    name: metadata.name,
+  })
+  const { apiVersion } = role
+  await cluster.apply(
+    ...roles,
+    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'viewer', namespace: 'default' } },
+    { apiVersion, kind: 'ClusterRoleBinding', metadata: { name: 'viewer' }, roleRef: refTo(clusterRole), subjects },
+    { apiVersion, kind: 'RoleBinding', metadata: { name: 'viewer', namespace }, roleRef: refTo(role), subjects },
+  )
+  kubeconfig = await cluster.serviceAccountKubeconfig('default', 'viewer')
+  path = join(scratch, 'bin')
+  await mkdir(path)
+  for (const name of ['kubectl-elastic_local', 'kubectl_complete-elastic_local'])
+    await symlink(executable, join(path, name))
+})
+
+test.after(() => close())
+
+test('a claim that a pod uses has a tick at every link, and the lists and the doctor find nothing wrong', async () => {
+  await cluster.apply(
+    claim('data', { size: '64Mi' }),
+    pod('web', ['data'], { spec: { nodeSelector: { [hostnameLabel]: 'node-1' } } }),
+  )
+  await running('web')
+  for (const what of ['data', 'pvc/data', 'pod/web', `pv/${(await bound('data')).spec.volumeName}`]) {
+    const { exitCode, stdout } = await plugin('explain', what, '-o', 'json')
+    const links = JSON.parse(stdout).chains[0].links as Chain['links']
+    assert.is(links.length, 10)
+    assert.ok(links.every(isOk), stdout)
+    assert.is(exitCode, 0)
+  }
+  assert.match((await plugin('volumes')).stdout, /^CLAIM +STATE.*\ndata +ready +64 MiB +node-1 +web /)
+  assert.match((await plugin('volumes', '-A')).stdout, /^NAMESPACE +CLAIM.*\ndefault +data +ready/)
+  assert.match((await plugin('volumes', '-n', 'other')).stderr, /There are no volumes in namespace other; -A shows all/)
+  assert.match((await plugin('nodes')).stdout, /^node-1 +ready +ready +\/\S+ +1$/m)
+  assert.match((await plugin('pools', '-o', 'wide')).stdout, /^node-1 +\/\S+ +LOOP +[\d.]+ GiB +64 MiB +[\d.]+ GiB/m)
+  const { exitCode, stdout } = await plugin('doctor')
+  assert.is(exitCode, 0, stdout)
+  assert.match(stdout, /\nAll is well\.\n$/)
+})
+
+test('kubectl completes the plugin by its link', async () => {
+  const env = { KUBECONFIG: kubeconfig, PATH: `${path}:${commandEnv().PATH}` }
+  // The name as kubectl has it in completion; both run.
+  const args = ['kubectl', '__complete', 'elastic-local', 'vol']
+  const { stdout } = await runWithInput(cluster.program, args, { env })
+  assert.match(stdout, /^volumes\b.*\n:4\n/)
+})
+
+test('what is refused by claim or class says so', async () => {
+  const immediate = { volumeBindingMode: 'Immediate' }
+  await cluster.apply(
+    storageClass('typo', { ...immediate, parameters: { fstype: 'xfs' } }),
+    claim('typo', { class: 'typo' }),
+    claim('nowhere', { class: 'not-there' }),
+    claim('block', { spec: { volumeMode: 'Block' } }),
+    claim('many', { spec: { accessModes: ['ReadWriteMany'] } }),
+    claim('selector', { spec: { selector: { matchLabels: { a: 'b' } } } }),
+    claim('idle'),
+  )
+  await explained('typo', 'class', /parameters must be of fsType.*"fstype"/, /delete it, and make it as it must be/)
+  await explained('nowhere', 'class', /there is no StorageClass not-there/, /Name a class of ours: .*elastic-local/)
+  await explained('block', 'claim', /volumeMode must be Filesystem/, /delete it/)
+  await explained('many', 'claim', /ReadWriteMany/, /delete it/)
+  await explained('selector', 'claim', /it has a selector/, /delete it/)
+  await explained('idle', 'scheduling', /no pod uses the claim yet/, /start a pod/, 'wait')
+  await cluster.kubectl(['delete', 'pvc', 'typo', 'nowhere', 'block', 'many', 'selector', 'idle'])
+})
+
+test('what no node has room for, or a pool for, says what each node has', async () => {
+  const immediate = { volumeBindingMode: 'Immediate' }
+  await cluster.apply(
+    storageClass('lvm', { parameters: { driverKind: 'LVM' } }),
+    storageClass('lvm-now', { ...immediate, parameters: { driverKind: 'LVM' } }),
+    claim('huge', { size: '100Ti' }),
+    claim('kind', { class: 'lvm' }),
+    claim('huge-now', { class: 'on-node-1', size: '100Ti' }),
+    claim('kind-now', { class: 'lvm-now' }),
+    pod('huge', ['huge']),
+    pod('kind', ['kind']),
+  )
+  for (const name of ['huge', 'kind']) await said(name, /did not have enough free storage/)
+  for (const name of ['huge-now', 'kind-now']) await said(name, /Cannot place/)
+  await explained(
+    'pvc/huge',
+    'scheduling',
+    /node-1.*GiB left, and 100 TiB are wanted\n.*the scheduler, of pod huge/s,
+    /Make room/,
+  )
+  await explained(
+    'pod/kind',
+    'scheduling',
+    /node-1.*\(LOOP\), and the class wants a pool of driverKind LVM/,
+    /Make room/,
+  )
+  await explained('huge-now', 'reservation', /Cannot place 109951162777600 bytes on node node-1/, /Make room/)
+  await explained('kind-now', 'reservation', /no node that StorageClass lvm-now allows is ready/, /Make room/)
+  const { exitCode, stdout } = await plugin('doctor')
+  assert.is(exitCode, 1)
+  assert.match(stdout, /^FAIL +claim default\/huge /m)
+  await cluster.kubectl(['delete', 'pod', 'huge', 'kind', '--force'])
+  await cluster.kubectl(['delete', 'pvc', 'huge', 'kind', 'huge-now', 'kind-now'])
+})
+
+test('without a provisioner, and with a pod of it that is not there, a claim says so', async () => {
+  await provisioner.kill('SIGTERM')
+  await cluster.apply(claim('unled', { class: 'on-node-1', size: '64Mi' }))
+  await explained(
+    'unled',
+    'reservation',
+    /no provisioner is at work: none leads/,
+    /describe deployment elastic-local-provisioner/,
+  )
+  provisioner = await elastic.startProvisioner()
+  await bound('unled')
+  await cluster.kubectl(['delete', 'pvc', 'unled', '--wait=false'])
+})
+
+test('a pod whose kubelet does not find the driver says that the plugin folder is wrong', async () => {
+  await place('unplugged', 'node-2')
+  const { pluginDir } = nodeOf('node-2').kubelet
+  await rm(join(pluginDir, driver.replace('/', '~')), { recursive: true })
+  await cluster.apply(pod('unplugged', ['unplugged']))
+  await said('unplugged', /no volume plugin matched|FailedMount|MountVolume/)
+  await explained('pod/unplugged', 'mount', /no volume plugin matched/, /--volume-plugin-dir is not the folder/)
+  await run(executable, ['install', `--plugin-dir=${pluginDir}`, `--socket=${nodeOf('node-2').socket}`])
+  await cluster.kubectl(['delete', 'pod', 'unplugged', '--force'])
+})
+
+test('a pod that takes a volume without a claim, and one whose node has no daemon, say why they wait', async () => {
+  const flexVolume = { driver, options: { sizeBytes: '1024' } }
+  const volume = await place('guarded', 'node-2')
+  await cluster.apply(pod('thief', [], { volumes: [{ name: volume, flexVolume }], spec: { nodeName: 'node-2' } }))
+  await said('thief', /only a pod whose claim is bound to it may have it/)
+  await explained('thief', 'mount', /only a pod whose claim is bound to it may have it/, /Name a claim in the pod/)
+  await cluster.kubectl(['delete', 'pod', 'thief', '--force'])
+
+  await nodeOf('node-2').daemon.kill()
+  await cluster.apply(pod('unserved', ['guarded']))
+  await said('unserved', /Cannot ask the elastic-local daemon/)
+  await explained('pod/unserved', 'mount', /Cannot ask the elastic-local daemon/, /Start the daemon of node node-2/)
+  await removeStandIn('daemon', 'node-2')
+  await cluster.apply(claim('unmade', { class: 'on-node-2', size: '64Mi' }))
+  await bound('unmade')
+  await explained('unmade', 'node', /no pod of the elastic-local daemon is on node node-2/, /describe daemonset/)
+  const [, late] = [await plugin('nodes'), await plugin('volumes')]
+  assert.match(late.stdout, /^unmade +making/m)
+  await elastic.restartDaemon(nodeOf('node-2'))
+  await standInRuns('daemon', 'node-2')
+  await running('unserved')
+})
+
+test('growth that is refused says so, and what takes it back', async () => {
+  const requests = (storage: string) => JSON.stringify({ spec: { resources: { requests: { storage } } } })
+  await cluster.kubectl(['patch', 'pvc', 'data', '--patch', requests('100Ti')])
+  const isRefused = (state: KubeObject | undefined) =>
+    state?.status?.allocatedResourceStatuses?.storage === 'NodeResizeInfeasible'
+  await cluster.waitFor(claimPath('data'), isRefused, 120_000)
+  await explained(
+    'pvc/data',
+    'growth',
+    /it does not grow from 64 MiB to 100 TiB: Cannot grow pvc-/,
+    /Lower the request/,
+  )
+  await cluster.kubectl(['patch', 'pvc', 'data', '--patch', requests('64Mi')])
+})
+
+test('data that is lost, and a pool that is another, say so', async () => {
+  const volume = await place('lost', 'node-3')
+  const { daemon, volumesDir } = nodeOf('node-3')
+  await daemon.kill()
+  const own = join(volumesDir, '.elastic-local')
+  const query = ['--noheadings', '--output', 'NAME', '--associated', join(own, 'loop', `${volume}.img`)]
+  const device = (await run('losetup', ['--list', ...query])).stdout.trim()
+  if (device) await run('losetup', ['--detach', device])
+  for (const file of await readdir(own, { recursive: true }))
+    if (file.includes(volume)) await rm(join(own, file), { recursive: true })
+  await elastic.restartDaemon(nodeOf('node-3'))
+  await said(volume, /its data is lost/)
+  await explained(
+    'lost',
+    'volume',
+    /its data is lost, or its disk is missing/,
+    /kubectl annotate pv .*make-lost-anew=true/,
+  )
+  assert.match((await plugin('volumes')).stdout, /^lost +lost/m)
+
+  await nodeOf('node-3').daemon.kill()
+  await writeFile(join(own, 'pool/pool.json'), '{"id":"0f0e0d0c-1111-2222-3333-444455556666"}')
+  await elastic.restartDaemon(nodeOf('node-3'))
+  await said('node-3', /is not the one that its volumes were made in/)
+  await explained('lost', 'node', /is not the one that its volumes were made in/, /Nothing is made there/)
+})
+
+test('a PersistentVolume that somebody took away leaves a lost claim, and an orphan on its node', async () => {
+  const volume = await place('taken', 'node-2')
+  const isKnown = async () => (await plugin('volumes', '-A')).stdout
+  await cluster.kubectl(['delete', 'pv', volume, '--wait=false'])
+  await cluster.kubectl(['patch', 'pv', volume, '--type=merge', '--patch', '{"metadata":{"finalizers":null}}'])
+  await cluster.waitFor(claimPath('taken'), (state) => state?.status?.phase === 'Lost', 120_000)
+  await explained(
+    'taken',
+    'claim',
+    /it is Lost/,
+    new RegExp(`is still on node node-2: "kubectl exec .*volumes adopt ${volume}`),
+  )
+  await cluster.kubectl(['delete', 'pvc', 'taken'])
+  await explained(volume, 'persistent volume', /the volume is orphaned/, /volumes remove/)
+  assert.match(await isKnown(), new RegExp(`orphaned +64 MiB +node-2 .* ${volume}`))
+})
+
+test('a deletion says whom it waits for: pods, and a node that is away; and a node that is gone is one', async () => {
+  await cluster.kubectl(['delete', 'pvc', 'data', '--wait=false'])
+  await explained('pvc/data', 'removal', /the claim goes when its pods have: web/, /Delete those pods/, 'wait')
+  const [away, gone] = [await place('away', 'node-4'), await place('gone', 'node-4')]
+  await Promise.all([nodeOf('node-4').kubelet.kill(), nodeOf('node-4').daemon.kill()])
+  // As the controller manager says after 50 s.
+  const status = {
+    conditions: [
+      {
+        type: 'Ready',
+        status: 'Unknown',
+        reason: 'NodeStatusUnknown',
+        message: 'Kubelet stopped posting node status.',
+      },
+    ],
+  }
+  await cluster.kubectl(['patch', 'node', 'node-4', '--subresource=status', '--patch', JSON.stringify({ status })])
+  await explained('gone', 'node', /node node-4 is away/, /Bring it back/)
+  await cluster.kubectl(['delete', 'pvc', 'away', '--wait=false'])
+  await cluster.waitFor(volumePath(away), (state) => state?.metadata.deletionTimestamp !== undefined, 120_000)
+  await explained(`pv/${away}`, 'removal', /it waits for its node: node node-4 is away/, /Bring it back/)
+  await cluster.kubectl(['delete', 'node', 'node-4'])
+  await explained(`pv/${gone}`, 'node', /node node-4 is gone/, /delete their claims/)
+  assert.match((await plugin('nodes')).stdout, /^node-4 +gone/m)
+})
+
+test('what is wrong on the command line, or with the cluster, is one line', async () => {
+  for (const [args, code, message] of [
+    [['explain', 'none'], 1, /Cannot find a claim or pod none in namespace default/],
+    [['explain'], 2, /must be: kubectl elastic_local explain/],
+    [['explain', 'node/x'], 2, /it must be pvc, pod or pv/],
+    [['pool'], 2, /Did you mean pools\?/],
+    [['nodes', '--context=none'], 1, /Cannot use context none/],
+    [['nodes', '--kubeconfig=./none'], 1, /Cannot read \/.*\/none/],
+  ] as const) {
+    const { exitCode, stdout, stderr } = await plugin(...args)
+    assert.is(exitCode, code, stderr)
+    assert.is(stdout, '')
+    assert.match(stderr, message)
+  }
+})
+
+test.run()
