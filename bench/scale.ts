@@ -2,8 +2,7 @@
  * 1,000 nodes and 10,000 bound claims with their PVs on a real API server: what a daemon hears of them, what a
  * provisioner keeps of them, and how long one more claim takes to its PV, against the same on an empty cluster.
  */
-import { mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -20,6 +19,7 @@ import { buildVolume, volumeNameOf } from '../src/k8s/persistent-volume.ts'
 import { claim, storageClass } from '../test/cluster/claim-objects.ts'
 import { type Cluster, startCluster } from '../test/cluster/cluster.ts'
 import { Elastic, executable, namespace } from '../test/cluster/elastic.ts'
+import { FaultyApi } from '../test/cluster/faulty-api.ts'
 import { Program } from '../test/cluster/program.ts'
 import { median, say, sayRatio, sayTimes } from './measure.ts'
 import { follow, Moments } from './moments.ts'
@@ -168,34 +168,6 @@ async function startProvisioner(cluster: Cluster): Promise<Program> {
   return await start(cluster, 'provisioner', [`--kubeconfig=${kubeconfig}`], isLed)
 }
 
-/** Stands before the API server and counts what passes; the certificate fits, as it is for the address. */
-async function startProxy(server: string): Promise<{ server: string; bytes: number; close(): void }> {
-  const { hostname, port } = new URL(server)
-  const sockets = new Set<Socket>()
-  const proxy = { server: '', bytes: 0, close: () => {} }
-  const listener = createServer((inner) => {
-    const outer = connect(Number(port), hostname)
-    for (const [from, to] of [
-      [inner, outer],
-      [outer, inner],
-    ] as const) {
-      sockets.add(from)
-      from.on('data', (data) => {
-        proxy.bytes += data.length
-      })
-      from.on('error', () => to.destroy())
-      from.pipe(to)
-    }
-  })
-  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve))
-  proxy.server = `https://127.0.0.1:${(listener.address() as AddressInfo).port}`
-  proxy.close = () => {
-    listener.close()
-    for (const socket of sockets) socket.destroy()
-  }
-  return proxy
-}
-
 async function residentMb({ pid }: Program): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8')
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024
@@ -213,14 +185,13 @@ try {
   const { own, others } = await fill(full.api)
   const allBytes = await measureVolumes(full.api)
 
-  const proxy = await startProxy(full.cluster.server)
+  const proxy = await FaultyApi.start(full.cluster)
   closing.push(() => proxy.close())
   const kubeconfig = await full.cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', ownNode)
-  const throughProxy = join(scratch, 'kubeconfig')
-  await writeFile(throughProxy, (await readFile(kubeconfig, 'utf8')).replaceAll(full.cluster.server, proxy.server))
+  await proxy.redirect(kubeconfig)
   const volumesDir = join(scratch, 'volumes')
   await mkdir(volumesDir)
-  const flags = [`--kubeconfig=${throughProxy}`, `--node-name=${ownNode}`, `--volumes-dir=${volumesDir}`]
+  const flags = [`--kubeconfig=${kubeconfig}`, `--node-name=${ownNode}`, `--volumes-dir=${volumesDir}`]
   const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/ledger-${ownNode}`
   const areMade = (ledger: V1ConfigMap | undefined) => {
     const entries = ledger ? [...parseLedger(ledger).entries.values()] : []

@@ -10,6 +10,7 @@ import { createDisk, guestNode } from '../guest/guest.ts'
 import type { KubeObject } from './api.ts'
 import { gibibyte } from './claim-objects.ts'
 import { type Cluster, type ClusterOptions, type KubeletOptions, startCluster } from './cluster.ts'
+import type { FaultyApi } from './faulty-api.ts'
 import { type GuestNode, guestPaths, startGuestNode } from './guest-node.ts'
 import type { HollowKubelet } from './kubelet.ts'
 import { Program, poll } from './program.ts'
@@ -39,6 +40,8 @@ export interface ElasticNodeOptions extends KubeletOptions {
   driverKind?: 'LOOP' | 'BINDMOUNT'
   /** More flags of the daemon. */
   daemonFlags?: Readonly<Record<string, string>>
+  /** Where its daemon finds the API server. */
+  via?: FaultyApi
   /** Done when the kubelet runs, before there is a daemon. */
   before?: (kubelet: HollowKubelet, volumesDir: string) => Promise<void>
 }
@@ -78,6 +81,18 @@ export async function openElastic(
   }
   return { scratch, cluster, elastic, close }
 }
+
+/** How a program of ours is started. */
+export interface StartOptions {
+  env?: Readonly<Record<string, string>> | undefined
+  /** Where it finds the API server; the API server itself by default. */
+  via?: FaultyApi
+  /** Starts it again whenever it ends by itself, as a Deployment does. */
+  again?: boolean
+}
+
+const startAgain = `trap 'kill "$!"; wait "$!"; exit' TERM
+while :; do setpriv --pdeathsig KILL -- "$@" & wait "$!"; sleep 1; done`
 
 /** Our programs in a cluster; they end with it. */
 export class Elastic {
@@ -123,17 +138,18 @@ export class Elastic {
   }
 
   /** Starts a provisioner; it may have to wait until another one ends. */
-  async startProvisioner(flags: Readonly<Record<string, string>> = {}): Promise<Program> {
+  async startProvisioner(flags: Readonly<Record<string, string>> = {}, options: StartOptions = {}): Promise<Program> {
     this.#provisioners += 1
     const name = `provisioner-${this.#provisioners}`
     const kubeconfig = await this.cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner')
+    await options.via?.redirect(kubeconfig)
     const socket = join(this.#folder, `${name}.socket`)
-    return await this.#start(name, 'provisioner', socket, { kubeconfig, namespace, socket, ...flags })
+    return await this.#start(name, 'provisioner', socket, { kubeconfig, namespace, socket, ...flags }, options)
   }
 
   /** Starts a kubelet and, beside it, a daemon on a disk of its own. */
   async startNode(options: ElasticNodeOptions): Promise<ElasticNode> {
-    const { name, diskBytes, attach, driverKind = 'LOOP', daemonFlags, before, ...kubeletOptions } = options
+    const { name, diskBytes, attach, driverKind = 'LOOP', daemonFlags, via, before, ...kubeletOptions } = options
     const kubelet = await this.cluster.startKubelet({ name, ...kubeletOptions })
     const home = join(this.#folder, name)
     const volumesDir = join(home, 'volumes')
@@ -144,6 +160,7 @@ export class Elastic {
     await run('mount', ['-o', 'loop', join(home, 'disk'), volumesDir])
     await before?.(kubelet, volumesDir)
     const kubeconfig = await this.cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)
+    await via?.redirect(kubeconfig)
     const flags = {
       kubeconfig,
       namespace,
@@ -195,23 +212,41 @@ export class Elastic {
     await this.restartDaemon(node)
   }
 
+  /** Starts a new daemon, which waits for the one that runs to end, as that is then told to. */
+  async replaceDaemon(node: ElasticNode, signal: NodeJS.Signals): Promise<void> {
+    const old = node.daemon
+    node.daemon = await this.#start(`daemon-${node.name}`, 'daemon', node.socket, node.flags, { again: true })
+    await old.kill(signal)
+  }
+
   /** Starts a daemon, again if it runs, with a token for the object that its node has now, or for `pod`. */
   async restartDaemon(
     node: ElasticNode,
-    { flags = {}, pod }: { flags?: Readonly<Record<string, string>>; pod?: KubeObject } = {},
+    {
+      flags = {},
+      pod,
+      env,
+    }: { flags?: Readonly<Record<string, string>>; pod?: KubeObject; env?: StartOptions['env'] } = {},
   ): Promise<void> {
     await node.daemon.kill()
     await this.cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', node.name, pod)
     node.flags = { ...node.flags, ...flags }
-    node.daemon = await this.#start(`daemon-${node.name}`, 'daemon', node.socket, node.flags)
+    node.daemon = await this.#start(`daemon-${node.name}`, 'daemon', node.socket, node.flags, { env })
   }
 
-  async #start(name: string, role: string, socket: string, flags: Readonly<Record<string, string>>): Promise<Program> {
+  async #start(
+    name: string,
+    role: string,
+    socket: string,
+    flags: Readonly<Record<string, string>>,
+    { env = {}, again = false }: Omit<StartOptions, 'via'> = {},
+  ): Promise<Program> {
     const args = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)
+    const command = [process.execPath, main, role, ...args]
     const program = new Program({
       name,
-      command: [process.execPath, main, role, ...args],
-      env: {},
+      command: again ? ['sh', '-c', startAgain, 'sh', ...command] : command,
+      env,
       log: join(this.cluster.folder, 'logs', `${name}.log`),
       ready: async (signal) => await healthy(socket, signal),
     })

@@ -97,6 +97,11 @@ export class Program implements Component {
     await ended
   }
 
+  /** Resolves when it has ended, by itself or not. */
+  async ended(): Promise<void> {
+    await this.#run?.ended
+  }
+
   pause(): void {
     process.kill(this.pid, 'SIGSTOP')
   }

@@ -1,5 +1,6 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { agreement } from './agreement.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod } from './claim-objects.ts'
 import { withCluster } from './cluster.ts'
@@ -48,26 +49,7 @@ test(
         list?.items.filter(({ status }: KubeObject) => status.phase === 'Running').length === pods.length
       await cluster.waitFor('/api/v1/namespaces/default/pods', runs, 120_000)
 
-      const { items: volumes } = await cluster.api.request('GET', '/api/v1/persistentvolumes')
-      const claims = new Set(volumes.map(({ spec }: KubeObject) => spec.claimRef.name))
-      assert.equal([volumes.length, claims.size], [pods.length, pods.length])
-      assert.ok(volumes.every(({ status }: KubeObject) => status.phase === 'Bound'))
-      for (const { name, socket } of nodes) {
-        const { data } = await cluster.api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${name}`)
-        const own = volumes.filter(({ metadata }: KubeObject) => Object.values(metadata.labels ?? {}).includes(name))
-        assert.equal(
-          Object.keys(data)
-            .filter((key) => key !== '_pool')
-            .sort(),
-          own.map(({ metadata }: KubeObject) => metadata.name).sort(),
-        )
-        assert.not.ok(Object.values(data).some((entry) => String(entry).includes('pendingFor')))
-        const stored = (await elastic.ask(socket, '/v1/volumes')).volumes as { name: string; mounts: unknown[] }[]
-        assert.equal(
-          stored.map(({ name, mounts }) => [name, mounts.length]).sort(),
-          own.map(({ metadata }: KubeObject) => [metadata.name, 1]).sort(),
-        )
-      }
+      assert.is((await agreement(elastic, nodes)).length, pods.length)
     } finally {
       await elastic.close()
     }
