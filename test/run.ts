@@ -20,7 +20,8 @@ const atOnce: Record<string, number> = { unit: 2, guest: 2, kernel: 1, executabl
 
 interface Job {
   title: string
-  run(onOutput: (text: string) => void): Promise<number>
+  /** Is cut off when `signal` aborts. */
+  run(onOutput: (text: string) => void, signal: AbortSignal): Promise<number>
 }
 
 /** Runs a test file on this machine, in a mount namespace of its own if it mounts. */
@@ -29,9 +30,10 @@ function fileJob(file: string, isolate: boolean, timeout = fileTimeoutMs): Job {
   const [command = '', ...args] = isolate ? ['unshare', '--mount', '--propagation', 'private', '--', ...node] : node
   return {
     title: relative(root, file),
-    run: (onOutput) =>
+    run: (onOutput, signal) =>
       new Promise((resolve, reject) => {
         const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], timeout })
+        signal.addEventListener('abort', () => child.kill())
         for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', onOutput)
         child.once('error', reject)
         child.once('close', (exitCode) => resolve(exitCode ?? 1))
@@ -55,7 +57,7 @@ interface Boot {
 function guestJob(program: string, ...boots: Boot[]): Job {
   return {
     title: `test/guest/${program} ${boots.map(({ args, cutAt }) => `${args.join(' ')}${cutAt ? ' (power cut)' : ''}`).join(', ')}`,
-    run: async (onOutput) => {
+    run: async (onOutput, signal) => {
       const scratchDir = await mkdtemp(join(tmpdir(), 'elastic-local-guest-job-'))
       try {
         const disk = join(scratchDir, 'disk.img')
@@ -70,6 +72,7 @@ function guestJob(program: string, ...boots: Boot[]): Job {
         }
         for (const { args, cutAt } of boots) {
           const guest = await bootGuest({ ...common, args })
+          signal.addEventListener('abort', () => guest.powerCut())
           if (cutAt) {
             await guest.printed(cutAt)
             await guest.powerCut()
@@ -140,13 +143,27 @@ const suites: Record<string, () => Promise<Job[]>> = {
   ],
 }
 
+/** What uvu says last. */
+const lastWords = /\n\s+Duration: .*\s*$/
+/** A file ends so soon after that, or something of a failed test keeps it alive. */
+const endingMs = 30_000
+
 /** Runs a job and counts what uvu said; a file that fails without a failed test, or runs none, is one failure. */
 async function runJob(job: Job): Promise<{ passed: number; failed: number }> {
   let output = ''
   const startedAt = Date.now()
+  const end = new AbortController()
+  let timer: NodeJS.Timeout | undefined
   const exitCode = await job.run((text) => {
     output += text
-  })
+    clearTimeout(timer)
+    if (!lastWords.test(output.slice(-100))) return
+    timer = setTimeout(() => {
+      output += 'It did not end by itself.\n'
+      end.abort()
+    }, endingMs)
+  }, end.signal)
+  clearTimeout(timer)
   const sum = (label: string) =>
     [...output.matchAll(new RegExp(`^\\s+${label}:\\s+(\\d+)`, 'gm'))].reduce(
       (total, match) => total + Number(match[1]),
