@@ -4,7 +4,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../test/scratch.ts'
 import { thrownBy } from '../test/thrown.ts'
-import { removeFile, removeTemporaries, replaceFile } from './files.ts'
+import { makeFolders, removeFile, removeTemporaries, replaceFile } from './files.ts'
 
 const test = suite('files')
 
@@ -12,6 +12,18 @@ const failsWith = async (code: string, work: () => Promise<void>) => {
   const error: NodeJS.ErrnoException = await thrownBy(Error, work)
   assert.is(error.code, code)
 }
+
+test('makeFolders() makes what is missing, also when asked twice at once, and leaves what is there', () =>
+  withScratch(async (folder) => {
+    const path = join(folder, 'a/b/c')
+    await Promise.all([makeFolders(path, 0o700), makeFolders(path, 0o700)])
+    await makeFolders(path, 0o755)
+    assert.is((await stat(path)).mode & 0o7777, 0o700)
+    await symlink('nowhere', join(folder, 'link'))
+    await failsWith('ENOENT', () => makeFolders(join(folder, 'link/a'), 0o700))
+    await writeFile(join(folder, 'file'), '')
+    await failsWith('ENOTDIR', () => makeFolders(join(folder, 'file/a'), 0o700))
+  }))
 
 test('replaceFile() makes a file and puts new content in its place, with that mode, and leaves no other file', () =>
   withScratch(async (folder) => {

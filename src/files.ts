@@ -1,4 +1,4 @@
-import { open, readdir, rename, unlink } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { hasErrno } from './volume/errors.ts'
 
@@ -29,6 +29,23 @@ async function writeSynced(path: string, content: string | Buffer, mode: number)
     await file.sync()
   } finally {
     await file.close()
+  }
+}
+
+/**
+ * Makes a folder and those above it; nothing to do when it is there. Unlike mkdir() with `recursive`, it does not take a
+ * read-only filesystem for a missing folder.
+ */
+export async function makeFolders(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode })
+  } catch (error) {
+    if (hasErrno(error, 'EEXIST')) return
+    if (!hasErrno(error, 'ENOENT')) throw error
+    await makeFolders(dirname(path), mode)
+    await mkdir(path, { mode }).catch((error) => {
+      if (!hasErrno(error, 'EEXIST')) throw error
+    })
   }
 }
 

@@ -41,6 +41,7 @@ export function requiredTools(driverKind: DriverKind, thin: boolean, hostTools =
       ? []
       : [
           ...needed(['blkid', 'wipefs'], 'seeing what is on a disk before formatting it', 'util-linux'),
+          ...needed(['dd'], 'seeing whether a disk can be read', 'coreutils'),
           ...needed(['mkfs.ext4', 'e2fsck', 'resize2fs'], 'volumes with ext4', 'e2fsprogs'),
           ...useful(['mkfs.xfs', 'xfs_growfs'], 'volumes with xfs', 'xfsprogs'),
           ...useful(['mkfs.btrfs', 'btrfs'], 'volumes with btrfs', 'btrfs-progs'),

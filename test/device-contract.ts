@@ -1,6 +1,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Engine, type EngineParts, type VolumeSpec } from '../src/volume/engine.ts'
+import { VolumeError } from '../src/volume/errors.ts'
 import type { Intent } from '../src/volume/journal.ts'
 import type { Pool } from '../src/volume/pool.ts'
 import { rejects, type World, withCleanUp } from './contract.ts'
@@ -122,6 +123,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     const intents: Intent[] = [
       { phase: 'creating', ...making },
       { phase: 'formatting', ...making },
+      { phase: 'growing', id: 'another' },
       { phase: 'removing', id: 'another' },
     ]
     for (const intent of intents) {
@@ -217,6 +219,59 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     fails = false
     await engine.mount(request)
     assert.is(checks, 1)
+  })
+
+  check('a growth that was cut short between device and filesystem is finished at the next start', async () => {
+    if (!world.canGrow('ext4')) return
+    const failing = async () => {
+      throw new VolumeError('failed', 'the disk burns')
+    }
+    const engine = await startEngine({ filesystems: { ...world.parts.filesystems, grow: failing } })
+    await engine.create('one', spec)
+    await rejects('failed', /burns/, () => engine.grow('one', spec.sizeBytes * 2n))
+    const view = await engine.find('one')
+    assert.equal([view?.state, view?.problems], ['ready', ['its growth was not finished; grow it again']])
+    const request = { name: 'one', target: world.target('a', 'one'), readOnly: false, mountOptions: [] }
+    await engine.mount(request)
+    await world.write(request.target, 'file', 'precious')
+    await engine.create('one', spec)
+    await rejects('no-space', /one/, () => engine.grow('one', 1n << 50n))
+    await rejects('failed', /burns/, () => engine.grow('one', spec.sizeBytes * 2n))
+    const next = await startEngine()
+    await next.recover()
+    const after = await next.find('one')
+    assert.equal(after?.problems, [])
+    assert.ok((after?.usage?.totalBytes ?? 0n) > (spec.sizeBytes * 3n) / 2n)
+    assert.is(await world.read(request.target, 'file'), 'precious')
+    assert.equal(await world.parts.journal.read(), new Map())
+  })
+
+  check('a growth that was refused, or that failed before it began, is not made up for at the next start', async () => {
+    const { pool } = world.parts
+    const engine = await startEngine()
+    await engine.create('one', spec)
+    await rejects('no-space', /one/, () => engine.grow('one', 1n << 50n))
+    const failing = async () => {
+      throw new VolumeError('failed', 'the disk burns')
+    }
+    const next = await startEngine({ pool: replacing(pool, { grow: failing }) })
+    await rejects('failed', /burns/, () => next.grow('one', spec.sizeBytes * 2n))
+    assert.equal(await world.parts.journal.read(), new Map())
+  })
+
+  check('the removal of a volume whose growth was cut short wipes it all the same', async () => {
+    const wiped: string[] = []
+    const { filesystems } = world.parts
+    const wipe = async (device: string) => {
+      wiped.push(device)
+      await filesystems.wipe(device)
+    }
+    const engine = await startEngine({ filesystems: { ...filesystems, wipe } })
+    const { volume } = await engine.create('one', spec)
+    await world.parts.journal.write('one', { phase: 'growing', ...(volume.id ? { id: volume.id } : {}) })
+    const next = await startEngine({ filesystems: { ...filesystems, wipe } })
+    await next.remove('one')
+    assert.is(wiped.length, volume.leavesBlocks ? 1 : 0)
   })
 
   check('an interrupted removal is finished at the next start', async () => {

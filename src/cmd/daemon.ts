@@ -16,7 +16,7 @@ import { buildLogLevelRoutes } from '../status/log-level.ts'
 import { PoolView } from '../status/pool-figures.ts'
 import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.ts'
 import type { Engine } from '../volume/engine.ts'
-import { messageOf } from '../volume/errors.ts'
+import { hasErrno, messageOf } from '../volume/errors.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand } from './command.ts'
 import { clusterFlags, daemonFlags, type FlagValues, machineFlags, ownNodeName, statusFlags } from './flags.ts'
@@ -47,21 +47,26 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
     const told = new Promise<NodeJS.Signals>((resolve) => {
       for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, resolve)
     })
-    const lock = await lockFiles([volumesLockPath(flags.volumesDir), `${flags.socket}.lock`])
+    const say: Say = async (error) => {
+      await cluster?.say('PoolNotUsable', messageOf(error))
+    }
+    const sayAndThrow = async (error: unknown): Promise<never> => {
+      await say(error)
+      throw error
+    }
+    const lock = await lockFolders(flags).catch(sayAndThrow)
     try {
       // Before the disks are touched, which may hang.
       await status.serve(flags.httpAddress)
-      const engine = await startEngine(flags, { lock, meter: status.meter }, log).catch(async (error) => {
-        await cluster?.say('PoolNotUsable', messageOf(error))
-        throw error
-      })
+      const engine = await openEngine(flags, { lock, meter: status.meter }, log).catch(sayAndThrow)
       try {
+        const { started } = await start(engine, say, log)
         served.pool = new PoolView({
           engine,
           problemsOf: (volume) => served.agent?.problemsOf(volume) ?? [],
           now: () => new Date(),
         })
-        await serve(engine, flags, { cluster, status, served }, told, log)
+        await serve({ engine, started, settings: flags, cluster, status, served, told, log })
       } finally {
         await engine.stop()
       }
@@ -100,20 +105,53 @@ function openStatus({ nodeName }: { nodeName: string | undefined }, served: Serv
   return status
 }
 
-async function startEngine(settings: MachineSettings, parts: { lock: Lock; meter: Meter }, log: Log): Promise<Engine> {
+/** Keeps other daemons from the volumes and from the socket. */
+async function lockFolders({ volumesDir, socket }: Pick<MachineSettings, 'volumesDir'> & Settings): Promise<Lock> {
+  return await lockFiles([volumesLockPath(volumesDir), `${socket}.lock`]).catch((error) => {
+    if (!hasErrno(error.cause, 'EROFS')) throw error
+    throw new Error(`${messageOf(error)}; or name folders elsewhere with --volumes-dir and --socket.`, { cause: error })
+  })
+}
+
+async function openEngine(settings: MachineSettings, parts: { lock: Lock; meter: Meter }, log: Log): Promise<Engine> {
   await checkTools(settings, log)
   // Whoever wrote there before is gone: the lock says so.
   await removeTemporaries(join(settings.volumesDir, ownFolder))
   const engine = await openMachine(settings, log, parts)
-  try {
-    const open = await closeToOthers(settings.volumesDir)
-    if (open) log.warn(open)
-    await engine.start()
-    return engine
-  } catch (error) {
-    await engine.stop()
-    throw error
+  const open = await closeToOthers(settings.volumesDir)
+  if (open) log.warn(open)
+  return engine
+}
+
+/** Whoever asks need not wait longer for a pool that gives no answer: it is said what hangs. */
+const patienceMs = 10_000
+
+/** Says of the node why its pool cannot be used. */
+type Say = (error: unknown) => Promise<void>
+
+/** Resolves when the engine has started, or when that takes long: then what hangs is told of until it has. */
+async function start(engine: Engine, say: Say, log: Log): Promise<{ started: Promise<void> }> {
+  const late = Promise.withResolvers<void>()
+  const timer = setInterval(async () => {
+    late.resolve()
+    await engine.mustBeThere().catch(async (error) => {
+      log.warn(messageOf(error))
+      await say(error)
+    })
+  }, patienceMs)
+  const begin = async () => {
+    try {
+      await engine.start()
+    } catch (error) {
+      await say(error)
+      throw error
+    } finally {
+      clearInterval(timer)
+    }
   }
+  const started = begin()
+  await Promise.race([started, late.promise])
+  return { started }
 }
 
 type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir'>
@@ -184,16 +222,22 @@ async function openCluster(
   }
 }
 
-/** Serves until told to stop, and then until what runs has ended. */
-async function serve(
-  engine: Engine,
-  settings: Settings,
-  { cluster, status, served }: { cluster: Cluster | undefined; status: Status; served: Served },
-  told: Promise<string>,
-  log: LeveledLog,
-): Promise<void> {
+interface ServeParts {
+  engine: Engine
+  started: Promise<void>
+  settings: Settings
+  cluster: Cluster | undefined
+  status: Status
+  served: Served
+  told: Promise<string>
+  log: LeveledLog
+}
+
+/** Serves until told to stop, and then until what runs has ended. Throws when the engine cannot be started. */
+async function serve({ engine, started, settings, cluster, status, served, told, log }: ServeParts): Promise<void> {
   const { kubeletDir, socket } = settings
   const drain = new Drain()
+  const stop = new AbortController()
   const agent = await cluster?.join({ engine, drain })
   Object.assign(served, { drain, agent })
   const front = agent ?? buildStandaloneFront(engine)
@@ -205,20 +249,26 @@ async function serve(
   const version = buildInfo.version
   const app = buildApp({ engine, drain, kubeletDir, front, version, health, observe: meter.callout, log })
   app.route('/', buildLogLevelRoutes(log))
+  const recover = async () => {
+    await started
+    await drain
+      .run(() => engine.recover())
+      .catch((error) => log.warn(`Cannot look at what is there: ${messageOf(error)}`))
+  }
   const server = await listen(app, socket)
   health.alive.push(await watchSocket(socket))
   log.info(`Serving on ${socket}.`)
-  const recovered = drain
-    .run(() => engine.recover())
-    .catch((error) => log.warn(`Cannot look at what is there: ${messageOf(error)}`))
-  const stop = new AbortController()
   // What was begun before a crash is finished first.
-  const followed = recovered.then(() => agent?.run(stop.signal))
-  log.info(`${await told}: finishing what runs.`)
-  stop.abort()
-  await drain.stop()
-  await followed
-  await close(server)
+  const followed = recover().then(() => agent?.run(stop.signal))
+  const failed = followed.then(() => told)
+  try {
+    log.info(`${await Promise.race([told, failed])}: finishing what runs.`)
+  } finally {
+    stop.abort()
+    await drain.stop()
+    await followed.catch(() => {})
+    await close(server)
+  }
 }
 
 /** Throws when a program is missing without which no volume can be had; warns of the others. */

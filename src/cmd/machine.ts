@@ -1,6 +1,7 @@
-import { mkdir, realpath } from 'node:fs/promises'
+import { realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Lock } from '../daemon/lock.ts'
+import { makeFolders } from '../files.ts'
 import type { Log } from '../log.ts'
 import { writeLvmConfig } from '../lvm/config.ts'
 import { LvmPool } from '../lvm/pool.ts'
@@ -13,7 +14,7 @@ import { buildMounts } from '../mount/mounts.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
 import { hostCommand, observeRunner, type Runner, run, runOnHost } from '../run.ts'
 import { Engine } from '../volume/engine.ts'
-import { codeOf } from '../volume/errors.ts'
+import { codeOf, writeError } from '../volume/errors.ts'
 import type { DriverKind, Pool } from '../volume/pool.ts'
 
 /** What an engine for this machine's real disks is put together from. */
@@ -43,7 +44,9 @@ export async function openMachine(
   log: Pick<Log, 'info' | 'warn'>,
   { lock, meter }: { lock?: Lock; meter?: Meter } = {},
 ): Promise<Engine> {
-  await mkdir(settings.volumesDir, { recursive: true, mode: 0o755 })
+  await makeFolders(settings.volumesDir, 0o755).catch((error) => {
+    throw writeError(`Cannot make the folder ${settings.volumesDir}`, error)
+  })
   const volumesDir = await realpath(settings.volumesDir)
   const plainRunner = settings.hostTools ? runOnHost : run
   const runner = meter ? observeRunner(plainRunner, meter.command) : plainRunner

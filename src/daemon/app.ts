@@ -46,6 +46,7 @@ const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> =
   exists: 409,
   busy: 409,
   'no-space': 507,
+  unavailable: 503,
   stopping: 503,
   failed: 500,
 }

@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process'
-import { mkdir } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Writable } from 'node:stream'
+import { makeFolders } from '../files.ts'
 import { commandEnv } from '../run.ts'
-import { VolumeError } from '../volume/errors.ts'
+import { VolumeError, writeError } from '../volume/errors.ts'
 
 export interface Lock {
   /** The files stay locked while any process has this open. */
@@ -19,7 +21,7 @@ const conflictExitCode = 75
  * somebody holds one.
  */
 export async function lockFiles(paths: readonly string[]): Promise<Lock> {
-  for (const path of paths) await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  for (const path of paths) await ensureFile(path)
   const args = paths.flatMap((path) => ['flock', '--nonblock', '--conflict-exit-code', String(conflictExitCode), path])
   // The holder ends with its standard input, so with this process; a group of its own keeps Ctrl-C from it.
   const holder = spawn(args[0] ?? '', [...args.slice(1), 'cat'], {
@@ -51,6 +53,17 @@ export async function lockFiles(paths: readonly string[]): Promise<Lock> {
       holder.stdin.end()
       await ended
     },
+  }
+}
+
+/** Also where nothing can be written, if the file is there. */
+async function ensureFile(path: string): Promise<void> {
+  try {
+    await makeFolders(dirname(path), 0o700)
+    const file = await open(path, constants.O_RDONLY | constants.O_CREAT, 0o600)
+    await file.close()
+  } catch (error) {
+    throw writeError(`Cannot make ${path}`, error)
   }
 }
 

@@ -1,10 +1,11 @@
-import { chmod, mkdir, stat, unlink } from 'node:fs/promises'
+import { chmod, stat, unlink } from 'node:fs/promises'
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Hono } from 'hono'
-import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import { makeFolders } from '../files.ts'
+import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 
 /** A request must be there in full so soon; the answer may take as long as the work does. */
 const limits: ServerOptions = { headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 1000 }
@@ -33,7 +34,7 @@ export async function listen(app: Hono, socketPath: string): Promise<Server> {
   const server = createServer(app, usualConnections)
   const umask = process.umask()
   try {
-    await mkdir(dirname(socketPath), { recursive: true, mode: 0o755 })
+    await makeFolders(dirname(socketPath), 0o755)
     process.umask(0o177)
     await unlink(socketPath).catch((error) => {
       if (!hasErrno(error, 'ENOENT')) throw error
@@ -41,7 +42,7 @@ export async function listen(app: Hono, socketPath: string): Promise<Server> {
     await listening(server, { path: socketPath })
     await chmod(socketPath, 0o600)
   } catch (error) {
-    throw new VolumeError('failed', `Cannot listen on ${socketPath}: ${messageOf(error)}`, { cause: error })
+    throw writeError(`Cannot listen on ${socketPath}`, error)
   } finally {
     process.umask(umask)
   }

@@ -259,7 +259,8 @@ tools('names each tool that is missing, what it is for, and its package', async 
   await chmod(join(root, 'bin/mkfs.xfs'), 0o644)
   const found = checkTools(patient, [join(root, 'bin')])
   assert.equal(await lines(found), [
-    'ok tools: 11 of 14 tools are there',
+    'ok tools: 11 of 15 tools are there',
+    'fail tools: dd is missing; it is needed for seeing whether a disk can be read',
     'fail tools: resize2fs is missing; it is needed for volumes with ext4',
     'warn tools: mkfs.xfs is missing; it is needed for volumes with xfs',
     'warn tools: xfs_growfs is missing; it is needed for volumes with xfs',
@@ -271,7 +272,7 @@ tools('names each tool that is missing, what it is for, and its package', async 
 tools('are all missing on an empty machine, and that is said of each', async () => {
   const { patient, close } = await openPatient()
   const found = await lines(checkTools(patient, ['/nonexistent']))
-  assert.is(found.length, 14)
+  assert.is(found.length, 15)
   assert.not(found.some((line) => line.startsWith('ok')))
   await close()
 })
@@ -404,6 +405,23 @@ pool('that enforces no sizes says so, one without room warns, problems fail', as
     'elastic-local pools',
   ].entries())
     assert.match(advice[index] ?? '', word)
+  await close()
+})
+
+pool('is asked of the daemon that runs: what it cannot use now is said, with what to do', async () => {
+  const { patient, machine, close } = await openDaemon()
+  assert.equal(await lines(checkPool(patient)), ['ok pool: LVM memory: 10 GiB of 10 GiB free, 0 volumes'])
+  machine.isAway = true
+  assert.equal(await lines(checkVolumes(patient)), ['warn volumes: they cannot be looked at now'])
+  const report = machine.pool.report
+  machine.pool.report = async () => {
+    await machine.pool.mustBeThere()
+    return await report()
+  }
+  assert.equal(await lines(checkPool(patient)), ['fail pool: Cannot use volumes on this node as its disk is away.'])
+  const problem = 'what is at /volumes is not the folder: its disk is not mounted there any more; mount it again'
+  machine.pool.report = async () => ({ ...(await report()), problems: [problem] })
+  assert.match(await adviceOf(checkPool(patient)), /Mount it again; the daemon goes on by itself/)
   await close()
 })
 

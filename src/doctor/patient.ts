@@ -105,3 +105,10 @@ export async function askEngine<T>(patient: Patient, ask: (engine: Engine) => Pr
     clearTimeout(timer)
   }
 }
+
+/** What the daemon answers; why not, where its pool cannot be used at the moment; nothing where nobody answers. */
+export async function askDaemon<T>(answer: Promise<T>): Promise<T | VolumeError | undefined> {
+  return await answer.catch((error) =>
+    error instanceof VolumeError && error.code === 'unavailable' ? error : undefined,
+  )
+}

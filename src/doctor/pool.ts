@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { ownFolder } from '../mount/records.ts'
 import { CommandError } from '../run.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
-import { messageOf } from '../volume/errors.ts'
+import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { PoolReport } from '../volume/pool.ts'
 import { type Finding, fail, ok, warn } from './finding.ts'
-import { askEngine, at, findNode, type Patient, poolTimeoutMs, readRights } from './patient.ts'
+import { askDaemon, askEngine, at, findNode, type Patient, poolTimeoutMs, readRights } from './patient.ts'
 
 const folderCheck = 'volumes folder'
 /** Less than this leaves no room for the records of what is under way. */
@@ -69,6 +69,10 @@ export async function checkPool(patient: Patient): Promise<Finding[]> {
   const { driverKind, volumesDir, lvmVolumeGroup } = patient.settings
   if ((await readRights(patient)).uid !== 0)
     return [warn('pool', 'it was not looked at', 'Only root can; run it with sudo.')]
+  // A daemon that runs knows what hangs, and whether its disk is still there.
+  const fromDaemon = await askDaemon(patient.daemon.pools())
+  if (fromDaemon instanceof VolumeError) return [fail('pool', fromDaemon.message, 'What is mounted goes on meanwhile.')]
+  if (fromDaemon) return fromDaemon.flatMap(judgePool)
   const begun = driverKind === 'LOOP' ? join(volumesDir, ownFolder, 'loop') : volumesDir
   if (await findNode(patient, begun)) return judgePool(await askEngine(patient, (engine) => engine.report()))
   if (driverKind === 'LVM') return [await checkVolumeGroup(patient, lvmVolumeGroup)]
@@ -77,6 +81,10 @@ export async function checkPool(patient: Patient): Promise<Finding[]> {
 
 /** What to do about a problem of a pool, by its words. */
 const advices: readonly [problem: RegExp, advice: string][] = [
+  [
+    /not mounted there any more/,
+    'Mount it again; the daemon goes on by itself. If it is another disk for good, start the daemon anew.',
+  ],
   [
     /disks are missing/,
     'Look at "pvs", bring the disk back, and say "vgextend --restoremissing". If it is lost, remove the volumes on it, then "vgreduce --removemissing".',

@@ -3,9 +3,11 @@ import { findPodTarget } from '../flex/target.ts'
 import { adviseOnVolume } from '../inspect/advice.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
 import { formatCount, formatDuration } from '../text/quantity.ts'
+import { VolumeError } from '../volume/errors.ts'
 import type { VolumeView } from '../volume/view.ts'
 import { type Finding, ok, warn } from './finding.ts'
 import {
+  askDaemon,
   askEngine,
   at,
   findNode,
@@ -22,7 +24,9 @@ const leftovers = 'leftovers'
 /** What is wrong with single volumes, and what nothing belongs to any more. */
 export async function checkVolumes(patient: Patient): Promise<Finding[]> {
   const { volumesDir } = patient.settings
-  const fromDaemon = await patient.daemon.list().catch(() => undefined)
+  const fromDaemon = await askDaemon(patient.daemon.list())
+  if (fromDaemon instanceof VolumeError)
+    return [warn('volumes', 'they cannot be looked at now', 'See what is said of the pool.')]
   if (!fromDaemon && (await readRights(patient)).uid !== 0)
     return [warn('volumes', 'they were not looked at', 'Only root can; run it with sudo.')]
   if (!fromDaemon && !(await findNode(patient, volumesDir))) return [ok('volumes', 'there are none yet')]
@@ -57,8 +61,8 @@ async function findOldIntents(
     const since = (await findNode(patient, join(volumesDir, ownFolder, 'intents', `${name}.json`)))?.mtime
     const ageMs = since ? patient.now.getTime() - since.getTime() : 0
     if (told.has(name) || (daemonWorks && ageMs < oldIntentMs)) continue
-    const what = phase === 'removing' ? 'its removal' : 'its making'
-    const message = `${name}: ${what} was begun ${formatDuration(ageMs)} ago and not finished`
+    const what = { creating: 'making', formatting: 'making', growing: 'growth', removing: 'removal' }[phase]
+    const message = `${name}: its ${what} was begun ${formatDuration(ageMs)} ago and not finished`
     findings.push(warn(leftovers, message, 'Starting the daemon anew finishes it.'))
   }
   return findings

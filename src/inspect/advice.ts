@@ -2,6 +2,11 @@
 const advices: readonly [problem: RegExp, advice: (name: string) => string][] = [
   [/removal was not finished/, (name) => `Finish it with "elastic-local volumes remove ${name}".`],
   [
+    /growth was not finished/,
+    (name) =>
+      `Starting the daemon anew finishes it, and so does "elastic-local volumes grow ${name} <size>" with the size that it has.`,
+  ],
+  [
     /never finished/,
     (name) =>
       `Mounting it or starting the daemon anew finishes it; if nobody needs it, "elastic-local volumes remove ${name}".`,

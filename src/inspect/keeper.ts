@@ -111,6 +111,7 @@ const errorCodes = [
   'exists',
   'no-space',
   'busy',
+  'unavailable',
   'stopping',
   'failed',
 ] as const satisfies VolumeErrorCode[]

@@ -1,6 +1,6 @@
-import { access, mkdir, readFile } from 'node:fs/promises'
+import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { replaceFile } from '../files.ts'
+import { makeFolders, replaceFile } from '../files.ts'
 import type { Runner } from '../run.ts'
 
 /**
@@ -38,6 +38,6 @@ report { output_format="json" time_format="%s" }
   const path = join(folder, 'lvm.conf')
   // Another process of ours may be reading it, or about to write the very same.
   if ((await readFile(path, 'utf8').catch(() => '')) === text) return
-  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await makeFolders(folder, 0o700)
   await replaceFile(path, text)
 }

@@ -3,9 +3,10 @@ import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { formatLvmAnswer, readFixture } from '../../test/lvm-fixtures.ts'
 import type { VolumeErrorCode } from '../volume/errors.ts'
-import { LvmPool, type LvmPoolParts, type ThinOptions } from './pool.ts'
+import { LvmPool, type LvmPoolParts } from './pool.ts'
 import { type LvmAnswer, parseAnswer, type Row } from './report.ts'
 import type { LvmRunner, LvmShell } from './shell.ts'
+import type { ThinOptions } from './thin.ts'
 
 const test = suite('LVM pool')
 const mebibyte = 1n << 20n
@@ -431,6 +432,39 @@ test('a logical volume that has the name of the thin pool and is none is a refus
   const { pool, shell } = openPool({ thin, volumes: [linearVolume('pool', { lv_tags: '' })] })
   await rejects('no-space', /pool is there and no thin pool but linear/, () => pool.create('one', request))
   assert.equal(shell.changes, [])
+})
+
+test('while LVM gives no answer at the start it is said what runs, and for how long; then the pool is there', async () => {
+  const { pool, shell } = openPool({ volumes: [linearVolume('one')], uptimeMs: () => 34_000 })
+  await pool.mustBeThere()
+  const { promise: answered, resolve } = Promise.withResolvers<void>()
+  const run = shell.run
+  shell.run = async (command) => {
+    shell.pending = { running: { command, sinceMs: 0 }, waiting: 1 }
+    await answered
+    return await run(command)
+  }
+  const started = pool.start()
+  const hanging = /Cannot use volumes .* since the daemon was started: "lvs .*" has been running for 34 s. Look in the/
+  await rejects('unavailable', hanging, () => pool.mustBeThere())
+  await rejects('unavailable', hanging, () => pool.report())
+  shell.pending = { waiting: 0 }
+  await rejects('unavailable', /since the daemon was started. Look in the/, () => pool.mustBeThere())
+  shell.run = run
+  resolve()
+  await started
+  await pool.mustBeThere()
+  assert.is((await pool.report()).volumes, 1)
+})
+
+test('a pool whose start failed is asked again, as one that was never started', async () => {
+  const { pool, shell } = openPool({ volumes: [] })
+  const run = shell.run
+  shell.run = () => Promise.reject(new Error('no'))
+  await rejects('failed', /Cannot read volume group/, () => pool.start())
+  shell.run = run
+  await pool.mustBeThere()
+  assert.is((await pool.report()).volumes, 0)
 })
 
 test('a command that runs for a minute is a problem that names it, and report() does not wait behind it', async () => {

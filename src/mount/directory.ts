@@ -1,11 +1,15 @@
 import { lstat, mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { syncFolder } from '../files.ts'
+import { makeFolders, syncFolder } from '../files.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
 import { isVolumeName } from '../volume/name.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
-import { buildRecords, ensurePoolId, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+import { PoolFolder } from './pool-folder.ts'
+import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+
+/** What a disk that is not mounted offers. */
+const nothing = { totalBytes: 0n, reservedBytes: 0n, freeBytes: 0n, volumes: 0 }
 
 export interface DirectoryPoolParts {
   mounts: Mounts
@@ -22,22 +26,27 @@ export class DirectoryPool implements Pool {
   readonly sourceKind = 'directory'
   readonly #parts: DirectoryPoolParts
   readonly #markers: Records<Marker>
-  #id: string | undefined
+  readonly #place: PoolFolder
   /** What is being removed is moved here first, so that a half removed directory is never taken for a volume. */
   readonly #trash: string
 
   constructor(parts: DirectoryPoolParts) {
     this.#parts = parts
+    this.#place = new PoolFolder(parts.volumesDir)
     this.#markers = buildRecords(join(parts.volumesDir, ownFolder, 'directories'), markerSchema)
     this.#trash = join(parts.volumesDir, ownFolder, 'trash')
   }
 
   async start(): Promise<void> {
-    this.#id = await ensurePoolId(this.#parts.volumesDir)
-    await mkdir(this.#trash, { recursive: true, mode: 0o700 })
+    await this.#place.open()
+    await makeFolders(this.#trash, 0o700)
   }
 
   async stop(): Promise<void> {}
+
+  async mustBeThere(): Promise<void> {
+    await this.#place.mustBeThere()
+  }
 
   async create(
     name: string,
@@ -158,24 +167,29 @@ export class DirectoryPool implements Pool {
 
   async report(): Promise<PoolReport> {
     const { volumesDir } = this.#parts
-    const markers = [...(await this.#markers.readAll()).values()]
-    const { blocks, bavail, bsize } = await statfs(volumesDir, { bigint: true })
-    const reservedBytes = markers.reduce((sum, marker) => sum + BigInt(marker.sizeBytes), 0n)
-    const totalBytes = blocks * bsize
-    const unpromisedBytes = totalBytes - reservedBytes
-    const availableBytes = bavail * bsize
+    const problem = await this.#place.findProblem()
+    const { totalBytes, reservedBytes, freeBytes, volumes } = problem ? nothing : await this.#measure()
     return {
       name: volumesDir,
-      ...(this.#id ? { id: this.#id } : {}),
+      ...(this.#place.id ? { id: this.#place.id } : {}),
       driverKind: this.driverKind,
       totalBytes,
       reservedBytes,
-      freeBytes: leastPositive(unpromisedBytes, availableBytes),
-      volumes: markers.length,
+      freeBytes,
+      volumes,
       unitBytes: 1n,
       enforcesSize: false,
-      problems: [],
+      problems: problem ? [problem] : [],
     }
+  }
+
+  async #measure() {
+    const markers = [...(await this.#markers.readAll()).values()]
+    const { blocks, bavail, bsize } = await statfs(this.#parts.volumesDir, { bigint: true })
+    const reservedBytes = markers.reduce((sum, marker) => sum + BigInt(marker.sizeBytes), 0n)
+    const totalBytes = blocks * bsize
+    const freeBytes = leastPositive(totalBytes - reservedBytes, bavail * bsize)
+    return { totalBytes, reservedBytes, freeBytes, volumes: markers.length }
   }
 
   async #mustFind(name: string): Promise<StoredVolume> {

@@ -1,4 +1,5 @@
 import { chmod, readdir, stat } from 'node:fs/promises'
+import { writeError } from '../volume/errors.ts'
 import { ownFolder } from './records.ts'
 
 /** What may be in a new folder for volumes: our own, and what mkfs.ext4 makes. */
@@ -15,6 +16,8 @@ export async function closeToOthers(folder: string): Promise<string | undefined>
   const others = (await readdir(folder)).filter((name) => !harmless.includes(name))
   if (others.length > 0)
     return `Other users of this machine can look into ${folder} (mode ${mode.toString(8)}), and so at volumes: if nobody but root needs what is in it, run "chmod 700 ${folder}".`
-  await chmod(folder, mode & ~othersBits)
+  await chmod(folder, mode & ~othersBits).catch((error) => {
+    throw writeError(`Cannot close ${folder} to other users`, error)
+  })
   return undefined
 }

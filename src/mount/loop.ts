@@ -1,18 +1,21 @@
-import { mkdir, open, readFile, stat, statfs, truncate } from 'node:fs/promises'
+import { open, readFile, stat, statfs, truncate } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import AsyncLock from 'async-lock'
 import { formatDeviceNumber } from '../device-number.ts'
-import { removeFile, syncFolder } from '../files.ts'
+import { makeFolders, removeFile, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
-import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
-import { buildRecords, ensurePoolId, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+import { PoolFolder } from './pool-folder.ts'
+import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
 
 /** Images are whole filesystem blocks long. */
 const extentBytes = 4096n
 /** The unit of `st_blocks` (stat(2)). */
 const statBlockBytes = 512n
+/** What a disk that is not mounted offers. */
+const nothing = { freeBytes: 0n, reservedBytes: 0n, volumes: 0 }
 
 export interface LoopPoolParts {
   run: Runner
@@ -33,7 +36,7 @@ export class LoopPool implements Pool {
   readonly #parts: LoopPoolParts
   readonly #folder: string
   readonly #markers: Records<Marker>
-  #id: string | undefined
+  readonly #place: PoolFolder
   /** Held from looking at the free space until an image has taken its share. */
   readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
   /**
@@ -44,13 +47,14 @@ export class LoopPool implements Pool {
 
   constructor(parts: LoopPoolParts) {
     this.#parts = parts
+    this.#place = new PoolFolder(parts.volumesDir)
     this.#folder = join(parts.volumesDir, ownFolder, 'loop')
     this.#markers = buildRecords(this.#folder, markerSchema)
   }
 
   async start(): Promise<void> {
-    this.#id = await ensurePoolId(this.#parts.volumesDir)
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 })
+    await this.#place.open()
+    await makeFolders(this.#folder, 0o700)
     await this.#identifyDevices()
   }
 
@@ -75,6 +79,10 @@ export class LoopPool implements Pool {
   }
 
   async stop(): Promise<void> {}
+
+  async mustBeThere(): Promise<void> {
+    await this.#place.mustBeThere()
+  }
 
   async create(
     name: string,
@@ -114,7 +122,7 @@ export class LoopPool implements Pool {
     } catch (error) {
       await removeFile(path)
       await this.#markers.clear(name)
-      throw imageError('make', path, error)
+      throw writeError(`Cannot make ${path}`, error)
     }
   }
 
@@ -165,7 +173,7 @@ export class LoopPool implements Pool {
       if (grownBytes <= volume.sizeBytes) return 'unchanged' as const
       await this.#mustFit(name, grownBytes - volume.sizeBytes)
       await this.#extend(volume.path, grownBytes).catch((error) => {
-        throw imageError('grow', volume.path, error)
+        throw writeError(`Cannot grow ${volume.path}`, error)
       })
       return 'grown' as const
     })
@@ -210,10 +218,13 @@ export class LoopPool implements Pool {
   }
 
   async report(): Promise<PoolReport> {
-    const { freeBytes, reservedBytes, volumes } = await this.#space.acquire('space', () => this.#measure())
+    const problem = await this.#place.findProblem()
+    const { freeBytes, reservedBytes, volumes } = problem
+      ? nothing
+      : await this.#space.acquire('space', () => this.#measure())
     return {
       name: this.#parts.volumesDir,
-      ...(this.#id ? { id: this.#id } : {}),
+      ...(this.#place.id ? { id: this.#place.id } : {}),
       driverKind: this.driverKind,
       totalBytes: reservedBytes + freeBytes,
       reservedBytes,
@@ -221,7 +232,7 @@ export class LoopPool implements Pool {
       volumes,
       unitBytes: extentBytes,
       enforcesSize: true,
-      problems: [],
+      problems: problem ? [problem] : [],
     }
   }
 
@@ -297,9 +308,4 @@ async function isLeaving(device: string): Promise<boolean> {
 async function readLoopFile(device: string, file: string): Promise<string | undefined> {
   const text = await readFile(`/sys/block/${basename(device)}/loop/${file}`, 'utf8').catch(() => undefined)
   return text?.replace(/\n$/, '')
-}
-
-function imageError(verb: string, path: string, error: unknown): VolumeError {
-  const full = hasErrno(error, 'ENOSPC', 'EDQUOT', 'EFBIG') || /No space left/.test(messageOf(error))
-  return new VolumeError(full ? 'no-space' : 'failed', `Cannot ${verb} ${path}: ${messageOf(error)}`, { cause: error })
 }

@@ -1,6 +1,7 @@
-import { lstat, mkdir, realpath, rmdir, statfs } from 'node:fs/promises'
+import { lstat, realpath, rmdir, statfs } from 'node:fs/promises'
+import { makeFolders } from '../files.ts'
 import { CommandError, type Runner } from '../run.ts'
-import { adviseOnDisk, hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import { adviseOnDisk, hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
 import type { FsType } from '../volume/pool.ts'
 import { readMountTable } from './table.ts'
@@ -76,14 +77,9 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
 
 /** Makes the folder, which nothing but a real folder may stand in for. */
 async function ensureFolder(folder: string): Promise<void> {
-  await mkdir(folder, { mode: 0o750, recursive: true }).catch((error) => {
+  await makeFolders(folder, 0o750).catch((error) => {
     if (hasErrno(error, 'EEXIST')) return
-    const full = hasErrno(error, 'ENOSPC', 'EDQUOT')
-    const advice = full ? '; make room on that filesystem' : ''
-    throw new VolumeError(
-      full ? 'no-space' : 'failed',
-      `Cannot make the folder ${folder}: ${messageOf(error)}${advice}`,
-    )
+    throw writeError(`Cannot make the folder ${folder}`, error)
   })
   const node = await lstat(folder)
   if (!node.isDirectory())

@@ -116,6 +116,7 @@ test('the journal keeps intents of every phase, with exact sizes, from one proce
       ['creating', { ...intent, phase: 'creating' }],
       ['formatting', intent],
       ['removing', { phase: 'removing', id: 'i' }],
+      ['growing', { phase: 'growing', id: 'i' }],
       ['removing-theirs', { phase: 'removing' }],
     ]
     for (const [name, intent] of intents) await buildJournal(volumesDir).write(name, intent)
@@ -137,7 +138,8 @@ test('the journal gives back whatever it is given', () =>
       fsType: fc.constantFrom(...fsTypes),
       mkfsOptions: fc.array(fc.string({ unit: 'binary' })),
     })
-    const removing = fc.record({ phase: fc.constant('removing' as const), id: fc.uuid() }, { requiredKeys: ['phase'] })
+    const phase = fc.constantFrom('growing' as const, 'removing' as const)
+    const removing = fc.record({ phase, id: fc.uuid() }, { requiredKeys: ['phase'] })
     await fc.assert(
       fc.asyncProperty(fc.oneof(making, removing), async (any) => {
         // JSON has no objects without a prototype.
@@ -158,7 +160,7 @@ test('an intent that is damaged, or of a phase nobody knows, is an error that na
       '',
       '{"phase":"formatting"',
       '{"phase":"formatting","id":"i"}',
-      '{"phase":"growing","id":"i"}',
+      '{"phase":"shrinking","id":"i"}',
       '{"phase":"removing","id":5}',
     ]) {
       await writeFile(path, text)

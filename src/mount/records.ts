@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
-import { removeFile, replaceFile } from '../files.ts'
-import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import { makeFolders, removeFile, replaceFile } from '../files.ts'
+import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import type { Journal } from '../volume/journal.ts'
 import { fsTypes } from '../volume/pool.ts'
 
@@ -51,23 +50,10 @@ export function buildRecords<S extends v.GenericSchema>(folder: string, schema: 
     },
     write: async (name, record) => {
       try {
-        await mkdir(folder, { recursive: true, mode: 0o700 })
+        await makeFolders(folder, 0o700)
         await replaceFile(pathOf(name), `${JSON.stringify(record)}\n`)
       } catch (error) {
-        const full = hasErrno(error, 'ENOSPC', 'EDQUOT')
-        const readOnly = hasErrno(error, 'EROFS')
-        const advice = full
-          ? '; make room on that filesystem'
-          : readOnly
-            ? "; look in the kernel's log why that filesystem is read-only, and mend it"
-            : ''
-        throw new VolumeError(
-          full ? 'no-space' : 'failed',
-          `Cannot write ${pathOf(name)}: ${messageOf(error)}${advice}`,
-          {
-            cause: error,
-          },
-        )
+        throw writeError(`Cannot write ${pathOf(name)}`, error)
       }
     },
     clear: async (name) => {
@@ -90,21 +76,6 @@ export const markerSchema = v.object({
 })
 export type Marker = v.InferOutput<typeof markerSchema>
 
-const poolSchema = v.object({ id: v.string() })
-
-/**
- * The id of the pool in that folder, in `<volumesDir>/.elastic-local/pool/pool.json`, given when it is first asked for: so
- * that a folder whose disk is not mounted is not taken for it.
- */
-export async function ensurePoolId(volumesDir: string): Promise<string> {
-  const records = buildRecords(join(volumesDir, ownFolder, 'pool'), poolSchema)
-  const known = await records.read('pool')
-  if (known) return known.id
-  const id = randomUUID()
-  await records.write('pool', { id })
-  return id
-}
-
 const intentSchema = v.variant('phase', [
   v.object({
     phase: v.picklist(['creating', 'formatting']),
@@ -113,7 +84,7 @@ const intentSchema = v.variant('phase', [
     fsType: fsTypeSchema,
     mkfsOptions: v.array(v.string()),
   }),
-  v.object({ phase: v.literal('removing'), id: v.exactOptional(v.string()) }),
+  v.object({ phase: v.picklist(['growing', 'removing']), id: v.exactOptional(v.string()) }),
 ])
 
 const noteSchema = v.object({
@@ -143,12 +114,12 @@ export function buildJournal(volumesDir: string): Journal {
       return new Map(
         [...all].map(([name, intent]) => [
           name,
-          intent.phase === 'removing' ? intent : { ...intent, sizeBytes: BigInt(intent.sizeBytes) },
+          'sizeBytes' in intent ? { ...intent, sizeBytes: BigInt(intent.sizeBytes) } : intent,
         ]),
       )
     },
     write: async (name, intent) => {
-      if (intent.phase === 'removing') return await records.write(name, intent)
+      if (!('sizeBytes' in intent)) return await records.write(name, intent)
       await records.write(name, {
         ...intent,
         mkfsOptions: [...intent.mkfsOptions],

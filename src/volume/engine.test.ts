@@ -1,6 +1,54 @@
-import { contract } from '../../test/contract.ts'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { contract, rejects } from '../../test/contract.ts'
 import { deviceContract } from '../../test/device-contract.ts'
 import { openMemoryWorld } from '../../test/memory-world.ts'
+import { Engine } from './engine.ts'
+import { MemoryMachine } from './memory.ts'
 
 contract('engine in memory', openMemoryWorld, ['ext4', 'xfs', 'btrfs'])
 deviceContract('engine in memory', openMemoryWorld)
+
+const test = suite('engine whose pool is away')
+const spec = { sizeBytes: 64n << 20n, fsType: 'ext4', mkfsOptions: [] } as const
+
+test('nothing is begun or looked for; what is mounted can be unmounted, and the rest follows when the pool is back', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const { pool, mounts, filesystems, journal } = machine
+  const log = { info: () => {}, warn: () => {} }
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
+  const request = (name: string) => ({ name, target: `/pods/${name}`, readOnly: false, mountOptions: [] })
+  await engine.start()
+  await engine.create('one', spec)
+  await engine.mount(request('one'))
+  const steps: string[] = []
+  machine.onStep = (step) => {
+    steps.push(step)
+  }
+  machine.isAway = true
+  for (const work of [
+    () => engine.create('two', spec),
+    () => engine.adopt('two', spec),
+    () => engine.mount({ ...request('two'), create: spec }),
+    () => engine.attach('one'),
+    () => engine.grow('one', spec.sizeBytes * 2n),
+    () => engine.remove('one'),
+    () => engine.stored('one'),
+    () => engine.find('one'),
+    () => engine.list(),
+    () => engine.unmarked(),
+  ])
+    await rejects('unavailable', /away/, work)
+  assert.equal(steps, [])
+  assert.equal(await engine.unmount('one', '/pods/one'), { action: 'unmounted' })
+  assert.equal(
+    machine.mounted.map(({ target }) => target),
+    ['/volumes/one'],
+  )
+  machine.isAway = false
+  assert.equal(await engine.unmount('one', '/pods/one'), { action: 'unchanged' })
+  assert.equal(machine.mounted, [])
+  assert.is((await engine.remove('one')).action, 'removed')
+})
+
+test.run()

@@ -1,20 +1,13 @@
 import { randomUUID } from 'node:crypto'
-import { join } from 'node:path'
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
 import { messageOf, VolumeError } from './errors.ts'
-import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes } from './host.ts'
+import { type Filesystems, type Mounts, type MountTable, minimumBytes } from './host.ts'
+import { Intents } from './intents.ts'
 import type { Intent, Journal } from './journal.ts'
 import { parseVolumeName } from './name.ts'
-import {
-  type FsType,
-  fsTypes,
-  type Pool,
-  type PoolReport,
-  type Source,
-  type StoredVolume,
-  type UnmarkedVolume,
-} from './pool.ts'
+import type { FsType, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from './pool.ts'
+import { Stages, shownBy } from './stages.ts'
 import { buildView, type VolumeView } from './view.ts'
 
 /** What a volume is to be. */
@@ -51,7 +44,7 @@ export interface EngineParts {
   log: Pick<Log, 'info' | 'warn'>
 }
 
-type FormatIntent = Exclude<Intent, { phase: 'removing' }>
+type FormatIntent = Extract<Intent, { sizeBytes: bigint }>
 
 /**
  * Makes, mounts, grows and removes the volumes of one pool.
@@ -64,28 +57,33 @@ type FormatIntent = Exclude<Intent, { phase: 'removing' }>
 export class Engine {
   readonly #parts: EngineParts
   readonly #locks = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
-  /** Kept equal to the journal, whose only writer this is. */
-  #intents = new Map<string, Intent>()
-  /** Volumes whose filesystem was seen whole since this process started, so that mounting need not look again. */
-  readonly #checked = new Set<string>()
+  readonly #intents: Intents
+  readonly #stages: Stages
 
   constructor(parts: EngineParts) {
     this.#parts = parts
+    this.#intents = new Intents(parts.journal)
+    this.#stages = new Stages(parts)
   }
 
   /** Starts the pool and reads what was left unfinished. Throws when the pool cannot be used. */
   async start(): Promise<void> {
     await this.#parts.pool.start()
-    this.#intents = await this.#parts.journal.read()
+    await this.#intents.read()
   }
 
   async stop(): Promise<void> {
     await this.#parts.pool.stop()
   }
 
+  /** Throws `unavailable` where the pool cannot be used at the moment. */
+  async mustBeThere(): Promise<void> {
+    await this.#parts.pool.mustBeThere()
+  }
+
   /** Finishes what a crash interrupted. A volume that cannot be finished stays unfinished, and is shown as such. */
   async recover(): Promise<void> {
-    const names = [...this.#intents.keys()]
+    const names = this.#intents.names()
     await Promise.all(
       names.map(async (name) => {
         try {
@@ -97,16 +95,17 @@ export class Engine {
     )
     const volumes = await this.#parts.pool.list()
     const table = await this.#parts.mounts.read()
-    const mounted = volumes.filter((volume) => this.#targets(table, volume).length > 0)
-    await Promise.all(volumes.map(({ name }) => this.#locked(name, () => this.#releaseUnused(name))))
+    const mounted = volumes.filter((volume) => this.#stages.targets(table, volume).length > 0)
+    await Promise.all(volumes.map(({ name }) => this.#locked(name, () => this.#stages.releaseUnused(name))))
     this.#parts.log.info(`Found ${volumes.length} volumes, ${mounted.length} of them mounted.`)
   }
 
   async #recoverOne(name: string): Promise<void> {
     const intent = this.#intents.get(name)
     const volume = await this.#parts.pool.find(name)
-    if (!intent || !volume || intent.id !== volume.id) await this.#clearIntent(name)
+    if (!intent || !volume || intent.id !== volume.id) await this.#intents.clear(name)
     else if (intent.phase === 'formatting') await this.#format(name, intent)
+    else if (intent.phase === 'growing') await this.#fill(name)
     else await this.#removeStored(name)
   }
 
@@ -117,6 +116,7 @@ export class Engine {
 
   /** What has a volume's name here and is not ours. */
   async unmarked(): Promise<UnmarkedVolume[]> {
+    await this.mustBeThere()
     return await this.#parts.pool.unmarked()
   }
 
@@ -139,11 +139,11 @@ export class Engine {
         const table = await mounts.read()
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
-        const folder = await this.#stage(name, source, table, request)
+        const folder = await this.#stages.ensure(name, source, table, request)
         if (folder !== request.target) await mounts.bind(folder, request.target, { readOnly: request.readOnly })
         return { action: 'mounted' }
       } catch (error) {
-        await this.#releaseUnused(name)
+        await this.#stages.releaseUnused(name)
         throw error
       }
     })
@@ -181,15 +181,20 @@ export class Engine {
    * mounted there. The caller vouches that `target` is a place where only volumes of that name are mounted.
    */
   async unmount(name: string, target: string): Promise<{ action: 'unmounted' | 'unchanged' }> {
-    return await this.#locked(parseVolumeName(name), async () => {
-      const { mounts } = this.#parts
+    return await this.#locks.acquire(parseVolumeName(name), async () => {
+      const { mounts, pool } = this.#parts
+      // A pod goes also while its disk is away.
+      const isThere = await pool.mustBeThere().then(
+        () => true,
+        () => false,
+      )
       let action: 'unmounted' | 'unchanged' = 'unchanged'
       for (let seen = (await mounts.read()).at(target); seen; seen = (await mounts.read()).at(target)) {
-        await this.#noteDamage(name, seen, await this.#parts.pool.find(name))
+        await this.#stages.noteDamage(name, seen, isThere ? await pool.find(name) : undefined)
         await mounts.unmount(target)
         action = 'unmounted'
       }
-      await this.#releaseUnused(name)
+      if (isThere) await this.#stages.releaseUnused(name)
       return { action }
     })
   }
@@ -197,21 +202,46 @@ export class Engine {
   /** Makes the volume and its filesystem at least that large, mounted or not. Throws `not-found`, `no-space`. */
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
     return await this.#locked(parseVolumeName(name), async () => {
-      const { pool, mounts, filesystems } = this.#parts
-      await this.#mustBeReady(name)
-      const grown = await pool.grow(name, sizeBytes)
-      const source = await pool.activate(name)
-      if (source.kind === 'device') {
-        const table = await mounts.read()
-        const target = table.of(source)[0]
-        const folder = target?.target ?? (await this.#stage(name, source, table, { name, mountOptions: [] }))
-        try {
-          await filesystems.grow(source.path, folder, await this.#fsTypeOf(name, source, await mounts.read(), folder))
-        } finally {
-          await this.#releaseUnused(name)
-        }
-      }
+      const { pool } = this.#parts
+      const before = await this.#mustBeReady(name)
+      if (pool.sourceKind === 'directory') return await pool.grow(name, sizeBytes)
+      const begun = this.#intents.get(name)
+      const wasCut = begun?.phase === 'growing' && begun.id === before.id
+      await this.#noteIfRoom(name, { phase: 'growing', ...(before.id ? { id: before.id } : {}) })
+      const grown = await pool.grow(name, sizeBytes).catch(async (error) => {
+        const after = await pool.find(name).catch(() => undefined)
+        // What did not begin is not to be finished; what an earlier growth left is.
+        if (!wasCut && after?.sizeBytes === before.sizeBytes) await this.#intents.clear(name)
+        throw error
+      })
+      await this.#fill(name)
       return grown
+    })
+  }
+
+  /** Makes the filesystem as large as its device. */
+  async #fill(name: string): Promise<void> {
+    const { pool, mounts, filesystems } = this.#parts
+    const source = await pool.activate(name)
+    if (source.kind === 'device') {
+      const table = await mounts.read()
+      const target = table.of(source)[0]
+      const folder = target?.target ?? (await this.#stages.ensure(name, source, table, { name, mountOptions: [] }))
+      try {
+        const fsType = await this.#stages.fsTypeOf(name, source, await mounts.read(), folder)
+        await filesystems.grow(source.path, folder, fsType)
+      } finally {
+        await this.#stages.releaseUnused(name)
+      }
+    }
+    await this.#intents.clear(name)
+  }
+
+  /** Without the intent, what is cut short is not finished by itself, but still by asking again. */
+  async #noteIfRoom(name: string, intent: Intent): Promise<void> {
+    await this.#intents.set(name, intent).catch((error) => {
+      // A full disk must not keep anybody from making room, or from growing what is on another disk.
+      if (!(error instanceof VolumeError && error.code === 'no-space')) throw error
     })
   }
 
@@ -224,25 +254,21 @@ export class Engine {
     const { pool, mounts } = this.#parts
     const volume = await this.#lookUp(name)
     if (volume) {
-      const targets = this.#targets(await mounts.read(), volume)
+      const targets = this.#stages.targets(await mounts.read(), volume)
       if (targets.length > 0)
         throw new VolumeError(
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
       const begun = this.#intents.get(name)
-      const isHalfMade = begun !== undefined && begun.id === volume.id && begun.phase !== 'removing'
-      await this.#setIntent(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) }).catch((error) => {
-        // A full disk must not keep anybody from making room. Without the intent, a removal that is cut short is not
-        // finished by itself, but still by asking again.
-        if (!(error instanceof VolumeError && error.code === 'no-space')) throw error
-      })
-      await this.#releaseUnused(name)
+      const isHalfMade = begun !== undefined && begun.id === volume.id && 'sizeBytes' in begun
+      await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
+      await this.#stages.releaseUnused(name)
       if (volume.leavesBlocks && !isHalfMade) await this.#wipe(name)
     }
     const removed = await pool.remove(name)
-    await this.#clearIntent(name)
-    this.#checked.delete(name)
+    await this.#intents.clear(name)
+    this.#stages.forget(name)
     return removed
   }
 
@@ -255,6 +281,7 @@ export class Engine {
 
   /** One volume as its pool has it, which costs less than all that a person should know of it. */
   async stored(name: string): Promise<StoredVolume | undefined> {
+    await this.mustBeThere()
     return await this.#parts.pool.find(parseVolumeName(name))
   }
 
@@ -266,6 +293,7 @@ export class Engine {
 
   /** All volumes of the pool, by name. */
   async list(): Promise<VolumeView[]> {
+    await this.mustBeThere()
     const volumes = await this.#parts.pool.list({ impatient: true })
     const table = await this.#parts.mounts.read()
     const views = await Promise.all(volumes.map((volume) => this.#view(volume, table)))
@@ -277,7 +305,10 @@ export class Engine {
   }
 
   async #locked<T>(name: string, work: () => Promise<T>): Promise<T> {
-    return await this.#locks.acquire(name, work)
+    return await this.#locks.acquire(name, async () => {
+      await this.mustBeThere()
+      return await work()
+    })
   }
 
   /** The volume of that name, also when it came there without this process knowing. */
@@ -303,7 +334,7 @@ export class Engine {
     if (!intent || intent.id !== volume.id) return volume
     if (intent.phase === 'removing')
       throw new VolumeError('not-found', `Cannot use ${name} as it is being removed; remove it again to finish that.`)
-    return (await this.#ensureCreated(name, intent)).volume
+    return 'sizeBytes' in intent ? (await this.#ensureCreated(name, intent)).volume : volume
   }
 
   async #ensureCreated(
@@ -315,10 +346,10 @@ export class Engine {
     const existing = await pool.find(name)
     const begun = this.#intents.get(name)
     if (existing && begun?.id !== existing.id) {
-      await this.#clearIntent(name)
+      await this.#intents.clear(name)
       return { action: 'unchanged', volume: existing }
     }
-    if (existing && !begun) return { action: 'unchanged', volume: existing }
+    if (existing && (!begun || begun.phase === 'growing')) return { action: 'unchanged', volume: existing }
     if (pool.sourceKind === 'device' && sizeBytes < minimumBytes[fsType])
       throw new VolumeError(
         'invalid',
@@ -337,11 +368,11 @@ export class Engine {
     name: string,
     intent: FormatIntent,
   ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
-    await this.#setIntent(name, intent)
+    await this.#intents.set(name, intent)
     try {
       const created = await this.#parts.pool.create(name, intent)
       if (created.action === 'created') await this.#format(name, intent)
-      else await this.#clearIntent(name)
+      else await this.#intents.clear(name)
       return created
     } catch (error) {
       await this.#undoCreation(name, intent.id)
@@ -354,7 +385,7 @@ export class Engine {
     try {
       const volume = await this.#lookUp(name)
       if (volume?.id === id) await this.#removeStored(name)
-      else await this.#clearIntent(name)
+      else await this.#intents.clear(name)
     } catch (error) {
       this.#parts.log.warn(`Volume ${name} is left unfinished: ${messageOf(error)}`, { volume: name })
     }
@@ -363,7 +394,7 @@ export class Engine {
   /** Gives a new volume its filesystem; from then on it is one that may hold data. */
   async #format(name: string, intent: FormatIntent): Promise<void> {
     const { pool, filesystems } = this.#parts
-    await this.#setIntent(name, { ...intent, phase: 'formatting' })
+    await this.#intents.set(name, { ...intent, phase: 'formatting' })
     const source = await pool.activate(name)
     if (source.kind === 'device') {
       const found = await filesystems.signatures(source.path)
@@ -373,89 +404,9 @@ export class Engine {
           `Cannot format ${name} as ${source.path} must be blank: it holds ${found.join(', ')}. If nobody needs that, remove the volume; if somebody does, copy it away first.`,
         )
       await filesystems.make(source.path, intent.fsType, intent.mkfsOptions)
-      this.#checked.add(name)
+      this.#stages.noteMade(name)
     }
-    await this.#clearIntent(name)
-  }
-
-  /** The folder that shows the whole volume, mounted first if need be. */
-  async #stage(
-    name: string,
-    source: Source,
-    table: MountTable,
-    request: Pick<MountRequest, 'name' | 'mountOptions' | 'fsType' | 'stage'> & { target?: string },
-  ): Promise<string> {
-    const { mounts, filesystems } = this.#parts
-    if (source.kind === 'directory') return source.path
-    const own = this.#stagePath(name)
-    const isThere = (folder: string | undefined) => table.of(source).some(({ target }) => target === folder)
-    const isFirst = request.stage !== undefined && request.target === request.stage
-    const folder =
-      request.stage !== undefined && !isThere(own) && (isFirst || isThere(request.stage)) ? request.stage : own
-    const there = table.at(folder)
-    if (there && !isThere(folder))
-      throw new VolumeError(
-        'busy',
-        `Cannot mount ${name} as ${there.source} is mounted on ${folder}; unmount that first.`,
-      )
-    const fsType = await this.#fsTypeOf(name, source, table, folder)
-    if (request.fsType && request.fsType !== fsType)
-      throw new VolumeError('invalid', `Cannot mount ${name} as ${request.fsType}: it holds ${fsType}.`)
-    if (there) return folder
-    if (!this.#checked.has(name)) await filesystems.check(source.path, fsType)
-    // What cannot be mounted is looked at before it is tried again.
-    this.#checked.delete(name)
-    await mounts.mountDevice(source.path, folder, fsType, request.mountOptions)
-    this.#checked.add(name)
-    return folder
-  }
-
-  async #fsTypeOf(name: string, source: Source, table: MountTable, folder: string): Promise<FsType> {
-    const mounted = table.at(folder)?.fsType
-    const stored = this.#checked.has(name) ? (await this.#parts.pool.find(name))?.fsType : undefined
-    const found = mounted ? [mounted] : stored ? [stored] : await this.#parts.filesystems.signatures(source.path)
-    const fsType = fsTypes.find((type) => type === found[0])
-    if (fsType && found.length === 1) return fsType
-    const held = found.length > 0 ? `holds ${found.join(', ')}` : 'is blank: its filesystem is lost'
-    throw new VolumeError(
-      'failed',
-      `Cannot mount ${name} as ${source.path} must hold one of ${fsTypes.join(', ')}: it ${held}. Nothing was changed; restore it from a backup, or remove the volume.`,
-    )
-  }
-
-  /** Takes the engine's own mount away, and what activation took, when no other mount shows the volume any more. */
-  async #releaseUnused(name: string): Promise<void> {
-    const { mounts, pool } = this.#parts
-    const volume = await pool.find(name)
-    if (!volume) return
-    const table = await mounts.read()
-    if (this.#targets(table, volume).length > 0) return
-    if (pool.sourceKind === 'device') {
-      const folder = this.#stagePath(volume.name)
-      const staged = shownBy(table, volume)
-      for (const mount of staged) await this.#noteDamage(name, mount, volume)
-      if (staged.length > 0) await mounts.unmount(folder)
-      await mounts.removeFolder(folder)
-    }
-    await pool.deactivate(volume.name)
-  }
-
-  /** Where the kernel has found an error, which often makes the filesystem read-only, the next check is to repair it. */
-  async #noteDamage(name: string, mount: MountPoint, volume: StoredVolume | undefined): Promise<void> {
-    if (mount.readOnlyFilesystem || (volume && (await this.#hasErrors(volume)))) this.#checked.delete(name)
-  }
-
-  async #hasErrors({ source }: StoredVolume): Promise<boolean> {
-    return source?.kind === 'device' && (await this.#parts.filesystems.hasErrors(source.path))
-  }
-
-  #stagePath(name: string): string {
-    return join(this.#parts.volumesDir, name)
-  }
-
-  /** Mounts of the volume other than the engine's own. */
-  #targets(table: MountTable, volume: StoredVolume): MountPoint[] {
-    return shownBy(table, volume).filter((mount) => mount.target !== this.#stagePath(volume.name))
+    await this.#intents.clear(name)
   }
 
   async #view(volume: StoredVolume, table: MountTable): Promise<VolumeView> {
@@ -469,25 +420,9 @@ export class Engine {
       intent: intent?.id === volume.id ? intent : undefined,
       isBusy: this.#locks.isBusy(volume.name),
       shown,
-      targets: this.#targets(table, volume),
-      hasErrors: shown.length > 0 && (await this.#hasErrors(volume)),
+      targets: this.#stages.targets(table, volume),
+      hasErrors: shown.length > 0 && (await this.#stages.hasErrors(volume)),
       usage: readable && !volume.problem ? await mounts.usage(readable).catch(messageOf) : undefined,
     })
   }
-
-  async #setIntent(name: string, intent: Intent): Promise<void> {
-    await this.#parts.journal.write(name, intent)
-    this.#intents.set(name, intent)
-  }
-
-  async #clearIntent(name: string): Promise<void> {
-    if (!this.#intents.has(name)) return
-    await this.#parts.journal.clear(name)
-    this.#intents.delete(name)
-  }
-}
-
-/** Mounts that show the volume; a volume that is not active has none. */
-function shownBy(table: MountTable, volume: StoredVolume): MountPoint[] {
-  return volume.source ? table.of(volume.source) : []
 }

@@ -7,6 +7,8 @@ export type VolumeErrorCode =
   | 'exists'
   | 'no-space'
   | 'busy'
+  /** The pool cannot be used at the moment, and nothing was done. */
+  | 'unavailable'
   /** The daemon is stopping and takes no new work. */
   | 'stopping'
   | 'failed'
@@ -37,6 +39,18 @@ export function adviseOnDisk(error: unknown): string {
   const words =
     /Input\/output error|can't read superblock|Failed to (wipe start of|initialize) |Error (reading|writing) device|read error|write error/i
   return words.test(messageOf(error)) ? "; look in the kernel's log (dmesg) which disk gives errors" : ''
+}
+
+/** A failed writing to a filesystem of the machine's, with what to do about it; `what` is a sentence without its end. */
+export function writeError(what: string, error: unknown): VolumeError {
+  const isFull = hasErrno(error, 'ENOSPC', 'EDQUOT') || /No space left/.test(messageOf(error))
+  const advice = isFull
+    ? '; make room on that filesystem'
+    : hasErrno(error, 'EROFS')
+      ? "; look in the kernel's log why that filesystem is read-only, and mend it"
+      : ''
+  const code = isFull || hasErrno(error, 'EFBIG') ? 'no-space' : 'failed'
+  return new VolumeError(code, `${what}: ${messageOf(error)}${advice}`, { cause: error })
 }
 
 /** Whether `error` is a system error with that code, such as `ENOENT` (errno(3)). */

@@ -2,12 +2,13 @@ import type { FsType } from './pool.ts'
 
 /**
  * What was begun on a volume and is not known to be finished. `creating`: it may or may not exist, and is not even
- * blank for sure. `formatting`: it exists, blank, and mkfs may have run. `removing`: its data is not wanted any more.
+ * blank for sure. `formatting`: it exists, blank, and mkfs may have run. `growing`: its filesystem may be smaller than its
+ * device. `removing`: its data is not wanted any more.
  * `id` is that of the volume which the intent is about; one of the same name with another id is not meant.
  */
 export type Intent =
   | { phase: 'creating' | 'formatting'; id: string; sizeBytes: bigint; fsType: FsType; mkfsOptions: readonly string[] }
-  | { phase: 'removing'; id?: string }
+  | { phase: 'growing' | 'removing'; id?: string }
 
 /**
  * The intents of this node. A change is on the disk when its promise resolves: only then does the next step begin, so

@@ -27,6 +27,8 @@ export class MemoryMachine {
   readonly volumes = new Map<string, MemoryVolume>()
   readonly intents = new Map<string, Intent>()
   poolId = 'memory'
+  /** Whether its disk is away for the moment. */
+  isAway = false
   /** Stacked as the kernel does: the last mount on a target is the one that is seen. */
   mounted: (MountPoint & { name: string })[] = []
   onStep: (step: string, name: string) => void | Promise<void> = () => {}
@@ -45,6 +47,9 @@ export class MemoryMachine {
     sourceKind: 'device',
     start: async () => {},
     stop: async () => {},
+    mustBeThere: async () => {
+      if (this.isAway) throw new VolumeError('unavailable', 'Cannot use volumes on this node as its disk is away.')
+    },
     create: async (name, request) => {
       const existing = this.volumes.get(name)
       if (existing && !existing.marked)

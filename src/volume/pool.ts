@@ -73,6 +73,8 @@ export interface Pool {
   /** Makes the pool usable: activates, checks its parts. Throws when that cannot be. */
   start(): Promise<void>
   stop(): Promise<void>
+  /** Throws `unavailable` where its disk is not there, or does not answer yet: then nothing of it may be looked for or made. */
+  mustBeThere(): Promise<void>
   /** Throws `no-space`, `exists` (something without our mark has that name). `unchanged` when it is there already. */
   create(name: string, request: CreateRequest): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }>
   /** May answer from what it knows when it does not know the name; `list` looks. */
@@ -91,5 +93,6 @@ export interface Pool {
   activate(name: string): Promise<Source>
   /** Gives back what `activate` took, if that costs the node something. */
   deactivate(name: string): Promise<void>
+  /** Of a disk that is not there: no room, and a problem. */
   report(): Promise<PoolReport>
 }

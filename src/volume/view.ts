@@ -44,7 +44,7 @@ export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErr
   const fsType = shown[0]?.fsType ?? volume.fsType
   const problems = [
     ...(volume.problem ? [volume.problem] : []),
-    ...(intent && !isBusy ? [unfinished(intent)] : []),
+    ...(intent && !isBusy ? [unfinished[intent.phase]] : []),
     ...(typeof usage === 'string' ? [`its usage cannot be read: ${usage}`] : []),
     ...(typeof usage === 'object' ? fullness(usage) : []),
     ...(hasErrors ? ['the kernel has found errors on its filesystem'] : []),
@@ -54,7 +54,7 @@ export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErr
     name: volume.name,
     driverKind: pool.driverKind,
     sizeBytes: volume.sizeBytes,
-    state: intent ? (intent.phase === 'removing' ? 'removing' : 'unfinished') : 'ready',
+    state: intent ? stateIn[intent.phase] : 'ready',
     ...(fsType && pool.sourceKind === 'device' ? { fsType } : {}),
     path: volume.path,
     ...(volume.createdAt ? { createdAt: volume.createdAt } : {}),
@@ -64,10 +64,13 @@ export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErr
   }
 }
 
-function unfinished({ phase }: Intent): string {
-  return phase === 'removing'
-    ? 'its removal was not finished; remove it again'
-    : 'it was never finished; mounting it finishes it'
+const stateIn = { creating: 'unfinished', formatting: 'unfinished', growing: 'ready', removing: 'removing' } as const
+
+const unfinished = {
+  creating: 'it was never finished; mounting it finishes it',
+  formatting: 'it was never finished; mounting it finishes it',
+  growing: 'its growth was not finished; grow it again',
+  removing: 'its removal was not finished; remove it again',
 }
 
 function fullness(usage: Usage): string[] {

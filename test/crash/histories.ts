@@ -266,9 +266,8 @@ class History {
             .join('\n')}`,
         )
       this.#states.set(name, fitting)
-      const filledBytes = this.#sizeOf(Math.min(...fitting.map((state) => state?.filled ?? 0)))
       if (view?.usage && this.#world.parts.pool.sourceKind === 'device')
-        assert.ok(view.usage.totalBytes > (filledBytes * 7n) / 10n, `the filesystem of ${name} fills it`)
+        assert.ok(view.usage.totalBytes > (view.sizeBytes * 7n) / 10n, `the filesystem of ${name} fills it`)
     }
     const isUnused = (name: string) => views.get(name)?.mounts.length === 0
     await this.#mustBeTidy(isUnused)
@@ -288,7 +287,7 @@ class History {
     }
     const [first] = view.mounts
     const text = first && (await this.#world.read(first.target, 'file'))
-    return { size: sizes.find((size) => this.#sizeOf(size) === view.sizeBytes) ?? -1, filled: 0, mounts, text }
+    return { size: sizes.find((size) => this.#sizeOf(size) === view.sizeBytes) ?? -1, mounts, text }
   }
 
   async #mustBeTidy(isUnused: (name: string) => boolean): Promise<void> {

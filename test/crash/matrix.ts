@@ -17,7 +17,7 @@ interface Scenario {
   after(site: Site): Promise<void>
   /** Whether the daemon is killed while it starts, and nothing is asked of it. */
   starting?: boolean
-  needs?: 'growth' | 'device'
+  needs?: readonly ('growth' | 'device')[]
 }
 
 /** A world with an engine at work on it. */
@@ -157,6 +157,16 @@ const leaveHardlyBegun = (site: Site) =>
     (engine) => engine.create('one', site.spec),
   )
 
+/** The volume with a larger device, and killed before its filesystem grew. */
+async function leaveHalfGrown(site: Site): Promise<void> {
+  await site.makeWithData()
+  await dieIn(
+    site,
+    (parts, hang) => ({ ...parts, filesystems: { ...parts.filesystems, grow: hang } }),
+    (engine) => engine.grow('one', site.spec.sizeBytes * 2n),
+  )
+}
+
 async function leaveHalfRemoved(site: Site): Promise<void> {
   await site.makeWithData()
   await dieIn(
@@ -248,7 +258,7 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'the growth of a mounted volume',
-    needs: 'growth',
+    needs: ['growth'],
     before: async (site) => {
       await site.makeWithData()
       await site.mount('a')
@@ -261,7 +271,7 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'the growth of an unmounted volume',
-    needs: 'growth',
+    needs: ['growth'],
     before: (site) => site.makeWithData(),
     ask: (site) => site.grow(),
     after: async (site) => {
@@ -291,11 +301,19 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'a start that takes back what was hardly begun',
-    needs: 'device',
+    needs: ['device'],
     before: leaveHardlyBegun,
     starting: true,
     ask: async () => {},
     after: mustBeGone,
+  },
+  {
+    title: 'a start that finishes a growth',
+    needs: ['growth', 'device'],
+    before: leaveHalfGrown,
+    starting: true,
+    ask: async () => {},
+    after: (site) => site.mustBeGrown('a'),
   },
   {
     title: 'a start that finishes a removal',
@@ -467,8 +485,8 @@ function matrixFor(
 
   for (const scenario of scenarios.filter((each) => only.test(each.title))) {
     test(`in ${scenario.title}`, async () => {
-      if (scenario.needs === 'growth' && !world.canGrow(fsType)) return
-      if (scenario.needs === 'device' && world.parts.pool.sourceKind !== 'device') return
+      if (scenario.needs?.includes('growth') && !world.canGrow(fsType)) return
+      if (scenario.needs?.includes('device') && world.parts.pool.sourceKind !== 'device') return
       const steps = await play(scenario, [undefined])
       assert.ok(steps.length > 0 || scenario.starting)
       for (const moment of moments)

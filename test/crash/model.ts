@@ -16,8 +16,6 @@ export type Request = { name: string } & (
 /** A volume that exists, and what its only file holds. */
 export interface Volume {
   size: number
-  /** What its filesystem was grown to for sure; the rest of a growth that was cut short is done when it is asked again. */
-  filled: number
   mounts: Partial<Record<Pod, 'rw' | 'ro'>>
   text?: string | undefined
 }
@@ -51,7 +49,7 @@ function apply(state: State, request: Request): [answer: string, State] {
       if (!state) return ['not-found', state]
       if (request.size === 'huge') return ['no-space', state]
       const size = Math.max(request.size, state.size)
-      return [size > state.size ? 'grown' : 'unchanged', { ...state, size, filled: size }]
+      return [size > state.size ? 'grown' : 'unchanged', { ...state, size }]
     }
     case 'remove':
       if (!state) return ['unchanged', state]
@@ -59,7 +57,7 @@ function apply(state: State, request: Request): [answer: string, State] {
   }
 }
 
-const newVolume = (size: number): Volume => ({ size, filled: size, mounts: {} })
+const newVolume = (size: number): Volume => ({ size, mounts: {} })
 
 /** What an unanswered request can leave half done. */
 function applyHalf(state: State, request: Request): State {
@@ -80,7 +78,7 @@ export function possibleAfter(states: readonly State[], calls: readonly Call[]):
   const found = new Map<string, State>()
   const seen = new Set<string>()
   const visit = (state: State, left: readonly Call[]) => {
-    const here = `${key(state)} ${state?.filled}`
+    const here = key(state)
     const mark = `${here} ${left.map((call) => calls.indexOf(call))}`
     if (seen.has(mark)) return
     seen.add(mark)

@@ -1,7 +1,7 @@
 /** Runs in a guest: disks that give errors, vanish, hang or lose LVM's metadata, and folders that take nothing. */
 import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
@@ -9,6 +9,7 @@ import { Engine } from '../../src/volume/engine.ts'
 import { hasErrno } from '../../src/volume/errors.ts'
 import { rejects, type World } from '../contract.ts'
 import { openLvmWorld } from '../machine-world.ts'
+import { TestNode } from '../node.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 
 const mebibyte = 1n << 20n
@@ -271,6 +272,43 @@ check(
     assert.equal((await engine.report()).problems, [])
     await node.mount('late')
     await node.mustHold('known')
+  },
+)
+
+check(
+  'a daemon that starts while LVM hangs serves, says what hangs, and goes on by itself when LVM answers',
+  async (node) => {
+    await placeOn(good)
+    await node.make('known')
+    await node.engine.stop()
+    await good.hang()
+    await bad.hang()
+    const machine = new TestNode(dirname(node.world.parts.volumesDir))
+    await mkdir(machine.kubeletDir)
+    const daemon = await machine.start({ flags: { 'driver-kind': 'LVM' } })
+    try {
+      const hangs =
+        /LVM has not told what is in volume group elastic-local-vg.*"(vgs|lvs) .*" has been running for \d+ s.*dmesg/
+      assert.match(daemon.output(), hangs)
+      const options = { sizeBytes: String(spec.sizeBytes) }
+      assert.match(await machine.mount('a', options, 'known'), hangs)
+      const growth = { targetDir: machine.target('a', 'known'), newSize: String(grownBytes) }
+      assert.match(await machine.callOut('/expandfs', growth), hangs)
+      for (const path of ['/v1/pools', '/v1/volumes']) {
+        const { status, body } = await machine.ask('GET', path)
+        assert.is(status, 503)
+        assert.match((body.error as { message: string }).message, hangs)
+      }
+      for (const disk of [good, bad]) await disk.resume()
+      await daemon.says(/Found 1 volumes/)
+      assert.is(await machine.mount('a', options, 'known'), 'Success')
+      assert.is(await readFile(join(machine.target('a', 'known'), 'data'), 'utf8'), 'known')
+      assert.is(await machine.unmount('a', 'known'), 'Success')
+    } finally {
+      for (const disk of [good, bad]) await disk.resume()
+      assert.is(await daemon.end('SIGTERM'), 0)
+    }
+    await node.restart()
   },
 )
 

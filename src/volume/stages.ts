@@ -1,0 +1,125 @@
+import { join } from 'node:path'
+import { VolumeError } from './errors.ts'
+import type { Filesystems, MountPoint, Mounts, MountTable } from './host.ts'
+import { type FsType, fsTypes, type Pool, type Source, type StoredVolume } from './pool.ts'
+
+/** How a volume's filesystem is to be mounted. */
+export interface StageRequest {
+  name: string
+  target?: string
+  stage?: string
+  mountOptions: readonly string[]
+  fsType?: FsType
+}
+
+export interface StagesParts {
+  pool: Pick<Pool, 'find' | 'deactivate' | 'sourceKind'>
+  mounts: Mounts
+  filesystems: Filesystems
+  volumesDir: string
+}
+
+/**
+ * The one mount of each volume's device, on `<volumesDir>/<name>` or on a folder of the caller's, from which all others are
+ * bound; and which filesystems need not be checked before it. The caller holds the volume's lock.
+ */
+export class Stages {
+  readonly #parts: StagesParts
+  /** Volumes whose filesystem was seen whole since this process started, so that mounting need not look again. */
+  readonly #checked = new Set<string>()
+
+  constructor(parts: StagesParts) {
+    this.#parts = parts
+  }
+
+  /** The folder that shows the whole volume, mounted first if need be. */
+  async ensure(name: string, source: Source, table: MountTable, request: StageRequest): Promise<string> {
+    const { mounts, filesystems } = this.#parts
+    if (source.kind === 'directory') return source.path
+    const own = this.#pathOf(name)
+    const isThere = (folder: string | undefined) => table.of(source).some(({ target }) => target === folder)
+    const isFirst = request.stage !== undefined && request.target === request.stage
+    const folder =
+      request.stage !== undefined && !isThere(own) && (isFirst || isThere(request.stage)) ? request.stage : own
+    const there = table.at(folder)
+    if (there && !isThere(folder))
+      throw new VolumeError(
+        'busy',
+        `Cannot mount ${name} as ${there.source} is mounted on ${folder}; unmount that first.`,
+      )
+    const fsType = await this.fsTypeOf(name, source, table, folder)
+    if (request.fsType && request.fsType !== fsType)
+      throw new VolumeError('invalid', `Cannot mount ${name} as ${request.fsType}: it holds ${fsType}.`)
+    if (there) return folder
+    if (!this.#checked.has(name)) await filesystems.check(source.path, fsType)
+    // What cannot be mounted is looked at before it is tried again.
+    this.#checked.delete(name)
+    await mounts.mountDevice(source.path, folder, fsType, request.mountOptions)
+    this.#checked.add(name)
+    return folder
+  }
+
+  /** What is on the device. Throws `failed` when that is none of our filesystems. */
+  async fsTypeOf(name: string, source: Source, table: MountTable, folder: string): Promise<FsType> {
+    const mounted = table.at(folder)?.fsType
+    const stored = this.#checked.has(name) ? (await this.#parts.pool.find(name))?.fsType : undefined
+    const found = mounted ? [mounted] : stored ? [stored] : await this.#parts.filesystems.signatures(source.path)
+    const fsType = fsTypes.find((type) => type === found[0])
+    if (fsType && found.length === 1) return fsType
+    const held = found.length > 0 ? `holds ${found.join(', ')}` : 'is blank: its filesystem is lost'
+    throw new VolumeError(
+      'failed',
+      `Cannot mount ${name} as ${source.path} must hold one of ${fsTypes.join(', ')}: it ${held}. Nothing was changed; restore it from a backup, or remove the volume.`,
+    )
+  }
+
+  /** Takes the engine's own mount away, and what activation took, when no other mount shows the volume any more. */
+  async releaseUnused(name: string): Promise<void> {
+    const { mounts, pool } = this.#parts
+    const volume = await pool.find(name)
+    if (!volume) return
+    const table = await mounts.read()
+    if (this.targets(table, volume).length > 0) return
+    if (pool.sourceKind === 'device') {
+      const folder = this.#pathOf(volume.name)
+      const staged = shownBy(table, volume)
+      for (const mount of staged) await this.noteDamage(name, mount, volume)
+      if (staged.length > 0) await mounts.unmount(folder)
+      await mounts.removeFolder(folder)
+    }
+    await pool.deactivate(volume.name)
+  }
+
+  /** Its filesystem was made just now. */
+  noteMade(name: string): void {
+    this.#checked.add(name)
+  }
+
+  /** The volume is gone. */
+  forget(name: string): void {
+    this.#checked.delete(name)
+  }
+
+  /** Where the kernel has found an error, which often makes the filesystem read-only, the next check is to repair it. */
+  async noteDamage(name: string, mount: MountPoint, volume: StoredVolume | undefined): Promise<void> {
+    if (mount.readOnlyFilesystem || (volume && (await this.hasErrors(volume)))) this.#checked.delete(name)
+  }
+
+  async hasErrors({ source }: StoredVolume): Promise<boolean> {
+    return source?.kind === 'device' && (await this.#parts.filesystems.hasErrors(source.path))
+  }
+
+  /** Mounts of the volume other than the engine's own. */
+  targets(table: MountTable, volume: StoredVolume): MountPoint[] {
+    return shownBy(table, volume).filter((mount) => mount.target !== this.#pathOf(volume.name))
+  }
+
+  #pathOf(name: string): string {
+    return join(this.#parts.volumesDir, name)
+  }
+}
+
+/** Mounts that show the volume; a volume that is not active has none. */
+export function shownBy(table: MountTable, volume: StoredVolume): MountPoint[] {
+  return volume.source ? table.of(volume.source) : []
+}
