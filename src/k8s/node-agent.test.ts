@@ -373,6 +373,36 @@ test('nothing is made in a pool that is not the one of the ledger, until the ope
   await daemon.stop()
 })
 
+test('while the disk of the pool is away the node says so and offers no room, a PV is neither made nor let go, and then all is as before', async () => {
+  const world = await openMade()
+  const daemon = await start(world)
+  const reasons = () => world.server.list(eventsPath).map(({ reason }) => reason)
+  const room = () => parseLedger(world.server.find(ledgerPath('a')) as never).pool
+  const { id } = room()
+  const offers = () => world.server.list('/apis/storage.k8s.io/v1/csistoragecapacities').map(({ capacity }) => capacity)
+  addClass(world.server, 'other')
+  await world.server.until('the daemon publishes', () => offers().length === 2)
+  world.machine.isAway = true
+  world.dismiss('data', world.volume)
+  // Whatever of the classes changes has the pool looked at again.
+  addClass(world.server, 'another')
+  await world.server.until(
+    'no room is offered',
+    () => new Set(offers()).size === 1 && offers()[0] === '0' && reasons().includes('VolumeNotRemoved'),
+  )
+  assert.ok(reasons().includes('PoolProblem'))
+  assert.equal([room().capacityBytes, room().id], [0n, id])
+  assert.ok(world.machine.volumes.has(world.volume))
+  const late = addVolume(world.server, 'late', 'a', sizeBytes)
+  await world.server.until('it is said that none is made', () => reasons().includes('VolumeNotMade'))
+  world.machine.isAway = false
+  addClass(world.server, 'third')
+  await world.server.until('all is as before', () => room().capacityBytes === capacityBytes && world.isReady(late))
+  assert.not.ok(world.machine.volumes.has(world.volume))
+  assert.equal(world.wrongs, [])
+  await daemon.stop()
+})
+
 const removing: Journey = {
   open: async () => {
     const world = await openMade()

@@ -103,13 +103,13 @@ export class MemoryMachine {
       name: 'memory',
       id: this.poolId,
       driverKind: 'LVM',
-      totalBytes: this.capacityBytes,
-      reservedBytes: this.capacityBytes - this.#freeBytes(),
-      freeBytes: this.#freeBytes(),
-      volumes: this.#marked().length,
+      totalBytes: this.isAway ? 0n : this.capacityBytes,
+      reservedBytes: this.isAway ? 0n : this.capacityBytes - this.#freeBytes(),
+      freeBytes: this.isAway ? 0n : this.#freeBytes(),
+      volumes: this.isAway ? 0 : this.#marked().length,
       unitBytes: extentBytes,
       enforcesSize: true,
-      problems: [],
+      problems: this.isAway ? ['its disk is away'] : [],
     }),
   }
 
