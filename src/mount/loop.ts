@@ -200,6 +200,13 @@ export class LoopPool implements Pool {
     if (volume.source && !(await isLeaving(volume.source.path))) return volume.source
     const device = (await this.#losetup('--find', '--show', '--nooverlap', volume.path)).trim()
     await this.#remember(name, device)
+    if (await isReadOnly(device)) {
+      await this.deactivate(name)
+      throw new VolumeError(
+        'failed',
+        `Cannot use ${name} as its image ${volume.path} cannot be written; look in the kernel's log why that filesystem is read-only, and mend it.`,
+      )
+    }
     return { kind: 'device', path: device }
   }
 
@@ -302,6 +309,10 @@ async function readBackingFile(device: string): Promise<string | undefined> {
 /** Whether the kernel lets the device go as soon as nobody has it open; attaching its image again takes that back. */
 async function isLeaving(device: string): Promise<boolean> {
   return (await readLoopFile(device, 'autoclear')) !== '0'
+}
+
+async function isReadOnly(device: string): Promise<boolean> {
+  return (await readFile(`/sys/block/${basename(device)}/ro`, 'utf8')).startsWith('1')
 }
 
 /** What the kernel says of a loop device, or nothing when it is free. */
