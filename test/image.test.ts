@@ -164,7 +164,7 @@ test('it is the one that is tested in the cluster', async (world) => {
 test('made again elsewhere, at another time and by another user, it has the same digest', async (world) => {
   const copy = join(world.folder, 'copy')
   await mkdir(join(copy, 'node_modules'), { recursive: true })
-  for (const part of ['src', 'image', 'build.mjs', 'package.json', 'package-lock.json'])
+  for (const part of ['src', 'image', 'build.mjs', 'package.json', 'package-lock.json', 'tsconfig.json'])
     await cp(join(tree, part), join(copy, part), { recursive: true })
   await run('mount', ['--bind', join(tree, 'node_modules'), join(copy, 'node_modules')])
   const script = `
