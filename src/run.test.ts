@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { thrownBy } from '../test/thrown.ts'
-import { CommandError, hostCommand, type RunOptions, run, searchPath } from './run.ts'
+import { CommandError, hostCommand, observeRunner, type RunOptions, run, searchPath } from './run.ts'
 
 const test = suite('run')
 const node = (script: string, options?: RunOptions) => run(process.execPath, ['-e', script], options)
@@ -69,6 +69,14 @@ test('run() takes 20 MB of output', async () => {
 
 test("hostCommand() enters the host's mounts, and keeps the command's flags from nsenter", () => {
   assert.equal(hostCommand('lvs', ['-o', 'x']), ['nsenter', ['--target', '1', '--mount', '--', 'lvs', '-o', 'x']])
+})
+
+test('observeRunner() tells of each program by its name, and what it was given', async () => {
+  const told: string[] = []
+  const observed = observeRunner(run, ({ what, about, result }) => told.push(`${what} ${about}: ${result}`))
+  assert.is((await observed('/bin/echo', ['one', 'two'])).stdout, 'one two\n')
+  await fails(() => observed('false', []))
+  assert.equal(told, ['echo one two: success', 'false : failed'])
 })
 
 test.run()

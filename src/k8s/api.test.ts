@@ -9,7 +9,7 @@ import { KubeConfig } from '@kubernetes/client-node'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { thrownBy } from '../../test/thrown.ts'
-import { ApiClient, ApiError, hasStatus, orMissing } from './api.ts'
+import { ApiClient, ApiError, hasStatus, observeApi, orMissing } from './api.ts'
 
 const test = suite('api client')
 const patientMs = { requestMs: 60_000, watchIdleMs: 60_000 }
@@ -266,6 +266,20 @@ test('credentials that cannot be had are an error of the same kind', async () =>
     { name: 'u', authProvider: { name: 'none-of-these', config: {} }, certFile: '/no/such/file' },
   )
   assert.is((await fails(() => new ApiClient(config, patientMs).send({ method: 'GET', path }))).status, 0)
+})
+
+test('observeApi() tells of each request, with the status of what was refused', async () => {
+  const told: string[] = []
+  const answers = [async () => 1, async () => Promise.reject(new ApiError('', { status: 409 }))]
+  const away = async () => Promise.reject(new ApiError('', { status: 0 }))
+  const send = async () => (await (answers.shift() ?? away)()) as never
+  const watch = async function* () {}
+  const api = observeApi({ send, watch }, ({ what, about, result }) => told.push(`${what} ${about}: ${result}`))
+  assert.is(await api.send({ method: 'GET', path }), 1)
+  assert.is((await fails(() => api.send({ method: 'PATCH', path }))).status, 409)
+  assert.is((await fails(() => api.send({ method: 'GET', path }))).status, 0)
+  for await (const _ of api.watch(path, {}, new AbortController().signal)) assert.unreachable()
+  assert.equal(told, [`GET ${path}: success`, `PATCH ${path}: 409`, `GET ${path}: unanswered`])
 })
 
 test.run()
