@@ -21,7 +21,8 @@ test('kubectl and helm know the subcommands and flags of every line for them', a
   let checked = 0
   for (const line of new Set(found)) {
     const [name = '', ...words] = line.split(/\s+/)
-    if (!Object.hasOwn(known, name)) continue
+    // Our own plugin is looked at in test/docs.
+    if (!Object.hasOwn(known, name) || /^elastic[_-]local$/.test(words[0] ?? '')) continue
     const end = words.findIndex((word) => /^(--|#.*|[|&].*|;)$/.test(word))
     const [file = '', ...args] = [...known[name as keyof typeof known], ...(end < 0 ? words : words.slice(0, end))]
     const { stdout } = await run(file, [...args, '--help']).catch((error) => {

@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseAllDocuments } from 'yaml'
-import { commands } from '../../src/cmd/commands.ts'
 import { commonFlags } from '../../src/cmd/flags.ts'
+import { elasticLocal, kubectlPlugin } from '../../src/cmd/programs.ts'
 import { commandLines, readPages, yamlBlocks } from './pages.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -57,13 +57,16 @@ test('every block of YAML can be read', () => {
 })
 
 test('every command of ours is one, with flags that it has', () => {
-  const known = commands.flatMap((command) =>
-    [command.name, ...(command.aliases ?? [])].map((name) => ({ name, command })),
+  const known = [elasticLocal, kubectlPlugin].flatMap((program) =>
+    program.commands.flatMap((command) =>
+      [command.name, ...(command.aliases ?? [])].map((name) => ({ name: `${program.name} ${name}`, command })),
+    ),
   )
+  const calls = /(?:^| -- )(?:dist\/)?((?:kubectl elastic_local|elastic-local) [a-z](?:[^|&#"]|"[^"]*")*)/g
   for (const { name, text } of pages)
     for (const line of commandLines(text))
-      for (const [, words = ''] of line.matchAll(/(?:^| -- )(?:dist\/)?elastic-local ((?:[^|&#"]|"[^"]*")*)/g)) {
-        if (!/^[a-z]/.test(words) || words.startsWith('help')) continue
+      for (const [, words = ''] of line.matchAll(calls)) {
+        if (/^(\S+|kubectl \S+) help/.test(words)) continue
         const found = known
           .filter((each) => `${words.trim()} `.startsWith(`${each.name} `))
           .sort((a, b) => b.name.length - a.name.length)[0]
