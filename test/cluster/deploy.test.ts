@@ -27,7 +27,7 @@ test(
       const make = await buildMake(cluster, folder, overlay)
       const rollout = (what: string) =>
         cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=120s'])
-      await checkCreateVg(node, make)
+      await checkCreateVg(node, image.name, make)
       assert.match((await make('deploy')).stdout, /elastic-local is ready/)
 
       // What deploy.yaml says they serve, in the pod network.
@@ -122,11 +122,11 @@ test(
 )
 
 /** make create-vg makes a group of a blank disk of the node, and refuses the disk to another group. */
-async function checkCreateVg(node: ContainerNode, make: Make) {
+async function checkCreateVg(node: ContainerNode, image: string, make: Make) {
   await node.run('truncate', '--size', '64M', '/mnt/disk')
   const disk = (await node.run('losetup', '--find', '--show', '/mnt/disk')).stdout.trim()
   const group = `elastic-local-test-${process.pid}`
-  const words = ['NODES=node-1', 'IMAGE=elastic-local:test', `DISKS=${disk}`, 'SIZE=64Mi']
+  const words = ['NODES=node-1', `IMAGE=${image}`, `DISKS=${disk}`, 'SIZE=64Mi']
   try {
     const made = await make('create-vg', ...words, `GROUP=${group}`)
     assert.match(made.stdout, `node-1: Volume group ${group} is made.`)
@@ -134,7 +134,7 @@ async function checkCreateVg(node: ContainerNode, make: Make) {
     assert.match(refusal.stdout, `node-1: elastic-local: Cannot use ${disk} as it is not blank: it holds LVM2_member.`)
     assert.match(refusal.stderr, 'Not made: node-1')
   } finally {
-    await run('vgremove', ['--yes', group])
+    await run('vgremove', ['--yes', group], { accept: [5] })
     await node.run('losetup', '--detach', disk)
   }
 }
