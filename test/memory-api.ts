@@ -406,7 +406,10 @@ function keyOf({ collection, namespace = '', name }: { collection: string; names
 
 /** Whether objects are of the place's namespace and fit the label selector (`key`, `!key`, `key=value`, `key!=value`). */
 function buildSelector(place: Place, query: Readonly<Record<string, string>>): (object: StoredObject) => boolean {
-  if (query.fieldSelector) throw new Error(`Cannot select by ${query.fieldSelector} in memory.`)
+  const { fieldSelector } = query
+  // Of all fields that a server knows, the one that we ask for.
+  const [, type] = /^type=(\w+)$/.exec(fieldSelector ?? '') ?? []
+  if (fieldSelector && !type) throw new Error(`Cannot select by ${fieldSelector} in memory.`)
   const tests = (query.labelSelector ?? '')
     .split(',')
     .filter(Boolean)
@@ -417,8 +420,10 @@ function buildSelector(place: Place, query: Readonly<Record<string, string>>): (
           ? Object.hasOwn(labels, key) !== (not === '!')
           : (labels[key] === value) !== operator.startsWith('!')
     })
-  return ({ metadata: { namespace, labels = {} } }) =>
-    (place.namespace === '' || namespace === place.namespace) && tests.every((fits) => fits(labels))
+  return ({ metadata: { namespace, labels = {} }, ...object }) =>
+    (place.namespace === '' || namespace === place.namespace) &&
+    (type === undefined || object.type === type) &&
+    tests.every((fits) => fits(labels))
 }
 
 /** What a request may change of an object: of the status only the status, else all but that and what is the server's own. */

@@ -1,6 +1,7 @@
 /** How our own programs do: the provisioner, and the daemon of a node. */
 import { formatDuration } from '../text/quantity.ts'
 import type { ClusterFacts, PodFacts } from './facts.ts'
+import { indexed } from './indexed.ts'
 import type { NodeRecord, Problem, ProvisionerRecord } from './records.ts'
 
 /** The leader renews its Lease every second; one that is silent for so long does not act, whatever the clocks here say. */
@@ -11,10 +12,17 @@ export interface DaemonState {
   pod?: PodFacts
 }
 
+const daemonsOfNodes = indexed(({ components }) =>
+  Map.groupBy(
+    components.filter(({ component }) => component === 'daemon'),
+    ({ node }) => node,
+  ),
+)
+
 /** The daemon of a node, as far as its pod tells. */
-export function findDaemon({ components, notRead }: ClusterFacts, node: string): DaemonState {
-  if (notRead.has('components')) return { state: 'unknown' }
-  const here = components.filter((pod) => pod.component === 'daemon' && pod.node === node)
+export function findDaemon(facts: ClusterFacts, node: string): DaemonState {
+  if (facts.notRead.has('components')) return { state: 'unknown' }
+  const here = daemonsOfNodes(facts).get(node) ?? []
   const pod = here.find(({ isDeleting }) => !isDeleting) ?? here[0]
   if (!pod) return { state: 'missing' }
   return { state: isWell(pod) ? 'ready' : 'not ready', pod }
@@ -41,7 +49,7 @@ export function commandOn(facts: ClusterFacts, node: string, command: string): s
 }
 
 /** The provisioner: who leads, and what is wrong with it. */
-export function describeProvisioner(facts: ClusterFacts): ProvisionerRecord {
+export const describeProvisioner = indexed((facts): ProvisionerRecord => {
   const { components, lease, notRead, namespace } = facts
   const pods = components.filter(({ component, isDeleting }) => component === 'provisioner' && !isDeleting)
   const record = {
@@ -66,7 +74,7 @@ export function describeProvisioner(facts: ClusterFacts): ProvisionerRecord {
       },
     ],
   }
-}
+})
 
 function isWell({ isReady, isDeleting }: PodFacts): boolean {
   return isReady && !isDeleting

@@ -1,9 +1,13 @@
 import type { ClusterFacts, EventFacts } from './facts.ts'
+import { indexed } from './indexed.ts'
 
 /** What still goes on is said again within two minutes, by the daemon and by the kubelet; what is older is over. */
 const freshMs = 3 * 60_000
 
 type Whose = Pick<EventFacts, 'kind' | 'name'> & { namespace?: string; uid?: string }
+
+/** By kind and name, each in the order of all. */
+const eventsOfObjects = indexed(({ events }) => Map.groupBy(events, ({ kind, name }) => `${kind}/${name}`))
 
 /** The newest warning about an object that is as wanted, whenever it was said. */
 export function findWarning(
@@ -11,15 +15,15 @@ export function findWarning(
   whose: Whose,
   isWanted: (event: EventFacts) => boolean,
 ): EventFacts | undefined {
-  return facts.events.find(
-    (event) =>
-      event.kind === whose.kind &&
-      event.name === whose.name &&
-      (whose.namespace === undefined || event.namespace === whose.namespace) &&
-      // An object that was made anew has the name, and not the events, of the one before.
-      (whose.uid === undefined || event.uid === whose.uid) &&
-      isWanted(event),
-  )
+  return eventsOfObjects(facts)
+    .get(`${whose.kind}/${whose.name}`)
+    ?.find(
+      (event) =>
+        (whose.namespace === undefined || event.namespace === whose.namespace) &&
+        // An object that was made anew has the name, and not the events, of the one before.
+        (whose.uid === undefined || event.uid === whose.uid) &&
+        isWanted(event),
+    )
 }
 
 /** The same, if it was said so lately that it still holds. */

@@ -4,6 +4,8 @@ import { formatAge, formatCount } from '../text/quantity.ts'
 import { commandOn, daemonProblem, findDaemon } from './components.ts'
 import { because, findFreshWarning } from './events.ts'
 import type { ClusterFacts } from './facts.ts'
+import { indexed } from './indexed.ts'
+import { isTold } from './places.ts'
 import type { NodeRecord, Problem } from './records.ts'
 
 /** All nodes, and those that are gone and of which something is left. */
@@ -30,12 +32,16 @@ function describeNode(facts: ClusterFacts, name: string): NodeRecord {
   }
 }
 
-/** Volumes that are on a node, or are to be. */
-export function countVolumes({ volumes, ledgers }: ClusterFacts, node: string): number {
-  const promised = ledgers.get(node)?.entries.keys() ?? []
-  const named = [...volumes.values()].filter((volume) => volume.node === node).map(({ name }) => name)
-  return new Set([...promised, ...named]).size
+/** How many volumes are on a node, or are to be. */
+export function countVolumes(facts: ClusterFacts, node: string): number {
+  return volumesOfNodes(facts).get(node)?.size ?? 0
 }
+
+const volumesOfNodes = indexed(({ volumes, ledgers }) => {
+  const found = new Map([...ledgers.values()].map(({ node, entries }) => [node, new Set(entries.keys())]))
+  for (const { node, name } of volumes.values()) found.set(node, (found.get(node) ?? new Set()).add(name))
+  return found
+})
 
 /** Why nobody can reach the node at all. */
 export function absence(facts: ClusterFacts, name: string): Problem[] {
@@ -150,7 +156,7 @@ function capacityProblems(facts: ClusterFacts, name: string): Problem[] {
   const untold = [...facts.classes.values()]
     .map(({ facts }) => facts)
     .filter((one) => one?.waitsForPod && isWantedBy(one, ledger.pool))
-    .filter((one) => !facts.capacities.some((told) => told.className === one?.name && told.hostname === hostname))
+    .filter((one) => !isTold(facts, one?.name ?? '', hostname))
   if (untold.length === 0) return []
   return [
     problem(

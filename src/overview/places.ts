@@ -6,6 +6,7 @@ import { minimumBytes } from '../volume/host.ts'
 import { roundUp } from '../volume/size.ts'
 import { findDaemon } from './components.ts'
 import type { ClusterFacts, NodeState } from './facts.ts'
+import { indexed } from './indexed.ts'
 
 /** What a node is to a volume that is to be placed. */
 export interface Place {
@@ -16,14 +17,31 @@ export interface Place {
 }
 
 /** What each node is to a new volume of that class and size, in the order of their names. The class must be a right one. */
-export function findPlaces(facts: ClusterFacts, storageClass: ClassFacts, requestedBytes: bigint): Place[] {
+export function findPlaces(facts: ClusterFacts, storageClass: ClassFacts, requestedBytes: bigint): readonly Place[] {
   const { fsType } = readClass(storageClass)
   const least = minimumBytes[fsType]
   const wanted = requestedBytes > least ? requestedBytes : least
-  return [...facts.nodes.values()]
-    .sort((a, b) => (a.name < b.name ? -1 : 1))
-    .map((node) => ({ node: node.name, ...judge(facts, node, storageClass, wanted) }))
+  const key = `${storageClass.name}/${wanted}`
+  const found =
+    knownPlaces(facts).get(key) ??
+    [...facts.nodes.values()]
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+      .map((node) => ({ node: node.name, ...judge(facts, node, storageClass, wanted) }))
+  knownPlaces(facts).set(key, found)
+  return found
 }
+
+/** By class and size: many claims want the same. */
+const knownPlaces = indexed(() => new Map<string, readonly Place[]>())
+
+/** Whether the scheduler knows what room the class has on the node of that host name. */
+export function isTold(facts: ClusterFacts, className: string, hostname: string): boolean {
+  return toldRoom(facts).has(`${className}/${hostname}`)
+}
+
+const toldRoom = indexed(
+  ({ capacities }) => new Set(capacities.map(({ className, hostname }) => `${className}/${hostname}`)),
+)
 
 function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, wanted: bigint): Omit<Place, 'node'> {
   const no = (reason: string) => ({ fits: false, reason })
@@ -44,10 +62,8 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
     return no(
       `has ${formatBytes(free)} of ${formatBytes(pool.capacityBytes)} left, and ${formatBytes(wanted)} are wanted`,
     )
-  const isTold = facts.capacities.some(
-    ({ className, hostname }) => className === storageClass.name && hostname === node.hostname,
-  )
-  if (storageClass.waitsForPod && facts.capacityCounts && !isTold && !facts.notRead.has('csistoragecapacities'))
+  const isUntold = !isTold(facts, storageClass.name, node.hostname) && !facts.notRead.has('csistoragecapacities')
+  if (storageClass.waitsForPod && facts.capacityCounts && isUntold)
     return no(
       'has room, and its daemon has not told the scheduler: there is no CSIStorageCapacity object for the class',
     )

@@ -94,11 +94,11 @@ export async function readCluster(
       ),
       list('pods', `${claimed}/pods`, (pod: V1Pod) => pickPod(pod)),
       list('components', `${ours}/pods`, (pod: V1Pod) => pickPod(pod), { labelSelector: componentSelector }),
-      list('events', `${claimed}/events`, (event: CoreV1Event) => pickEvent(event)),
+      list('events', `${claimed}/events`, (event: CoreV1Event) => pickEvent(event), warningsOnly),
       // What is said of nodes and PersistentVolumes is kept there.
       within === undefined || within === 'default'
         ? []
-        : list('events', '/api/v1/namespaces/default/events', (event: CoreV1Event) => pickEvent(event)),
+        : list('events', '/api/v1/namespaces/default/events', (event: CoreV1Event) => pickEvent(event), warningsOnly),
       findObject<V1Lease>('leases', `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/${leaseName}`),
       findObject<V1CSIDriver>('csidrivers', `${storage}/csidrivers/${provisionerNames[0]}`),
     ])
@@ -125,6 +125,9 @@ export async function readCluster(
     notRead,
   }
 }
+
+/** Most events of a cluster are none. */
+const warningsOnly = { fieldSelector: 'type=Warning' }
 
 function readLedger(object: V1ConfigMap): Ledger | { node: string; problem: string } {
   try {

@@ -2,6 +2,7 @@ import type { Entry, Ledger } from '../k8s/ledger.ts'
 import { volumeNameOf } from '../k8s/persistent-volume.ts'
 import { isVolumeName } from '../volume/name.ts'
 import type { ClaimState, ClassState, ClusterFacts, PodFacts, VolumeState } from './facts.ts'
+import { indexed } from './indexed.ts'
 
 /** All that is known of one volume, be it only a claim yet, or only what is left on a node. */
 export interface Subject {
@@ -27,7 +28,7 @@ export function subjectOfClaim(facts: ClusterFacts, claim: ClaimState): Subject 
 export function subjectOfVolume(facts: ClusterFacts, name: string): Subject | undefined {
   const volume = facts.volumes.get(name)
   if (!volume) {
-    const isPromised = facts.ledgers.values().some(({ entries }) => entries.has(name))
+    const isPromised = ledgersOfVolumes(facts).has(name)
     return isPromised && isVolumeName(name) ? complete(facts, { name }) : undefined
   }
   const claim = volume.claim && facts.claims.get(`${volume.claim.namespace}/${volume.claim.name}`)
@@ -61,17 +62,36 @@ function complete(facts: ClusterFacts, found: Omit<Subject, 'pods'>): Subject {
   const className = claim?.className || volume?.className
   const storageClass = className ? facts.classes.get(className) : undefined
   // A claim that moves on may have left a promise on another node.
-  const ledgers = [...facts.ledgers.values()].filter(({ entries }) => entries.has(name))
+  const ledgers = ledgersOfVolumes(facts).get(name) ?? []
   const ledger = ledgers.find(({ node }) => node === volume?.node) ?? (volume ? undefined : ledgers[0])
   const entry = ledger?.entries.get(name)
-  const isUser = (pod: PodFacts) =>
-    claim !== undefined && pod.namespace === claim.namespace && pod.claims.includes(claim.name) && !isOver(pod)
   return {
     ...found,
     ...(storageClass ? { storageClass } : {}),
     ...(ledger && entry ? { promise: { ledger, entry } } : {}),
-    pods: facts.pods.filter(isUser),
+    pods: (claim && podsOfClaims(facts).get(`${claim.namespace}/${claim.name}`)) ?? [],
   }
+}
+
+/** The ledgers that promise something to a volume, by its name. */
+const ledgersOfVolumes = indexed(({ ledgers }) => {
+  const found = new Map<string, Ledger[]>()
+  for (const ledger of ledgers.values()) for (const name of ledger.entries.keys()) add(found, name, ledger)
+  return found
+})
+
+/** The pods that use a claim, by `namespace/name`. */
+const podsOfClaims = indexed(({ pods }) => {
+  const found = new Map<string, PodFacts[]>()
+  for (const pod of pods)
+    if (!isOver(pod)) for (const claim of new Set(pod.claims)) add(found, `${pod.namespace}/${claim}`, pod)
+  return found
+})
+
+function add<T>(lists: Map<string, T[]>, key: string, value: T): void {
+  const list = lists.get(key)
+  if (list) list.push(value)
+  else lists.set(key, [value])
 }
 
 /** Whether a pod has ended: its volumes are unmounted. */
