@@ -16,13 +16,11 @@ export function growthLink(_: ClusterFacts, { claim, volume, promise, pods }: Su
   const { growth, grantedBytes, requestedBytes } = claim ?? {}
   if (!claim || !volume || claim.phase !== 'Bound' || grantedBytes === undefined || requestedBytes === undefined)
     return undefined
-  if (!growth && requestedBytes <= grantedBytes) return undefined
+  if (requestedBytes <= grantedBytes) return undefined
   const what = `from ${formatBytes(grantedBytes)} to ${formatBytes(requestedBytes)}`
-  if (requestedBytes <= grantedBytes)
-    return link('growth', 'wait', `its growth is taken back to ${formatBytes(grantedBytes)}`)
   if (growth?.message || growth?.phase.endsWith('Infeasible'))
     return link('growth', 'fail', `it does not grow ${what}: ${ownWordsOf(growth.message ?? growth.phase)}`, {
-      advice: `Lower the request to take it back, or make room in pool ${promise?.ledger.pool.name ?? 'of its node'}: it is then tried again by itself.`,
+      advice: `Lower the request to take it back (to more than the ${formatBytes(grantedBytes)} that it has: Kubernetes allows no less), or make room in pool ${promise?.ledger.pool.name ?? 'of its node'}: it is then tried again by itself.`,
     })
   if (pods.length === 0) return link('growth', 'wait', `it grows ${what} when a pod mounts it`)
   return link('growth', 'wait', `it grows ${what}; the kubelet does it within two minutes`)

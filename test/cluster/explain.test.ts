@@ -278,7 +278,6 @@ test('growth that is refused says so, and what takes it back', async () => {
     /it does not grow from 64 MiB to 100 TiB: Cannot grow pvc-/,
     /Lower the request/,
   )
-  await cluster.kubectl(['patch', 'pvc', 'data', '--patch', requests('64Mi')])
 })
 
 test('data that is lost, and a pool that is another, say so', async () => {
@@ -326,8 +325,8 @@ test('a PersistentVolume that somebody took away leaves a lost claim, and an orp
 })
 
 test('a deletion says whom it waits for: pods, and a node that is away; and a node that is gone is one', async () => {
-  await cluster.kubectl(['delete', 'pvc', 'data', '--wait=false'])
-  await explained('pvc/data', 'removal', /the claim goes when its pods have: web/, /Delete those pods/, 'wait')
+  await cluster.kubectl(['delete', 'pvc', 'guarded', '--wait=false'])
+  await explained('guarded', 'removal', /the claim goes when its pods have: unserved/, /Delete those pods/, 'wait')
   const [away, gone] = [await place('away', 'node-4'), await place('gone', 'node-4')]
   await Promise.all([nodeOf('node-4').kubelet.kill(), nodeOf('node-4').daemon.kill()])
   // As the controller manager says after 50 s.
