@@ -8,8 +8,10 @@ import { isFlexVerb } from './flex/protocol.ts'
  */
 const args = process.argv.slice(2)
 const driverFolder = [process.argv0, process.execPath].map(dirname).find((folder) => folder.endsWith('~elastic-local'))
+const called = basename(process.argv0)
 
-if (driverFolder !== undefined || isFlexVerb(args[0])) {
+// A plugin of kubectl is never asked by a kubelet.
+if (driverFolder !== undefined || (isFlexVerb(args[0]) && !called.startsWith('kubectl'))) {
   runFlexDriver(args, driverFolder)
 } else {
   runCommandLine()
@@ -22,5 +24,5 @@ async function runCommandLine(): Promise<void> {
     process.exit(1)
   })
   const { runCli } = await import('./cmd/cli.ts')
-  process.exitCode = await runCli(args, { called: basename(process.argv0) })
+  process.exitCode = await runCli(args, { called })
 }

@@ -356,6 +356,7 @@ test('what is wrong on the command line, or with the cluster, is one line', asyn
     [['explain'], 2, /must be: kubectl elastic_local explain/],
     [['explain', 'node/x'], 2, /it must be pvc, pod or pv/],
     [['pool'], 2, /Did you mean pools\?/],
+    [['mount'], 2, /There is no command mount/],
     [['nodes', '--context=none'], 1, /Cannot use context none/],
     [['nodes', '--kubeconfig=./none'], 1, /Cannot read \/.*\/none/],
   ] as const) {
