@@ -186,11 +186,10 @@ function makeCodeCache(nodePath, applicationFile, cacheFile) {
     script.runInThisContext()(module.exports, require, module)
     writeFileSync(cacheFile, script.createCachedData())
   `
-  const env = { ...process.env }
-  delete env.NODE_OPTIONS
-  // The same for the same application, every time. V8 does not check a cache by these flags.
+  // The same for the same application, every time: what it finds at its start is always the same, and V8 works in one
+  // thread with one random seed. V8 does not check a cache by these flags.
   const args = ['--predictable', '--random-seed=1', '-e', program, applicationFile, cacheFile]
-  execFileSync(nodePath, args, { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  execFileSync(nodePath, args, { env: {}, stdio: ['ignore', 'ignore', 'pipe'] })
 }
 
 /** The folder of the npm package that Node of `arch` comes in. */
