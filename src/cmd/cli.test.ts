@@ -196,6 +196,12 @@ test('the help of every real command fits 120 columns and names its flags', asyn
   for (const line of texts.join('\n').split('\n')) assert.ok(line.length <= 120, line)
 })
 
+test('a page without an address to serve it at is refused', async () => {
+  const { code, stderr } = await cli(['provisioner', '--page'], {}, realCommands)
+  assert.is(code, 2)
+  assert.match(stderr, 'Cannot serve --page as it must have an address: say where, with --http-address.')
+})
+
 test('flags that commands share mean the same everywhere', () => {
   const kinds = new Map<string, boolean>()
   for (const { flags } of realCommands)

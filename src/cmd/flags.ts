@@ -328,6 +328,11 @@ export const provisionerFlags = {
     default: 'false',
     help: 'delete claims whose node is gone for good, so that their owners get new, empty ones elsewhere',
   }),
+  page: setting(yesOrNo, {
+    name: 'page',
+    default: 'false',
+    help: 'serve a page to look at nodes, pools and volumes at --http-address, for whoever comes by kubectl port-forward',
+  }),
 }
 
 /** Against taking the wrong disk. */

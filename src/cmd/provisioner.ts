@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { Hono } from 'hono'
 import { close, listen, watchSocket } from '../daemon/server.ts'
+import type { Api } from '../k8s/api.ts'
 import { buildHealthRoutes } from '../status/health.ts'
 import { buildLogLevelRoutes } from '../status/log-level.ts'
 import { buildInfo } from './build-info.ts'
@@ -9,6 +10,7 @@ import { defineCommand } from './command.ts'
 import { clusterFlags, provisionerFlags, socketFlag, statusFlags } from './flags.ts'
 import { keepHeapSmall } from './heap.ts'
 import { buildStatus } from './status.ts'
+import { UsageError } from './usage-error.ts'
 
 export const provisionerCommand = defineCommand({
   name: 'provisioner',
@@ -30,7 +32,9 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     const { lead } = await import('../k8s/lease.ts')
     const { leaseName } = await import('../k8s/names.ts')
     const { Provisioner } = await import('../k8s/provisioner.ts')
-    const { kubeconfig, namespace, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress } = flags
+    const { kubeconfig, namespace, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress, page } = flags
+    if (page && !httpAddress)
+      throw new UsageError('Cannot serve --page as it must have an address: say where, with --http-address.')
     const client = new ApiClient(findKubeConfig(kubeconfig))
     const now = () => new Date()
     let isLeader = false
@@ -59,7 +63,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     health.ready.push(() => findUnsynced(provisioner.copies.all))
     const app = new Hono()
     app.route('/', buildHealthRoutes(health, buildInfo.version)).route('/', buildLogLevelRoutes(log))
-    await status.serve(httpAddress)
+    await status.serve(httpAddress, page ? await openPage(api, namespace, now) : undefined)
     const server = await listen(app, socket).catch(async (error) => {
       await status.close()
       throw error
@@ -89,3 +93,13 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     log.info('Stopped.')
   },
 })
+
+/** Only where it is wanted, so that otherwise none of it needs memory. */
+async function openPage(api: Api, namespace: string, now: () => Date): Promise<Hono> {
+  const { machineClock } = await import('../k8s/clock.ts')
+  const { buildPage } = await import('../page/app.ts')
+  const { ClusterView } = await import('../page/cluster-view.ts')
+  const { readCluster } = await import('../overview/read.ts')
+  const view = new ClusterView({ read: () => readCluster(api, { namespace }, now()), now: machineClock.now })
+  return buildPage({ view, version: buildInfo.version })
+}

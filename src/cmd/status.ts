@@ -1,4 +1,5 @@
 import type { Server } from 'node:http'
+import type { Hono } from 'hono'
 import { type Address, close, formatAddress, listenOn } from '../daemon/server.ts'
 import type { Log } from '../log.ts'
 import { buildMeter, type Meter } from '../meter.ts'
@@ -12,8 +13,11 @@ export interface Status {
   meter: Meter
   /** Checks are added as there is more to look at. */
   health: { [K in keyof Health]: Check[] }
-  /** Begins to count, and serves that by HTTP, if there is an address for it. Throws `failed` when it cannot be used. */
-  serve(address: Address | undefined): Promise<void>
+  /**
+   * Begins to count, and serves that and `page` by HTTP, if there is an address for it. Throws `failed` when it cannot be
+   * used.
+   */
+  serve(address: Address | undefined, page?: Hono): Promise<void>
   close(): Promise<void>
 }
 
@@ -24,14 +28,17 @@ export function buildStatus(source: MetricsParts['source'], log: Log): Status {
   return {
     meter,
     health,
-    serve: async (address) => {
+    serve: async (address, page) => {
       if (!address) return
       // Only here: without an address, none of it needs memory.
       const { buildMetrics } = await import('../status/metrics.ts')
       const isReady = () => isWell([...health.alive, ...health.ready])
       const metrics = buildMetrics({ build: buildInfo, backlogs: meter.backlogs, isReady, source })
       meter.count(metrics.observe)
-      server = await listenOn(buildStatusApp({ metrics, health, version: buildInfo.version }), address)
+      const app = buildStatusApp({ metrics, health, version: buildInfo.version })
+      // Last, as it answers to all that is left.
+      if (page) app.route('/', page)
+      server = await listenOn(app, address)
       log.info(`Metrics and health are at ${formatAddress(address)}.`)
     },
     close: async () => {

@@ -13,11 +13,15 @@ export function buildPaint(stream: { isTTY?: boolean }, env: NodeJS.ProcessEnv):
   return (colour, text) => styleText(colour, text, { validateStream: false })
 }
 
-/** The text with control characters written out, so that no name or message of others can steer the terminal. */
+/**
+ * The text with control characters written out, and those that turn the direction of writing, so that no name or message
+ * of others can steer the terminal, or look like something else.
+ */
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about.
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (character) => {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (character) => {
     if (character === '\n' || character === '\t') return ' '
-    return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`
+    const code = character.charCodeAt(0).toString(16)
+    return code.length > 2 ? `\\u${code}` : `\\x${code.padStart(2, '0')}`
   })
 }

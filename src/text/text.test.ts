@@ -117,6 +117,7 @@ test('buildPaint() colours on a terminal only, and never with NO_COLOR', () => {
 
 test('printable() lets nothing steer the terminal', () => {
   assert.is(printable('a\u001b[2Jb\u0007\u009b'), 'a\\x1b[2Jb\\x07\\x9b')
+  assert.is(printable('gpj\u202e.exe'), 'gpj\\u202e.exe')
   assert.is(printable('two\nlines, ünïcode'), 'two lines, ünïcode')
 })
 

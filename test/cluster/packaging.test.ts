@@ -63,6 +63,11 @@ test('the components change what they say, and nothing else', () =>
     await changed(['loop'], ({ containers: [daemon] }) =>
       daemon.env.push({ name: 'ELASTIC_LOCAL_DRIVER_KIND', value: 'LOOP' }),
     )
+    const rights = read(await readFile(join(root, 'config/kustomize/page/rights.yaml'), 'utf8'))
+    const deployed = new Map(structuredClone([...inDeploy, ...rights]))
+    const { containers } = deployed.get('Deployment elastic-local-provisioner')?.spec.template.spec ?? {}
+    containers[0].env.push({ name: 'ELASTIC_LOCAL_PAGE', value: 'true' })
+    assert.equal(await withComponents(['page']), deployed)
     await changed(['thin', 'gke'], ({ containers: [daemon], volumes }) => {
       daemon.env.push({ name: 'ELASTIC_LOCAL_LVM_USE_THIN_VOLUMES', value: 'true' })
       for (const { name, hostPath } of volumes) if (name === 'plugins') hostPath.path = '/home/kubernetes/flexvolume'
