@@ -11,7 +11,7 @@ export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
   e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:setpriv procps:pkill \
   containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge \
   mmdebstrap:mmdebstrap buildah:buildah skopeo:skopeo docker-registry:docker-registry qemu-user:qemu-aarch64 \
-  prometheus:promtool zsh:zsh fish:fish \
+  prometheus:promtool zsh:zsh fish:fish chromium:chromium \
   faketime:faketime
 missing=
 for pair; do

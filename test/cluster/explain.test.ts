@@ -11,6 +11,7 @@ import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'
 import { type Program, runWithInput } from './program.ts'
+import { standInRuns } from './stand-in.ts'
 
 const test = suite('kubectl elastic_local')
 const driver = 'volumes.k8s.elastic.co/elastic-local'
@@ -80,21 +81,6 @@ async function place(name: string, node: string): Promise<string> {
   return spec.volumeName
 }
 
-/** A pod that stands for one of our programs, which run beside the kubelets here. */
-function standIn(component: string, nodeName: string): KubeObject {
-  const labels = { 'app.kubernetes.io/name': 'elastic-local', 'app.kubernetes.io/component': component }
-  const name = `${component}-${nodeName}`
-  const object = pod(name, [], { spec: { nodeName } })
-  return { ...object, metadata: { name, namespace, labels } } as never
-}
-
-async function standInRuns(component: string, node: string): Promise<void> {
-  await cluster.apply(standIn(component, node))
-  const isReady = (state: KubeObject | undefined) =>
-    state?.status?.conditions?.some(({ type, status }: KubeObject) => type === 'Ready' && status === 'True')
-  await cluster.waitFor(`/api/v1/namespaces/${namespace}/pods/${component}-${node}`, isReady, 120_000)
-}
-
 const removeStandIn = (component: string, node: string) =>
   cluster.kubectl(['delete', 'pod', `${component}-${node}`, `--namespace=${namespace}`, '--force', '--grace-period=0'])
 
@@ -106,7 +92,10 @@ test.before(async () => {
     nodes.set(node.name, node)
   provisioner = await elastic.startProvisioner()
   await cluster.apply(...names.map(classOn))
-  await Promise.all([...names.map((name) => standInRuns('daemon', name)), standInRuns('provisioner', 'node-1')])
+  await Promise.all([
+    ...names.map((name) => standInRuns(cluster, 'daemon', name)),
+    standInRuns(cluster, 'provisioner', 'node-1'),
+  ])
   // Only what config/viewer.yaml gives.
   const roles = parseAllDocuments(await readFile(join(root, 'config/viewer.yaml'), 'utf8')).map((one) => one.toJS())
   const subjects = [{ kind: 'ServiceAccount', name: 'viewer', namespace: 'default' }]
@@ -262,7 +251,7 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
   const [, late] = [await plugin('nodes'), await plugin('volumes')]
   assert.match(late.stdout, /^unmade +making/m)
   await elastic.restartDaemon(nodeOf('node-2'))
-  await standInRuns('daemon', 'node-2')
+  await standInRuns(cluster, 'daemon', 'node-2')
   await running('unserved')
 })
 
