@@ -12,7 +12,7 @@ node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test torture run bench setup clean deploy undeploy create-vg minikube-attach-disk \
+.PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test torture run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
 	minikube-create-vg gke-create-vg docs
 
 setup:
@@ -90,6 +90,9 @@ minikube-create-vg: ## Make the volume group of that disk.
 gke-create-vg: ## Make the volume group of the local SSDs of all nodes of POOL=….
 	@SELECTOR=cloud.google.com/gke-nodepool=$(or $(POOL),$(error Cannot find nodes as POOL must name a node pool)) \
 		DISKS='$(or $(DISKS),/dev/disk/by-id/google-local-ssd-block*)' SIZE=$(or $(SIZE),375Gi) config/create-vg.sh
+
+screenshots: setup build ## Write the pictures in docs/images, and of the page into dist/screenshots (root).
+	@unshare --mount --propagation private -- $(NODE) test/cluster/screenshots.ts
 
 clean: ## Remove what was built.
 	rm -rf dist node_modules
