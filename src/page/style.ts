@@ -132,6 +132,7 @@ h1 { font-size: 26px; font-weight: 680; letter-spacing: -.02em; line-height: 1.2
 .chain h3 .word { margin-left: 6px; font-size: 13px; font-weight: 600; }
 .chain .open h3 { font-weight: 500; color: var(--quiet); }
 .chain .advice { padding: 8px 12px; border-radius: 8px; background: var(--back); }
+.two section > p { margin-top: 12px; }
 footer { padding-bottom: 40px; font-size: 13px; color: var(--quiet); }
 footer .wide { display: flex; flex-wrap: wrap; gap: 6px 18px; }
 
