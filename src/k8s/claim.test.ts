@@ -40,6 +40,11 @@ test('decideClaim() lets alone what is bound, deleted, of another class, or not 
     assert.equal(decide(changes), { kind: 'none' })
 })
 
+test('decideClaim() refuses a claim of a class that is wrong also while no node is selected', () => {
+  const decision = decide({ selectedNode: '' }, { parameters: { fstype: 'xfs' } })
+  assert.match(decision.kind === 'refuse' ? decision.message : decision.kind, /one is "fstype"/)
+})
+
 test('decideClaim() takes the selected node, and chooses none itself only for Immediate', () => {
   assert.equal(decide({}), {
     kind: 'provision',

@@ -101,9 +101,10 @@ export type Decision =
 /** What is to be done about a claim. */
 export function decideClaim(claim: ClaimFacts, storageClass: ClassFacts | undefined): Decision {
   if (!storageClass || claim.volumeName || claim.isDeleting) return { kind: 'none' }
-  if (storageClass.waitsForPod && !claim.selectedNode) return { kind: 'none' }
   try {
+    // Of a class that is wrong, daemons publish no room: the scheduler would never get as far as to select a node.
     const wish = readClass(storageClass)
+    if (storageClass.waitsForPod && !claim.selectedNode) return { kind: 'none' }
     checkClaim(claim)
     const requested = parseQuantity(claim.request, 'the size that the claim requests')
     const least = minimumBytes[wish.fsType]
