@@ -1,5 +1,6 @@
 /** How our own programs do: the provisioner, and the daemon of a node. */
 import { formatDuration } from '../text/quantity.ts'
+import { because, findFreshWarning } from './events.ts'
 import type { ClusterFacts, PodFacts } from './facts.ts'
 import { indexed } from './indexed.ts'
 import type { NodeRecord, Problem, ProvisionerRecord } from './records.ts'
@@ -28,6 +29,15 @@ export function findDaemon(facts: ClusterFacts, node: string): DaemonState {
   return { state: isWell(pod) ? 'ready' : 'not ready', pod }
 }
 
+/** A container that ends again and again is started again after five minutes at most. */
+const startedAgainMs = 10 * 60_000
+
+/** Why the pool of a node cannot be used, as its daemon said when it started last, and ended. */
+export function unusablePool(facts: ClusterFacts, node: string): string | undefined {
+  if (findDaemon(facts, node).state !== 'not ready') return undefined
+  return findFreshWarning(facts, { kind: 'Node', name: node }, because('PoolNotUsable'), startedAgainMs)?.message
+}
+
 /** Why the daemon of a node does nothing; nothing when it is well, or nobody can tell. */
 export function daemonProblem(facts: ClusterFacts, node: string): Omit<Problem, 'status'> | undefined {
   const { state, pod } = findDaemon(facts, node)
@@ -35,6 +45,12 @@ export function daemonProblem(facts: ClusterFacts, node: string): Omit<Problem, 
     return {
       message: `no pod of the elastic-local daemon is on node ${node}`,
       advice: `Look at the DaemonSet: "kubectl --namespace ${facts.namespace} describe daemonset elastic-local-daemon".`,
+    }
+  const unusable = unusablePool(facts, node)
+  if (unusable && pod)
+    return {
+      message: `the daemon of node ${node} cannot use its pool: ${unusable}`,
+      advice: `When that is mended, the daemon begins by itself within five minutes; at once after "kubectl --namespace ${facts.namespace} delete pod ${pod.name}".`,
     }
   if (state === 'not ready' && pod)
     return { message: `the daemon of node ${node} is not well: pod ${describePod(pod)}`, advice: logsOf(pod, facts) }

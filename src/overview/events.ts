@@ -31,9 +31,10 @@ export function findFreshWarning(
   facts: ClusterFacts,
   whose: Whose,
   isWanted: (event: EventFacts) => boolean,
+  forMs = freshMs,
 ): EventFacts | undefined {
   const found = findWarning(facts, whose, isWanted)
-  return found && facts.readAt.getTime() - found.at.getTime() < freshMs ? found : undefined
+  return found && facts.readAt.getTime() - found.at.getTime() < forMs ? found : undefined
 }
 
 /** Whether a warning has one of these reasons. */

@@ -4,7 +4,9 @@ import { provisionerNames } from '../k8s/names.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { ClusterFacts } from './facts.ts'
-import type { Overview, Problem } from './records.ts'
+import { inlineProblem } from './mounts.ts'
+import type { Overview, PoolRecord, Problem } from './records.ts'
+import { isOver } from './subject.ts'
 
 /** The doctor of a whole cluster: what is well, what is not, and what to do. */
 export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools, volumes }: Overview): Finding[] {
@@ -32,13 +34,35 @@ export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools,
           ),
         ]
       : []),
+    ...pools.filter(isNearlyFull).map(examinePool),
     ...volumes.flatMap(({ claim, name, problems }) =>
       findings(claim ? `claim ${claim.namespace}/${claim.name}` : `volume ${name}`, problems),
     ),
     ...(volumes.every(({ problems }) => problems.length === 0)
       ? [ok('volumes', volumes.length > 0 ? `${formatCount(volumes.length, 'volume')}, all well` : 'there are none')]
       : []),
+    ...facts.pods
+      .filter((pod) => !isOver(pod))
+      .flatMap((pod) =>
+        findings(
+          `pod ${pod.namespace}/${pod.name}`,
+          pod.inline.map((volume) => inlineProblem(facts, pod, volume)),
+        ),
+      ),
   ]
+}
+
+/** As the alert ElasticLocalPoolNearlyFull has it. */
+function isNearlyFull({ promisedBytes, sizeBytes }: PoolRecord): boolean {
+  return promisedBytes * 10n > sizeBytes * 9n
+}
+
+function examinePool({ node, name, freeBytes, sizeBytes }: PoolRecord): Finding {
+  return warn(
+    `pool of ${node}`,
+    `${name} is nearly full: ${formatBytes(freeBytes)} of ${formatBytes(sizeBytes)} are left to promise`,
+    'New claims and growth will be refused there: delete claims, or add a disk (docs/maintenance.md).',
+  )
 }
 
 function orOk(check: string, prefix: string, problems: readonly Problem[], well: () => string): Finding[] {

@@ -408,6 +408,29 @@ const cases: Case[] = [
     advice: /If it never does, delete their claims/,
   },
   {
+    title: 'a pool whose disk or group the daemon did not find',
+    set: (world) => {
+      making(world)
+      world.breakComponent('daemon-node-1', 'CrashLoopBackOff')
+      world.say(nodePath('node-1'), 'PoolNotUsable', 'Cannot read volume group vg; make it with "vgcreate vg <disk>…"')
+    },
+    at: 'node',
+    message: /the daemon of node node-1 cannot use its pool: Cannot read volume group vg; make it with "vgcreate/,
+    advice: /within five minutes; at once after "kubectl --namespace elastic-local delete pod daemon-node-1"/,
+  },
+  {
+    title: 'a claim of a cluster in which a pool cannot be used',
+    set: (world) => {
+      placing(world, { size: '1Ti' })
+      world.server.delete(ledgerPath('node-2'))
+      world.breakComponent('daemon-node-2', 'CrashLoopBackOff')
+      world.say(nodePath('node-2'), 'PoolNotUsable', 'Cannot read volume group vg; make it with "vgcreate vg <disk>…"')
+    },
+    at: 'scheduling',
+    message: /no node can take it/,
+    detail: /^node-2: cannot use its pool: Cannot read volume group vg/,
+  },
+  {
     title: 'a PersistentVolume that names no node',
     set: (world) => {
       const volume = world.addBound('data', 'node-1')

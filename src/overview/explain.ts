@@ -1,8 +1,8 @@
 import { VolumeError } from '../volume/errors.ts'
 import { buildChain } from './chain.ts'
-import { link } from './claim-links.ts'
+import { link, ofProblem } from './claim-links.ts'
 import type { ClusterFacts, PodFacts } from './facts.ts'
-import { mountProblem } from './mounts.ts'
+import { inlineProblem } from './mounts.ts'
 import type { Chain } from './records.ts'
 import { isOurs, subjectOfClaim, subjectOfVolume } from './subject.ts'
 
@@ -56,7 +56,8 @@ function explainPod(facts: ClusterFacts, pod: PodFacts): Chain[] {
     if (!claim) return [missingClaim(facts, pod, name)]
     return isOurs(facts, claim) ? [buildChain(facts, subjectOfClaim(facts, claim), pod)] : []
   })
-  return [...ofClaims, ...pod.inline.map((name) => inlineVolume(facts, pod, name))]
+  const inline = pod.inline.map((name) => ({ links: [ofProblem('mount', inlineProblem(facts, pod, name))] }))
+  return [...ofClaims, ...inline]
 }
 
 function missingClaim(facts: ClusterFacts, { name, namespace }: PodFacts, claim: string): Chain {
@@ -66,23 +67,4 @@ function missingClaim(facts: ClusterFacts, { name, namespace }: PodFacts, claim:
         advice: 'Make that claim, or name another one in the pod.',
       })
   return { claim: { namespace, name: claim }, links: [message] }
-}
-
-/** A pod that names our driver itself: nobody gets a volume that way. */
-function inlineVolume(facts: ClusterFacts, pod: PodFacts, name: string): Chain {
-  const { message } = mountProblem(facts, pod, name) ?? {}
-  const said = message ? { details: [message] } : {}
-  return {
-    links: [
-      link(
-        'mount',
-        'fail',
-        `volume ${name} of pod ${pod.name} is a flexVolume of our driver, which only claims may have`,
-        {
-          ...said,
-          advice: 'Name a claim in the pod, as a persistentVolumeClaim, in place of the flexVolume.',
-        },
-      ),
-    ],
-  }
 }

@@ -21,6 +21,17 @@ export function mountProblem(facts: ClusterFacts, pod: PodFacts, volume: string)
   return { message, ...adviseOnMount(facts, pod, volume, message) }
 }
 
+/** What is wrong with a pod that names our driver itself: nobody gets a volume that way. */
+export function inlineProblem(facts: ClusterFacts, pod: PodFacts, volume: string): Problem {
+  const { message } = mountProblem(facts, pod, volume) ?? {}
+  return {
+    status: 'fail',
+    message: `volume ${volume} of pod ${pod.name} is a flexVolume of our driver, which only claims may have`,
+    ...(message ? { details: [message] } : {}),
+    advice: 'Name a claim in the pod, as a persistentVolumeClaim, in place of the flexVolume.',
+  }
+}
+
 const mountReasons = ['FailedMount', 'FailedAttachVolume']
 const noDriver = /no volume plugin matched/
 

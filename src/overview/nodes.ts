@@ -1,7 +1,7 @@
 import { isWanted, readClass } from '../k8s/claim.ts'
 import { longestNodeName } from '../k8s/names.ts'
 import { formatAge, formatCount } from '../text/quantity.ts'
-import { commandOn, daemonProblem, findDaemon } from './components.ts'
+import { commandOn, daemonProblem, findDaemon, unusablePool } from './components.ts'
 import { because, findFreshWarning } from './events.ts'
 import type { ClusterFacts } from './facts.ts'
 import { indexed } from './indexed.ts'
@@ -71,7 +71,8 @@ export function absence(facts: ClusterFacts, name: string): Problem[] {
 function serviceProblems(facts: ClusterFacts, name: string): Problem[] {
   const node = facts.nodes.get(name)
   if (!node) return []
-  const isUsed = facts.ledgers.has(name) || countVolumes(facts, name) > 0
+  // One without a daemon may be none of ours; one whose daemon finds no pool is to be.
+  const isOurs = facts.ledgers.has(name) || countVolumes(facts, name) > 0 || unusablePool(facts, name) !== undefined
   const daemon = daemonProblem(facts, name)
   return [
     ...(name.length > longestNodeName
@@ -80,7 +81,7 @@ function serviceProblems(facts: ClusterFacts, name: string): Problem[] {
     ...(node.hostname
       ? []
       : [problem('fail', 'it has no label kubernetes.io/hostname', 'Give it that label: volumes are placed by it.')]),
-    ...(daemon ? [{ status: isUsed ? ('fail' as const) : ('warn' as const), ...daemon }] : []),
+    ...(daemon ? [{ status: isOurs ? ('fail' as const) : ('warn' as const), ...daemon }] : []),
     ...ledgerProblems(facts, name, daemon !== undefined),
     ...poolProblems(facts, name),
     ...orphanProblems(facts, name),

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { claimsPath, volumesPath } from '../../test/memory-cluster.ts'
+import { claimsPath, ledgerPath, volumesPath } from '../../test/memory-cluster.ts'
 import { ago, halfGibibyte, nodePath, now, World } from '../../test/overview-world.ts'
 import { toJson } from '../json.ts'
 import { examineCluster } from './examine.ts'
@@ -130,6 +130,8 @@ async function complaints(world: World): Promise<string[]> {
 
 test('examineCluster() has nothing to say of a cluster in which all is well', async () => {
   const world = new World()
+  // Over, as its daemon is well.
+  world.say(nodePath('node-1'), 'PoolNotUsable', 'Cannot read volume group vg; make it')
   world.addBound('data', 'node-1')
   world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
   assert.equal(await complaints(world), [])
@@ -202,6 +204,32 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
     'an orphan',
     (world) => world.promise('node-1', 'pvc-0f0e0d0c-1111-2222-3333-444455556666', { madeFor: 'uid' }),
     /^warn node node-1: 1 volume without a PersistentVolume: pvc-0f0e0d0c/,
+  ],
+  [
+    'a pool that is nearly full',
+    (world) => {
+      world.server.change(ledgerPath('node-1'), {
+        data: { a: JSON.stringify({ sizeBytes: String((10n * gibibyte * 95n) / 100n) }) },
+      })
+    },
+    /^warn pool of node-1: vg is nearly full: 512 MiB of 10 GiB are left to promise/,
+  ],
+  [
+    'a pool that cannot be used',
+    (world) => {
+      world.server.delete(ledgerPath('node-1'))
+      world.breakComponent('daemon-node-1', 'CrashLoopBackOff')
+      world.say(nodePath('node-1'), 'PoolNotUsable', 'Cannot read volume group vg; make it', { secondsAgo: 400 })
+    },
+    /^fail node node-1: the daemon of node node-1 cannot use its pool: Cannot read volume group vg.*delete pod daemon-node-1/,
+  ],
+  [
+    'a pod that names our driver itself',
+    (world) =>
+      world.addPod('thief', {
+        spec: { volumes: [{ name: 'v', flexVolume: { driver: 'volumes.k8s.elastic.co/elastic-local' } }] },
+      }),
+    /^fail pod default\/thief: volume v of pod thief is a flexVolume of our driver/,
   ],
   [
     'a claim that cannot be served',

@@ -4,7 +4,7 @@ import { isAllowed } from '../k8s/placement.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { minimumBytes } from '../volume/host.ts'
 import { roundUp } from '../volume/size.ts'
-import { findDaemon } from './components.ts'
+import { findDaemon, unusablePool } from './components.ts'
 import type { ClusterFacts, NodeState } from './facts.ts'
 import { indexed } from './indexed.ts'
 
@@ -74,6 +74,8 @@ function missingLedger(facts: ClusterFacts, node: string): string {
   if (facts.notRead.has('ledgers')) return 'may have room: you may not read its ledger'
   const { state } = findDaemon(facts, node)
   if (state === 'missing') return 'has no pod of the elastic-local daemon'
+  const unusable = unusablePool(facts, node)
+  if (unusable) return `cannot use its pool: ${unusable}`
   return `has not said what its pool holds: its daemon ${state === 'ready' ? 'could not' : 'is not well'}`
 }
 

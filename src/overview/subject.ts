@@ -95,6 +95,6 @@ function add<T>(lists: Map<string, T[]>, key: string, value: T): void {
 }
 
 /** Whether a pod has ended: its volumes are unmounted. */
-function isOver({ phase }: PodFacts): boolean {
+export function isOver({ phase }: PodFacts): boolean {
   return phase === 'Succeeded' || phase === 'Failed'
 }
