@@ -92,6 +92,7 @@ function openStatus({ nodeName }: { nodeName: string | undefined }, served: Serv
       node: ownNodeName(nodeName),
       figures: async () => await served.pool?.take(),
       promisedBytes: () => served.agent?.promisedBytes,
+      lostVolumes: () => served.agent?.lostVolumes ?? 0,
       claimOf: (volume) => served.agent?.claimOf(volume),
     },
     log,

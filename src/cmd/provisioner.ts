@@ -28,7 +28,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/api.ts')
     const { machineClock } = await import('../k8s/clock.ts')
     const { findDead, findUnsynced } = await import('../k8s/health.ts')
-    const { countPending } = await import('../k8s/pending.ts')
+    const { countPending, countStranded } = await import('../k8s/pending.ts')
     const { lead } = await import('../k8s/lease.ts')
     const { leaseName } = await import('../k8s/names.ts')
     const { Provisioner } = await import('../k8s/provisioner.ts')
@@ -42,6 +42,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
       component: 'provisioner',
       isLeader: () => isLeader,
       pending: () => countPending(provisioner.copies),
+      stranded: () => countStranded(provisioner.copies),
       now,
     } as const
     const status = buildStatus(source, log)

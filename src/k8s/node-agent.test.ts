@@ -344,6 +344,7 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   const daemon = await start(world)
   const isTold = () => world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeNotMade')
   await world.server.until('the loss is told', isTold)
+  assert.is(daemon.agent.lostVolumes, 1)
   assert.not.ok(world.machine.volumes.has(world.volume))
   const options = { sizeBytes: String(sizeBytes), key: 'key' }
   await rejects('not-found', /its data is lost.*make-lost-anew=true/, () =>
@@ -353,6 +354,7 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   world.wrongs.length = 0
   world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations } })
   await world.server.until('it is made anew', () => world.isReady(world.volume))
+  assert.is(daemon.agent.lostVolumes, 0)
   assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeMadeAnew'))
   await daemon.stop()
 })

@@ -72,6 +72,8 @@ export class NodeAgent implements Front {
   readonly #locks = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
   /** Volumes that were to grow since the start: their promises may be ahead of them. */
   readonly #grown = new Set<string>()
+  /** Volumes that were made here and are not there any more, as they were looked for last. */
+  readonly #lost = new Set<string>()
 
   constructor(parts: NodeAgentParts) {
     this.#parts = parts
@@ -132,6 +134,11 @@ export class NodeAgent implements Front {
     return latest && promisedBytes(latest)
   }
 
+  /** How many volumes were made here and are not there any more. */
+  get lostVolumes(): number {
+    return this.#lost.size
+  }
+
   #about(name: string): LogFields {
     const volume = this.#volumes.objects.get(name)
     return volume ? aboutVolume(volume) : { volume: name, node: this.#parts.node }
@@ -181,6 +188,7 @@ export class NodeAgent implements Front {
 
   async #converge(name: string): Promise<void> {
     const volume = this.#volumes.objects.get(name)
+    if (!volume || volume.isDeleting) this.#lost.delete(name)
     if (!volume) return
     if (volume.isDeleting) return await this.#letGo(volume)
     try {
@@ -195,6 +203,7 @@ export class NodeAgent implements Front {
   async #ensureMade(volume: VolumeFacts): Promise<void> {
     const { engine, notes, log } = this.#parts
     const { name } = volume
+    this.#lost.delete(name)
     const note = await notes.read(name)
     const isNoted = note !== undefined
     const stored = (await engine.stored(name)) ?? (await this.#takeOver(volume))
@@ -217,7 +226,10 @@ export class NodeAgent implements Front {
       mustBeItsPool(ledger, pool)
       entry = ledger.entries.get(name)
       isLost = !stored && entry !== undefined && !isToBeMade(entry)
-      if (isLost && !volume.mayBeMadeAnew) throw lost(name, this.#parts.node)
+      if (isLost && !volume.mayBeMadeAnew) {
+        this.#lost.add(name)
+        throw lost(name, this.#parts.node)
+      }
       if (entry && !isLost) return []
       // Nobody promised anything: a PV of the predecessor, of a person, or one whose ledger was lost.
       entry = stored ? madeEntry(stored.sizeBytes, madeFor(volume)) : promise(ledger, name, spec.sizeBytes, claim)

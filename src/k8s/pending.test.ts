@@ -14,7 +14,7 @@ import {
   silent,
 } from '../../test/memory-cluster.ts'
 import { Copies } from './copies.ts'
-import { countPending } from './pending.ts'
+import { countPending, countStranded } from './pending.ts'
 
 const test = suite('pending claims')
 
@@ -49,6 +49,9 @@ test('countPending() tells how far claims are, and the oldest of each stage; wha
   assert.equal(scheduling, { claims: 2, oldest: 50 })
   assert.equal(placing, { claims: 1, oldest: 20 })
   assert.equal([binding.claims, making.claims], [1, 1])
+  assert.is(countStranded(copies), 0)
+  addVolume(server, 'stranded', 'gone', 64n << 20n)
+  await server.until('it is known', () => countStranded(copies) === 1)
   stop.abort()
   await ended
 })

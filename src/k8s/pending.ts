@@ -36,3 +36,12 @@ export function countPending({ claims, classes, volumes, ledgers }: Copies): Rec
     }
   return counts
 }
+
+/** Counts the volumes whose node is gone: there is no Node object of that name. */
+export function countStranded({ volumes, nodes }: Pick<Copies, 'volumes' | 'nodes'>): number {
+  if (!nodes.isSynced) return 0
+  return volumes.objects
+    .values()
+    .filter(({ node }) => node !== '' && !nodes.objects.has(node))
+    .toArray().length
+}

@@ -40,6 +40,7 @@ const daemon: DaemonSource = {
   node: 'node-1',
   figures: async () => figures,
   promisedBytes: () => 3n * gibibyte,
+  lostVolumes: () => 2,
   claimOf: (volume) => (volume === 'pvc-1' ? { namespace: 'default', name: 'data' } : undefined),
 }
 const pending = { claims: 0, oldest: 0 }
@@ -47,6 +48,7 @@ const provisioner: ProvisionerSource = {
   component: 'provisioner',
   isLeader: () => true,
   pending: () => ({ scheduling: pending, placing: { claims: 2, oldest: 40 }, binding: pending, making: pending }),
+  stranded: () => 3,
   now: () => new Date(100_000),
 }
 
@@ -81,6 +83,7 @@ test('a daemon tells of its pool and its volumes, each with its claim, and of no
     `elastic_local_volume_problems{${first},node="node-1"} 0`,
     `elastic_local_volume_problems{${second},node="node-1"} 1`,
   ])
+  assert.equal(await of('lost_volumes'), ['elastic_local_lost_volumes{node="node-1"} 2'])
   // Nobody knows how full a volume is that is not mounted.
   assert.equal(await of('volume_filesystem_used_bytes'), [
     `elastic_local_volume_filesystem_used_bytes{${first},node="node-1"} 100`,
@@ -96,9 +99,10 @@ test('a provisioner tells of pending claims while it leads', async () => {
   const metrics = open({ ...provisioner, isLeader: () => leads })
   const of = (name: string) => samples(metrics, `elastic_local_${name}`)
   assert.equal(await of('leader'), ['elastic_local_leader 0'])
-  assert.equal(await of('pending_claims'), [])
+  assert.equal([await of('pending_claims'), await of('stranded_volumes')], [[], ['elastic_local_stranded_volumes 0']])
   leads = true
   assert.equal(await of('leader'), ['elastic_local_leader 1'])
+  assert.equal(await of('stranded_volumes'), ['elastic_local_stranded_volumes 3'])
   assert.ok((await of('pending_claims')).includes('elastic_local_pending_claims{stage="placing"} 2'))
   const ages = await of('oldest_pending_claim_age_seconds')
   assert.ok(ages.includes('elastic_local_oldest_pending_claim_age_seconds{stage="placing"} 60'))

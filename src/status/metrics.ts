@@ -27,6 +27,8 @@ export interface DaemonSource {
   figures: () => Promise<PoolFigures | undefined>
   /** What is promised to volumes, also to those that are not made yet. */
   promisedBytes: () => bigint | undefined
+  /** How many volumes were made here and are not there any more. */
+  lostVolumes: () => number
   claimOf: (volume: string) => ClaimName | undefined
 }
 
@@ -36,6 +38,8 @@ export interface ProvisionerSource {
   isLeader: () => boolean
   /** Told by the one that leads only. */
   pending: () => Record<Stage, { claims: number; oldest: number }>
+  /** How many volumes have no node any more. */
+  stranded: () => number
   now: () => Date
 }
 
@@ -167,6 +171,13 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
     ({ seenAt }) => seenAt.getTime() / 1000,
   )
 
+  gauge(
+    'elastic_local_lost_volumes',
+    'Volumes that were made here and are not there any more: their data is lost, or their disk is missing.',
+    [],
+    () => [[{}, source.lostVolumes()]],
+  )
+
   type Volume = PoolFigures['volumes'][number]
   const volume = (subject: string, help: string, value: (volume: Volume) => number | bigint | undefined) =>
     gauge(`elastic_local_volume_${subject}`, help, ['volume', 'claim_namespace', 'claim'], function* () {
@@ -192,7 +203,7 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
 
 const share = (percent: number | undefined) => (percent === undefined ? undefined : percent / 100)
 
-function addCluster(gauge: AddGauge, { isLeader, pending, now }: ProvisionerSource): void {
+function addCluster(gauge: AddGauge, { isLeader, pending, stranded, now }: ProvisionerSource): void {
   gauge('elastic_local_leader', 'Whether this one leads: 1 or 0.', [], () => [[{}, isLeader() ? 1 : 0]])
   const byStage = (name: string, help: string, value: (pending: { claims: number; oldest: number }) => number) =>
     gauge(name, help, ['stage'], function* () {
@@ -208,6 +219,12 @@ function addCluster(gauge: AddGauge, { isLeader, pending, now }: ProvisionerSour
     'elastic_local_oldest_pending_claim_age_seconds',
     'How long ago the oldest of them was created.',
     ({ oldest }) => (oldest === 0 ? 0 : Math.max(0, now().getTime() / 1000 - oldest)),
+  )
+  gauge(
+    'elastic_local_stranded_volumes',
+    'Volumes whose node is gone: there is no Node object of it; 0 for one that does not lead.',
+    [],
+    () => [[{}, isLeader() ? stranded() : 0]],
   )
 }
 

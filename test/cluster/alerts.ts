@@ -22,6 +22,14 @@ export const alertCases: Readonly<Record<string, AlertCase>> = {
     quiet: { 'elastic_local_ready{component="daemon",node="a"}': '0x4 1x6' },
     after: '6m',
   },
+  ElasticLocalDown: {
+    fires: { 'up{job="elastic-local/elastic-local",instance="a"}': '0x10' },
+    quiet: {
+      'up{job="elastic-local/elastic-local",instance="a"}': '0x4 1x6',
+      'up{job="another",instance="b"}': '0x10',
+    },
+    after: '6m',
+  },
   ElasticLocalNoLeader: {
     fires: { 'elastic_local_leader{instance="a"}': '0x10', 'elastic_local_leader{instance="b"}': '0x10' },
     quiet: { 'elastic_local_leader{instance="a"}': '0x10', 'elastic_local_leader{instance="b"}': '1x10' },
@@ -97,6 +105,16 @@ export const alertCases: Readonly<Record<string, AlertCase>> = {
   ElasticLocalVolumeProblem: {
     fires: { 'elastic_local_volume_problems{volume="pvc-1"}': '2x20' },
     quiet: { 'elastic_local_volume_problems{volume="pvc-1"}': '2x10 0x10' },
+    after: '16m',
+  },
+  ElasticLocalVolumeLost: {
+    fires: { 'elastic_local_lost_volumes{node="a"}': '1x10' },
+    quiet: { 'elastic_local_lost_volumes{node="a"}': '0x10' },
+    after: '6m',
+  },
+  ElasticLocalNodeGone: {
+    fires: { elastic_local_stranded_volumes: '1x20' },
+    quiet: { elastic_local_stranded_volumes: '1x10 0x10' },
     after: '16m',
   },
 }
