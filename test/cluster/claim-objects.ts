@@ -38,3 +38,10 @@ export function storageClass(name: string, more: object = {}) {
     ...more,
   }
 }
+
+/** A class that makes volumes on one node, at once. */
+export const classOn = (node: string) =>
+  storageClass(`on-${node}`, {
+    volumeBindingMode: 'Immediate',
+    allowedTopologies: [{ matchLabelExpressions: [{ key: 'kubernetes.io/hostname', values: [node] }] }],
+  })

@@ -187,6 +187,21 @@ export class Cluster {
     return this.api.waitFor<T>(path, until, timeoutMs)
   }
 
+  /** Resolves with what an event about an object, be it in namespace `default` or in none, says that matches. */
+  async said(name: string, message: RegExp): Promise<string> {
+    let found: string | undefined
+    await this.waitFor(
+      '/api/v1/namespaces/default/events',
+      (list) => {
+        const about = list?.items.filter(({ involvedObject }: KubeObject) => involvedObject.name === name) ?? []
+        found = about.map((event: KubeObject) => String(event.message)).find((words: string) => message.test(words))
+        return found !== undefined
+      },
+      120_000,
+    )
+    return found ?? ''
+  }
+
   component(name: ComponentName): Component {
     return this.#running.components[name]
   }

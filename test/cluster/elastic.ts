@@ -8,7 +8,7 @@ import { readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
 import { createDisk, guestNode } from '../guest/guest.ts'
 import type { KubeObject } from './api.ts'
-import { gibibyte } from './claim-objects.ts'
+import { claim, gibibyte } from './claim-objects.ts'
 import { type Cluster, type ClusterOptions, type KubeletOptions, startCluster } from './cluster.ts'
 import type { FaultyApi } from './faulty-api.ts'
 import { type GuestNode, guestPaths, startGuestNode } from './guest-node.ts'
@@ -123,11 +123,7 @@ export class Elastic {
     for (const { target } of shown.reverse()) await run('umount', ['--', target], { accept: [32] })
     for (const volumesDir of disks) {
       const images = join(volumesDir, '.elastic-local/loop')
-      for (const file of await readdir(images).catch(() => [])) {
-        const query = ['--noheadings', '--output', 'NAME', '--associated', join(images, file)]
-        const { stdout } = await run('losetup', ['--list', ...query])
-        for (const loop of stdout.split('\n').filter(Boolean)) await run('losetup', ['--detach', loop.trim()])
-      }
+      for (const file of await readdir(images).catch(() => [])) await detachLoops(join(images, file))
     }
     await this.cluster.close()
   }
@@ -206,6 +202,27 @@ export class Elastic {
     return node
   }
 
+  /** Makes a claim by the class of `classOn()`; gives the name of its volume, which is made. */
+  async place(name: string, node: string, size = '64Mi'): Promise<string> {
+    const { cluster } = this
+    await cluster.apply(claim(name, { class: `on-${node}`, size }))
+    const claimPath = `/api/v1/namespaces/default/persistentvolumeclaims/${name}`
+    const { spec } = await cluster.waitFor(claimPath, (state) => state?.status?.phase === 'Bound', 120_000)
+    const isMade = (ledger: KubeObject | undefined) => /madeFor/.test(ledger?.data[spec.volumeName] ?? '')
+    await cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${node}`, isMade, 120_000)
+    return spec.volumeName
+  }
+
+  /** Takes away a volume that nobody mounts, as a disk that is lost does, and starts the daemon again. */
+  async loseVolume(node: ElasticNode, volume: string): Promise<void> {
+    await node.daemon.kill()
+    const own = join(node.volumesDir, '.elastic-local')
+    await detachLoops(join(own, 'loop', `${volume}.img`))
+    for (const file of await readdir(own, { recursive: true }))
+      if (file.includes(volume)) await rm(join(own, file), { recursive: true })
+    await this.restartDaemon(node)
+  }
+
   /** Starts the kubelet and the daemon of a node that were ended; its object is made anew if it is gone. */
   async returnNode(node: ElasticNode): Promise<void> {
     await node.kubelet.start()
@@ -254,6 +271,12 @@ export class Elastic {
     await program.start()
     return program
   }
+}
+
+async function detachLoops(image: string): Promise<void> {
+  const query = ['--noheadings', '--output', 'NAME', '--associated', image]
+  const { stdout } = await run('losetup', ['--list', ...query])
+  for (const loop of stdout.split('\n').filter(Boolean)) await run('losetup', ['--detach', loop.trim()])
 }
 
 async function healthy(socket: string, signal: AbortSignal): Promise<void> {

@@ -1,42 +1,33 @@
 /** `kubectl elastic_local` under real kubectl, for a user who may only read, while one thing after another is broken. */
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { parseAllDocuments } from 'yaml'
 import type { Chain, LinkName, Overview } from '../../src/overview/records.ts'
-import { commandEnv, type Output, run } from '../../src/run.ts'
+import { type Output, run } from '../../src/run.ts'
 import type { KubeObject } from './api.ts'
-import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
+import { claim, classOn, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
-import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'
-import { type Program, runWithInput } from './program.ts'
-import { standInRuns } from './stand-in.ts'
+import { type Elastic, type ElasticNode, executable, openElastic } from './elastic.ts'
+import type { Program } from './program.ts'
+import { openViewer, removeStandIn, startStandIn } from './viewer.ts'
 
 const test = suite('kubectl elastic_local')
 const driver = 'volumes.k8s.elastic.co/elastic-local'
-const root = join(import.meta.dirname, '../..')
 const hostnameLabel = 'kubernetes.io/hostname'
 let cluster: Cluster
 let elastic: Elastic
 let close: () => Promise<void>
 let provisioner: Program
-let kubeconfig: string
-let path: string
+let kubectl: (...args: string[]) => Promise<Output>
 const nodes = new Map<string, ElasticNode>()
 const nodeOf = (name: string) => nodes.get(name) as ElasticNode
 
 const podPath = (name: string) => `/api/v1/namespaces/default/pods/${name}`
 const claimPath = (name: string) => `/api/v1/namespaces/default/persistentvolumeclaims/${name}`
 const volumePath = (name: string) => `/api/v1/persistentvolumes/${name}`
-const eventsPath = '/api/v1/namespaces/default/events'
 
-/** Runs the real kubectl with our plugin on its path, as a user who may read. */
-async function plugin(...args: string[]): Promise<Output> {
-  const env = { KUBECONFIG: kubeconfig, PATH: `${path}:${commandEnv().PATH}` }
-  return await runWithInput(cluster.program, ['kubectl', 'elastic_local', ...args], { env, accept: [1, 2] })
-}
-
+const plugin = (...args: string[]) => kubectl('elastic_local', ...args)
 const isOk = ({ status }: { status: string }) => status === 'ok'
 
 /** Asserts that the chain of something stops at a link, with these words and this advice. */
@@ -55,34 +46,11 @@ async function explained(what: string, at: LinkName, message: RegExp, advice: Re
   assert.is(shown.stderr, '')
 }
 
-/** Resolves when an event about an object matches. */
-async function said(name: string, message: RegExp): Promise<void> {
-  const isSo = ({ involvedObject, message: words }: KubeObject) =>
-    involvedObject.name === name && message.test(String(words))
-  await cluster.waitFor(eventsPath, (list) => list?.items.some(isSo), 120_000)
-}
-
+const said = (name: string, message: RegExp) => cluster.said(name, message)
 const running = (name: string) => cluster.waitFor(podPath(name), (state) => state?.status?.phase === 'Running', 120_000)
 const bound = (name: string) => cluster.waitFor(claimPath(name), (state) => state?.status?.phase === 'Bound', 120_000)
 
-/** A class that makes volumes on one node, at once. */
-const classOn = (node: string) =>
-  storageClass(`on-${node}`, {
-    volumeBindingMode: 'Immediate',
-    allowedTopologies: [{ matchLabelExpressions: [{ key: hostnameLabel, values: [node] }] }],
-  })
-
-/** A claim whose volume is made on a node; gives the volume's name. */
-async function place(name: string, node: string): Promise<string> {
-  await cluster.apply(claim(name, { class: `on-${node}`, size: '64Mi' }))
-  const { spec } = await bound(name)
-  const path = `/api/v1/namespaces/${namespace}/configmaps/ledger-${node}`
-  await cluster.waitFor(path, (state) => /madeFor/.test(state?.data[spec.volumeName] ?? ''), 120_000)
-  return spec.volumeName
-}
-
-const removeStandIn = (component: string, node: string) =>
-  cluster.kubectl(['delete', 'pod', `${component}-${node}`, `--namespace=${namespace}`, '--force', '--grace-period=0'])
+const place = (name: string, node: string) => elastic.place(name, node)
 
 test.before(async () => {
   let scratch: string
@@ -93,30 +61,10 @@ test.before(async () => {
   provisioner = await elastic.startProvisioner()
   await cluster.apply(...names.map(classOn))
   await Promise.all([
-    ...names.map((name) => standInRuns(cluster, 'daemon', name)),
-    standInRuns(cluster, 'provisioner', 'node-1'),
+    ...names.map((name) => startStandIn(cluster, 'daemon', name)),
+    startStandIn(cluster, 'provisioner', 'node-1'),
   ])
-  // Only what config/viewer.yaml gives.
-  const roles = parseAllDocuments(await readFile(join(root, 'config/viewer.yaml'), 'utf8')).map((one) => one.toJS())
-  const subjects = [{ kind: 'ServiceAccount', name: 'viewer', namespace: 'default' }]
-  const [clusterRole, role] = roles
-  const refTo = ({ kind, metadata }: KubeObject) => ({
-    apiGroup: 'rbac.authorization.k8s.io',
-    kind,
-    name: metadata.name,
-  })
-  const { apiVersion } = role
-  await cluster.apply(
-    ...roles,
-    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'viewer', namespace: 'default' } },
-    { apiVersion, kind: 'ClusterRoleBinding', metadata: { name: 'viewer' }, roleRef: refTo(clusterRole), subjects },
-    { apiVersion, kind: 'RoleBinding', metadata: { name: 'viewer', namespace }, roleRef: refTo(role), subjects },
-  )
-  kubeconfig = await cluster.serviceAccountKubeconfig('default', 'viewer')
-  path = join(scratch, 'bin')
-  await mkdir(path)
-  for (const name of ['kubectl-elastic_local', 'kubectl_complete-elastic_local'])
-    await symlink(executable, join(path, name))
+  kubectl = await openViewer(cluster, scratch)
 })
 
 test.after(() => close())
@@ -145,10 +93,8 @@ test('a claim that a pod uses has a tick at every link, and the lists and the do
 })
 
 test('kubectl completes the plugin by its link', async () => {
-  const env = { KUBECONFIG: kubeconfig, PATH: `${path}:${commandEnv().PATH}` }
   // The name as kubectl has it in completion; both run.
-  const args = ['kubectl', '__complete', 'elastic-local', 'vol']
-  const { stdout } = await runWithInput(cluster.program, args, { env })
+  const { stdout } = await kubectl('__complete', 'elastic-local', 'vol')
   assert.match(stdout, /^volumes\b.*\n:4\n/)
 })
 
@@ -244,14 +190,14 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
   await cluster.apply(pod('unserved', ['guarded']))
   await said('unserved', /Cannot ask the elastic-local daemon/)
   await explained('pod/unserved', 'mount', /Cannot ask the elastic-local daemon/, /Start the daemon of node node-2/)
-  await removeStandIn('daemon', 'node-2')
+  await removeStandIn(cluster, 'daemon', 'node-2')
   await cluster.apply(claim('unmade', { class: 'on-node-2', size: '64Mi' }))
   await bound('unmade')
   await explained('unmade', 'node', /no pod of the elastic-local daemon is on node node-2/, /describe daemonset/)
   const [, late] = [await plugin('nodes'), await plugin('volumes')]
   assert.match(late.stdout, /^unmade +making/m)
   await elastic.restartDaemon(nodeOf('node-2'))
-  await standInRuns(cluster, 'daemon', 'node-2')
+  await startStandIn(cluster, 'daemon', 'node-2')
   await running('unserved')
 })
 
@@ -271,15 +217,7 @@ test('growth that is refused says so, and what takes it back', async () => {
 
 test('data that is lost, and a pool that is another, say so', async () => {
   const volume = await place('lost', 'node-3')
-  const { daemon, volumesDir } = nodeOf('node-3')
-  await daemon.kill()
-  const own = join(volumesDir, '.elastic-local')
-  const query = ['--noheadings', '--output', 'NAME', '--associated', join(own, 'loop', `${volume}.img`)]
-  const device = (await run('losetup', ['--list', ...query])).stdout.trim()
-  if (device) await run('losetup', ['--detach', device])
-  for (const file of await readdir(own, { recursive: true }))
-    if (file.includes(volume)) await rm(join(own, file), { recursive: true })
-  await elastic.restartDaemon(nodeOf('node-3'))
+  await elastic.loseVolume(nodeOf('node-3'), volume)
   await said(volume, /its data is lost/)
   await explained(
     'lost',
@@ -290,7 +228,10 @@ test('data that is lost, and a pool that is another, say so', async () => {
   assert.match((await plugin('volumes')).stdout, /^lost +lost/m)
 
   await nodeOf('node-3').daemon.kill()
-  await writeFile(join(own, 'pool/pool.json'), '{"id":"0f0e0d0c-1111-2222-3333-444455556666"}')
+  await writeFile(
+    join(nodeOf('node-3').volumesDir, '.elastic-local/pool/pool.json'),
+    '{"id":"0f0e0d0c-1111-2222-3333-444455556666"}',
+  )
   await elastic.restartDaemon(nodeOf('node-3'))
   await said('node-3', /is not the one that its volumes were made in/)
   await explained('lost', 'node', /is not the one that its volumes were made in/, /Nothing is made there/)

@@ -7,7 +7,7 @@ import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import { findFreePorts } from './control-plane.ts'
 import { type ElasticNode, openElastic } from './elastic.ts'
 import { ownAddress } from './network.ts'
-import { standInRuns } from './stand-in.ts'
+import { startStandIn } from './viewer.ts'
 
 const nodeNames = ['node-1', 'node-2', 'node-3'] as const
 const rightsFile = join(import.meta.dirname, '../../config/kustomize/page/rights.yaml')
@@ -34,8 +34,8 @@ export async function openTroubled() {
     start: async () => {
       nodes.push(...(await Promise.all(nodeNames.map((name) => elastic.startNode({ name, diskBytes: 2 * gibibyte })))))
       await elastic.startProvisioner(flags(ports[0]))
-      await Promise.all(nodeNames.map((name) => standInRuns(cluster, 'daemon', name)))
-      await standInRuns(cluster, 'provisioner', 'node-1')
+      await Promise.all(nodeNames.map((name) => startStandIn(cluster, 'daemon', name)))
+      await startStandIn(cluster, 'provisioner', 'node-1')
       await cluster.apply(
         claim('data-postgres-0', { size: '1Gi' }),
         claim('data-search-0', { size: '512Mi' }),

@@ -35,3 +35,20 @@ export function commandLines(text: string): string[] {
   // A drawing is no command.
   return [...prompted, ...fenced, ...indented].filter((line) => !line.includes('──'))
 }
+
+/** What the first cells of a page's tables quote, as patterns: "…" stands for anything. */
+export function quotedWords(text: string): RegExp[] {
+  const cells = [...text.matchAll(/^\| ([^|]*) \|/gm)].map(([, cell = '']) => cell)
+  const quotes = cells.flatMap((cell) => /"(.*)"/.exec(cell)?.[1] ?? [])
+  const literal = (words: string) => words.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+  return quotes.map(
+    (quote) =>
+      new RegExp(
+        quote
+          .split(/…|" with "/)
+          .map(literal)
+          .join('.*'),
+        's',
+      ),
+  )
+}
