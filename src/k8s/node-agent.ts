@@ -387,7 +387,7 @@ export class NodeAgent implements Front {
     const volume = this.#volumes.objects.get(name)
     const advice =
       error instanceof VolumeError && error.code === 'no-space'
-        ? ' Lower the request of the claim to take it back.'
+        ? ' Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
         : ''
     if (volume) await this.#say(volume, 'VolumeNotGrown', `${messageOf(error)}${advice}`)
   }
