@@ -125,6 +125,7 @@ test('values of the chart reach the daemon, the folders of its node and the Stor
   const values = Object.entries(named(env)).map(([name, entry]) => [name, (entry as { value?: string }).value])
   assert.equal(Object.fromEntries(values.filter(([, value]) => value !== undefined)), {
     ELASTIC_LOCAL_DRIVER_KIND: 'LOOP',
+    ELASTIC_LOCAL_HTTP_ADDRESS: ':9810',
     ELASTIC_LOCAL_KUBELET_DIR: '/srv/kubelet',
     ELASTIC_LOCAL_LVM_USE_THIN_VOLUMES: 'true',
     ELASTIC_LOCAL_LVM_VOLUME_GROUP: 'fast',
