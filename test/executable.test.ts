@@ -286,12 +286,17 @@ test('help into a reader that stops reading is no error', async () => {
   assert.is(stderr, '')
 })
 
-test('as kubectl-elastic_local it says that it needs the cluster version', async () => {
-  for (const argv0 of ['kubectl-elastic_local', '/usr/local/bin/kubectl-elastic_local']) {
-    const { code, stdout, stderr } = await run(['volumes'], { argv0 })
-    assert.equal([code, stdout], [2, ''])
-    assert.match(stderr, /^[^\n]*needs the cluster version[^\n]*\n$/)
-  }
+test('as kubectl-elastic_local it is the plugin of kubectl, and never the flex driver', async () => {
+  for (const argv0 of ['kubectl-elastic_local', '/usr/local/bin/kubectl-elastic_local'])
+    for (const [args, wanted, said] of [
+      [['volumes', '--kubeconfig', '/nowhere'], 1, /Cannot read \/nowhere/],
+      [['mount'], 2, /There is no command mount\. See kubectl elastic_local help\./],
+    ] as const) {
+      const { code, stdout, stderr } = await run(args, { argv0 })
+      assert.equal([code, stdout], [wanted, ''])
+      assert.match(stderr, said)
+      assert.match(stderr, /^kubectl elastic_local: [^\n]*\n$/)
+    }
 })
 
 const install = (...args: string[]) => run(['install', '--plugin-dir', pluginDir, ...args])
