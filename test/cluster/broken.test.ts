@@ -1,6 +1,6 @@
 /**
- * One thing after another is broken in a cluster, and each time `explain`, the cluster's doctor, events, figures, alerts
- * and the page on troubleshooting must say what it is and what to do.
+ * One thing after another is broken in a cluster, and each time `explain`, the cluster's doctor, the provisioner's page,
+ * events, figures, alerts and the docs on troubleshooting must say what it is and what to do.
  */
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
 import type { Finding } from '../../src/doctor/finding.ts'
-import type { Chain, LinkName, PoolRecord } from '../../src/overview/records.ts'
+import type { Chain, LinkName, Overview, PoolRecord } from '../../src/overview/records.ts'
 import { type Output, run } from '../../src/run.ts'
 import { quotedWords, readPages } from '../docs/pages.ts'
 import type { KubeObject } from './api.ts'
@@ -18,7 +18,7 @@ import { findFreePorts } from './control-plane.ts'
 import { type Elastic, type ElasticNode, main, namespace, openElastic } from './elastic.ts'
 import { type Program, poll } from './program.ts'
 import { type Prometheus, startPrometheus } from './prometheus.ts'
-import { openViewer, setWell, startStandIn } from './viewer.ts'
+import { givePageRights, openViewer, setWell, startStandIn } from './viewer.ts'
 
 const test = suite('broken situations')
 const driver = 'volumes.k8s.elastic.co/elastic-local'
@@ -35,6 +35,8 @@ let cluster: Cluster
 let elastic: Elastic
 let close: () => Promise<void>
 let provisioner: Program
+/** Where the provisioner tells its figures, and serves its page. */
+let leader: string
 let prometheus: Prometheus
 let kubectl: (...args: string[]) => Promise<Output>
 const nodes = new Map<string, ElasticNode>()
@@ -54,8 +56,8 @@ const remove = (kind: string, ...names: string[]) =>
 interface Sight {
   /** The link at which the chain of something stops, and what to do. */
   explain: { what: string; at: LinkName; message: RegExp; detail?: RegExp; advice: RegExp; status?: 'wait' }
-  /** Nothing where nothing fails. */
-  doctor?: { check: string; message: RegExp; status?: 'warn' }
+  /** Nothing where nothing fails. The page says the same, of claims, nodes and the provisioner. */
+  doctor?: { check: string; message: RegExp; status?: 'warn'; page?: false }
   /** What an event, or `explain`, says, which the page on troubleshooting quotes. */
   words: string
   /** The alert that goes by it; `least`: in place of the age, or the number of times, that it waits for. */
@@ -78,10 +80,11 @@ async function shows({ explain, doctor, words, alert, figure }: Sight): Promise<
 
   const { findings } = JSON.parse(examined.stdout) as { findings: Finding[] }
   if (doctor) {
-    const { check, message, status = 'fail' } = doctor
+    const { check, message, status = 'fail', page = true } = doctor
     const found = findings.find((one) => one.check === check && message.test(one.message))
     assert.is(found?.status, status, `${check}: ${examined.stdout}`)
     assert.ok(found?.advice, `the doctor has no advice on ${check}: ${found?.message}`)
+    if (page) await isOnPage(message)
   }
   assert.ok(
     quotes.some((quote) => quote.test(words)),
@@ -89,6 +92,16 @@ async function shows({ explain, doctor, words, alert, figure }: Sight): Promise<
   )
   if (alert) await alarms(alert)
   if (figure) await has(figure, {})
+}
+
+/** Resolves when the page has it, which reads the cluster anew after some seconds. */
+async function isOnPage(message: RegExp): Promise<void> {
+  const isShown = async () => {
+    const { provisioner, nodes, volumes } = (await (await fetch(`http://${leader}/api/overview`)).json()) as Overview
+    const problems = [provisioner, ...nodes, ...volumes].flatMap(({ problems }) => problems)
+    return problems.some((problem) => problem.advice !== undefined && message.test(problem.message))
+  }
+  await poll(isShown, 60_000).catch(() => assert.unreachable(`the page does not say ${message}`))
 }
 
 /** Resolves when an alert's expression holds, from when on it counts until it tells. */
@@ -112,16 +125,18 @@ test.before(async () => {
   ;({ scratch, cluster, elastic, close } = await openElastic())
   const names = ['node-1', 'node-2', 'node-3']
   const ports = await findFreePorts(5, cluster.address)
-  const [leader, ...daemons] = ports.map((port) => `${cluster.address}:${port}`)
+  const [first = '', ...daemons] = ports.map((port) => `${cluster.address}:${port}`)
+  leader = first
   for (const [index, name] of [...names, 'bare'].entries()) addresses.set(name, String(daemons[index]))
   const startNode = (name: string) =>
     elastic.startNode({ name, diskBytes: 2 * gibibyte, daemonFlags: { 'http-address': addresses.get(name) ?? '' } })
   for (const node of await Promise.all(names.map(startNode))) nodes.set(node.name, node)
-  provisioner = await elastic.startProvisioner({ 'http-address': String(leader) })
-  const [targets, here] = [[String(leader), ...daemons], onNode('node-1')]
+  provisioner = await elastic.startProvisioner({ 'http-address': leader, page: 'true' })
+  const [targets, here] = [[leader, ...daemons], onNode('node-1')]
   ;[prometheus, kubectl] = await Promise.all([
     startPrometheus(cluster, { targets: { 'elastic-local': targets }, rules: rulesFile }),
     openViewer(cluster, scratch),
+    givePageRights(cluster),
     ...names.map((name) => startStandIn(cluster, 'daemon', name)),
     startStandIn(cluster, 'provisioner', 'node-1'),
     cluster.apply(
@@ -186,7 +201,7 @@ test('a full pool', async () => {
   await shows({
     words: await cluster.said('late', /did not have enough free storage/),
     explain: { what: 'pvc/late', at: 'scheduling', message: /no node can take it/, detail, advice: /add a disk/ },
-    doctor: { check: 'pool of node-1', message: /is nearly full/, status: 'warn' },
+    doctor: { check: 'pool of node-1', message: /is nearly full/, status: 'warn', page: false },
     alert: { name: 'ElasticLocalPoolNearlyFull', where: { node: 'node-1' } },
   })
   await shows({
@@ -238,7 +253,7 @@ test('a pod that names our driver inline', async () => {
       detail: /only a pod whose claim is bound/,
       advice: /Name a claim in the pod/,
     },
-    doctor: { check: 'pod default/thief', message: /is a flexVolume of our driver/ },
+    doctor: { check: 'pod default/thief', message: /is a flexVolume of our driver/, page: false },
     alert: {
       name: 'ElasticLocalCalloutsFail',
       where: { node: 'node-1', callout: 'mount', result: 'invalid' },
@@ -390,7 +405,8 @@ test('no provisioner at work', async () => {
   await shows({
     words: await cluster.said('unled', /Waiting for a volume to be created/),
     explain: { what: 'unled', at: 'reservation', message, advice: /logs provisioner-node-1/ },
-    doctor: { check: 'provisioner', message },
+    // With it goes its page.
+    doctor: { check: 'provisioner', message, page: false },
     alert: { name: 'ElasticLocalNoLeader', where: {} },
   })
 })

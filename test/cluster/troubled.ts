@@ -1,16 +1,12 @@
 /** A cluster with volumes, some of which are in trouble, and two provisioners that serve the page. */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { parseAllDocuments } from 'yaml'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import { findFreePorts } from './control-plane.ts'
 import { type ElasticNode, openElastic } from './elastic.ts'
 import { ownAddress } from './network.ts'
-import { startStandIn } from './viewer.ts'
+import { givePageRights, startStandIn } from './viewer.ts'
 
 const nodeNames = ['node-1', 'node-2', 'node-3'] as const
-const rightsFile = join(import.meta.dirname, '../../config/kustomize/page/rights.yaml')
 
 /** For a test that has entered a network of its own. */
 export async function openTroubled() {
@@ -50,10 +46,7 @@ export async function openTroubled() {
     startStandby: () => elastic.startProvisioner(flags(ports[1])),
 
     /** Gives the provisioner what only the page needs. */
-    giveRights: async () => {
-      const rights = parseAllDocuments(await readFile(rightsFile, 'utf8')).map((one) => one.toJS() as KubeObject)
-      await cluster.apply(...rights)
-    },
+    giveRights: () => givePageRights(cluster),
 
     /** A claim without room, a class with a typo, a claim that nobody uses, and a node that is away. */
     breakThings: async () => {

@@ -11,9 +11,21 @@ import { runWithInput } from './program.ts'
 
 const root = join(import.meta.dirname, '../..')
 
-/** Gives a user the rights of config/viewer.yaml and no other; what it gives runs the real kubectl, with our plugin, as that user. */
+/** Gives provisioners what only their page needs. */
+export async function givePageRights(cluster: Cluster): Promise<void> {
+  await cluster.apply(...(await readRights('kustomize/page/rights.yaml')))
+}
+
+async function readRights(file: string): Promise<KubeObject[]> {
+  return parseAllDocuments(await readFile(join(root, 'config', file), 'utf8')).map((one) => one.toJS() as KubeObject)
+}
+
+/**
+ * Gives a user the rights of config/viewer.yaml and no other; what it returns runs the real kubectl, with our plugin, as
+ * that user.
+ */
 export async function openViewer(cluster: Cluster, folder: string): Promise<(...args: string[]) => Promise<Output>> {
-  const roles = parseAllDocuments(await readFile(join(root, 'config/viewer.yaml'), 'utf8')).map((one) => one.toJS())
+  const roles = (await readRights('viewer.yaml')) as [KubeObject, KubeObject]
   const subjects = [{ kind: 'ServiceAccount', name: 'viewer', namespace: 'default' }]
   const [clusterRole, role] = roles
   const refTo = ({ kind, metadata }: KubeObject) => ({
