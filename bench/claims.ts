@@ -75,17 +75,6 @@ async function measure(fastControllerManager: boolean): Promise<Times> {
         indexes.map((i) => makeVolume('bare', `bare-${i}`, `00000000-0000-0000-0000-${String(i).padStart(12, '0')}`)),
       ),
     )
-    const floorMs = await timeMs(() =>
-      Promise.all(
-        indexes.map(async (i) => {
-          const { metadata } = await makeClaim(`floor-${i}`, 'bare')
-          await makeVolume('default', `floor-${i}`, metadata?.uid ?? '')
-        }),
-      ),
-    )
-    await cluster.waitFor(claimsPath, (list) =>
-      list?.items.every(({ status }: V1PersistentVolumeClaim) => status?.phase === 'Bound'),
-    )
     const program = await elastic.startProvisioner()
     await cluster.waitFor(
       `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/elastic-local-provisioner`,
@@ -120,6 +109,14 @@ async function measure(fastControllerManager: boolean): Promise<Times> {
     await make('later')
     program.resume()
     const placedMs = await timeMs(() => placed)
+    const floorMs = await timeMs(() =>
+      Promise.all(
+        indexes.map(async (i) => {
+          const { metadata } = await makeClaim(`floor-${i}`, 'bare')
+          await makeVolume('default', `floor-${i}`, metadata?.uid ?? '')
+        }),
+      ),
+    )
     return { bareMs, floorMs, madeMs, boundMs, placedMs }
   } finally {
     await cluster.close()
