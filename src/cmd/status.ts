@@ -4,7 +4,7 @@ import { type Address, close, formatAddress, listenOn } from '../daemon/server.t
 import type { Log } from '../log.ts'
 import { buildMeter, type Meter } from '../meter.ts'
 import { buildStatusApp } from '../status/app.ts'
-import { type Check, type Health, isWell } from '../status/health.ts'
+import { type Check, type Health, isReady } from '../status/health.ts'
 import type { MetricsParts } from '../status/metrics.ts'
 import { buildInfo } from './build-info.ts'
 
@@ -32,8 +32,12 @@ export function buildStatus(source: MetricsParts['source'], log: Log): Status {
       if (!address) return
       // Only here: without an address, none of it needs memory.
       const { buildMetrics } = await import('../status/metrics.ts')
-      const isReady = () => isWell([...health.alive, ...health.ready])
-      const metrics = buildMetrics({ build: buildInfo, backlogs: meter.backlogs, isReady, source })
+      const metrics = buildMetrics({
+        build: buildInfo,
+        backlogs: meter.backlogs,
+        isReady: () => isReady(health),
+        source,
+      })
       meter.count(metrics.observe)
       const app = buildStatusApp({ metrics, health, version: buildInfo.version })
       // Last, as it answers to all that is left.

@@ -1,6 +1,7 @@
 import { glob, realpath } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
-import { CommandError, type Runner } from '../run.ts'
+import { isGroupMissing } from '../lvm/failure.ts'
+import type { Runner } from '../run.ts'
 import { VolumeError } from '../volume/errors.ts'
 import type { Filesystems } from '../volume/host.ts'
 import { type Disk, examineDisk } from './disk.ts'
@@ -69,7 +70,7 @@ async function isThere(name: string, run: Runner): Promise<boolean> {
     await run('lvm', ['vgs', '--noheadings', '--options', 'vg_name', name])
     return true
   } catch (error) {
-    if (error instanceof CommandError && /not found/.test(error.stderr)) return false
+    if (isGroupMissing(error)) return false
     throw error
   }
 }

@@ -1,10 +1,10 @@
 /** The links of what is under way with a volume that is there: that it grows, and that it goes. */
 import { finalizer } from '../k8s/names.ts'
 import { formatBytes } from '../text/quantity.ts'
-import { link, ofProblem } from './claim-links.ts'
 import { daemonProblem } from './components.ts'
 import { because, findFreshWarning } from './events.ts'
 import type { ClusterFacts } from './facts.ts'
+import { link, ofProblem } from './link.ts'
 import { ownWordsOf } from './mounts.ts'
 import { describePods } from './node-links.ts'
 import { absence } from './nodes.ts'

@@ -5,23 +5,11 @@ import { formatBytes } from '../text/quantity.ts'
 import { messageOf } from '../volume/errors.ts'
 import { commandOn, describeProvisioner } from './components.ts'
 import { because, findWarning } from './events.ts'
-import type { ClaimState, ClusterFacts, Kind, PodFacts } from './facts.ts'
+import type { ClaimState, ClusterFacts, PodFacts } from './facts.ts'
+import { link, ofProblem, unread } from './link.ts'
 import { describePlaces, findPlaces } from './places.ts'
-import type { Link, LinkName, Problem } from './records.ts'
+import type { Link, LinkName } from './records.ts'
 import type { Subject } from './subject.ts'
-
-export const link = (
-  name: LinkName,
-  status: Link['status'],
-  message: string,
-  more: { details?: string[]; advice?: string } = {},
-): Link => ({ link: name, status, message, ...more })
-
-/** A link that depends on a kind which was not read. */
-export function unread({ notRead }: ClusterFacts, name: LinkName, kind: Kind): Link | undefined {
-  const why = notRead.get(kind)
-  return why === undefined ? undefined : link(name, 'open', `not looked at: ${why}`)
-}
 
 export function claimLink(facts: ClusterFacts, { name, claim, volume, promise }: Subject): Link {
   if (claim?.phase === 'Lost') return lostClaim(facts, claim, name)
@@ -177,10 +165,6 @@ export function reservationLink(
 function idleProvisioner(facts: ClusterFacts, name: LinkName): Link | undefined {
   const [problem] = describeProvisioner(facts).problems
   return problem && ofProblem(name, problem)
-}
-
-export function ofProblem(name: LinkName, { status, message, details, advice }: Problem): Link {
-  return link(name, status, message, { ...(details ? { details } : {}), ...(advice ? { advice } : {}) })
 }
 
 /** Whether the PersistentVolume is there, and bound to the claim. */

@@ -6,8 +6,12 @@ const freshMs = 3 * 60_000
 
 type Whose = Pick<EventFacts, 'kind' | 'name'> & { namespace?: string; uid?: string }
 
-/** By kind and name, each in the order of all. */
 const eventsOfObjects = indexed(({ events }) => Map.groupBy(events, ({ kind, name }) => `${kind}/${name}`))
+
+/** All warnings about objects of that kind and name, the newest first. */
+export function warningsOf(facts: ClusterFacts, { kind, name }: Pick<Whose, 'kind' | 'name'>): readonly EventFacts[] {
+  return eventsOfObjects(facts).get(`${kind}/${name}`) ?? []
+}
 
 /** The newest warning about an object that is as wanted, whenever it was said. */
 export function findWarning(
@@ -15,15 +19,13 @@ export function findWarning(
   whose: Whose,
   isWanted: (event: EventFacts) => boolean,
 ): EventFacts | undefined {
-  return eventsOfObjects(facts)
-    .get(`${whose.kind}/${whose.name}`)
-    ?.find(
-      (event) =>
-        (whose.namespace === undefined || event.namespace === whose.namespace) &&
-        // An object that was made anew has the name, and not the events, of the one before.
-        (whose.uid === undefined || event.uid === whose.uid) &&
-        isWanted(event),
-    )
+  return warningsOf(facts, whose).find(
+    (event) =>
+      (whose.namespace === undefined || event.namespace === whose.namespace) &&
+      // An object that was made anew has the name, and not the events, of the one before.
+      (whose.uid === undefined || event.uid === whose.uid) &&
+      isWanted(event),
+  )
 }
 
 /** The same, if it was said so lately that it still holds. */

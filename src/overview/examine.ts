@@ -15,16 +15,11 @@ export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools,
     ...[...facts.notRead].map(([kind, why]) =>
       warn('rights', `${kind} are not looked at: ${why}`, 'config/viewer.yaml has the rights that this needs.'),
     ),
-    ...orOk('provisioner', '', provisioner.problems, () => `${provisioner.leader ?? 'one'} leads`),
+    ...orOk('provisioner', provisioner.problems, () => `${provisioner.leader ?? 'one'} leads`),
     ...examineScheduling(facts),
     ...examineClasses(facts),
     ...nodes.flatMap((node) =>
-      orOk(
-        `node ${node.name}`,
-        '',
-        node.problems,
-        () => `it is ${node.state}${node.schedulable ? '' : ', and cordoned'}`,
-      ),
+      orOk(`node ${node.name}`, node.problems, () => `it is ${node.state}${node.schedulable ? '' : ', and cordoned'}`),
     ),
     ...(pools.length > 0
       ? [
@@ -65,18 +60,12 @@ function examinePool({ node, name, freeBytes, sizeBytes }: PoolRecord): Finding 
   )
 }
 
-function orOk(check: string, prefix: string, problems: readonly Problem[], well: () => string): Finding[] {
-  return problems.length > 0 ? findings(check, problems) : [ok(check, `${prefix}${well()}`)]
+function orOk(check: string, problems: readonly Problem[], well: () => string): Finding[] {
+  return problems.length > 0 ? findings(check, problems) : [ok(check, well())]
 }
 
 function findings(check: string, problems: readonly Problem[]): Finding[] {
-  return problems.map(({ status, message, details, advice }) => ({
-    check,
-    status,
-    message,
-    ...(details ? { details } : {}),
-    ...(advice ? { advice } : {}),
-  }))
+  return problems.map((problem) => ({ check, ...problem }))
 }
 
 /** Whether the scheduler goes by the room that nodes have. */

@@ -1,7 +1,7 @@
 import { VolumeError } from '../volume/errors.ts'
 import { buildChain } from './chain.ts'
-import { link, ofProblem } from './claim-links.ts'
 import type { ClusterFacts, PodFacts } from './facts.ts'
+import { link, ofProblem } from './link.ts'
 import { inlineProblem } from './mounts.ts'
 import type { Chain } from './records.ts'
 import { isOurs, subjectOfClaim, subjectOfVolume } from './subject.ts'

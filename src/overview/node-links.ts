@@ -1,10 +1,10 @@
 /** The links that are made on the node: from the volume to the pod. */
 import { makeAnewAnnotation } from '../k8s/names.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
-import { link, ofProblem, unread } from './claim-links.ts'
 import { commandOn, daemonProblem } from './components.ts'
 import { because, findFreshWarning, findWarning } from './events.ts'
 import type { ClusterFacts, PodFacts } from './facts.ts'
+import { link, ofProblem, unread } from './link.ts'
 import { mountProblem } from './mounts.ts'
 import { absence, ledgerProblems, poolProblems } from './nodes.ts'
 import type { Link } from './records.ts'

@@ -2,7 +2,7 @@ import { isWanted, readClass } from '../k8s/claim.ts'
 import { longestNodeName } from '../k8s/names.ts'
 import { formatAge, formatCount } from '../text/quantity.ts'
 import { commandOn, daemonProblem, findDaemon, unusablePool } from './components.ts'
-import { because, findFreshWarning } from './events.ts'
+import { because, findFreshWarning, warningsOf } from './events.ts'
 import type { ClusterFacts } from './facts.ts'
 import { indexed } from './indexed.ts'
 import { isTold } from './places.ts'
@@ -134,8 +134,7 @@ const mostNamed = 5
 
 function leftoverProblems(facts: ClusterFacts, name: string): Problem[] {
   const since = facts.readAt.getTime() - lookMs
-  return facts.events
-    .filter((event) => event.kind === 'Node' && event.name === name)
+  return warningsOf(facts, { kind: 'Node', name })
     .filter(({ reason, at }) => leftovers.includes(reason) && at.getTime() > since)
     .slice(0, mostNamed)
     .map(({ message }) => problem('warn', message, `Look at ${commandOn(facts, name, 'doctor')}.`))

@@ -1,6 +1,6 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { buildHealthRoutes, type Check, findStuckLvm, isWell } from './health.ts'
+import { buildHealthRoutes, type Check, findStuckLvm, isReady } from './health.ts'
 
 const test = suite('health')
 
@@ -18,7 +18,7 @@ test('/healthz and /readyz say ok, or why not; what is not alive is not ready; c
   health.ready.push(async () => missing)
   assert.equal(await ask('/healthz'), ok)
   assert.equal(await ask('/readyz'), [503, { status: 'failed', version: '1.2.3', reasons: [missing] }])
-  assert.is(await isWell(health.ready), false)
+  assert.is(await isReady(health), false)
   missing = undefined
   assert.equal(await ask('/readyz'), ok)
 

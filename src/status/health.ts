@@ -17,8 +17,12 @@ async function findReasons(checks: readonly Check[]): Promise<string[]> {
   return (await Promise.all(checks.map((check) => check()))).filter((reason) => reason !== undefined)
 }
 
-export async function isWell(checks: readonly Check[]): Promise<boolean> {
-  return (await findReasons(checks)).length === 0
+/** What has to be well for a component to do its work: what is not alive does none. */
+const allOf = ({ alive, ready }: Health): readonly Check[] => [...alive, ...ready]
+
+/** Whether `/readyz` says yes. */
+export async function isReady(health: Health): Promise<boolean> {
+  return (await findReasons(allOf(health))).length === 0
 }
 
 /** `/healthz` and `/readyz`: 200, or 503 with the reasons. A process that cannot answer at all is not alive either. */
@@ -31,7 +35,7 @@ export function buildHealthRoutes(health: Health, version: string): Hono {
       return c.json({ status: 'failed', version, reasons }, 503)
     })
   probe('/healthz', () => health.alive)
-  probe('/readyz', () => [...health.alive, ...health.ready])
+  probe('/readyz', () => allOf(health))
   return app
 }
 

@@ -5,7 +5,7 @@ import Registry from 'prom-client/lib/registry.js'
 import type { Stage } from '../k8s/pending.ts'
 import type { Backlog, Meter, Observe } from '../meter.ts'
 import type { PoolFigures } from './pool-figures.ts'
-import { readProcess } from './process.ts'
+import { processFigures } from './process.ts'
 
 /** The claim that a volume is for. */
 export interface ClaimName {
@@ -230,13 +230,13 @@ function addCluster(gauge: AddGauge, { isLeader, pending, stranded, now }: Provi
 
 function addProcess(registry: Registry): void {
   const registers = [registry]
-  const add = (name: string, help: string, value: (state: ReturnType<typeof readProcess>) => number) =>
+  const add = (name: string, help: string, value: () => number) =>
     new Gauge({
       name,
       help,
       registers,
       collect() {
-        this.set(value(readProcess()))
+        this.set(value())
       },
     })
   new Counter({
@@ -245,11 +245,11 @@ function addProcess(registry: Registry): void {
     registers,
     collect() {
       this.reset()
-      this.inc(readProcess().cpuSeconds)
+      this.inc(processFigures.cpuSeconds())
     },
   })
-  add('process_start_time_seconds', 'When this process began.', ({ startSeconds }) => startSeconds)
-  add('process_resident_memory_bytes', 'Memory that this process has resident.', ({ residentBytes }) => residentBytes)
-  add('process_open_fds', 'Files that this process has open.', ({ openFiles }) => openFiles)
-  add('nodejs_heap_size_used_bytes', 'Memory that the heap of JavaScript has in use.', ({ heapBytes }) => heapBytes)
+  add('process_start_time_seconds', 'When this process began.', processFigures.startSeconds)
+  add('process_resident_memory_bytes', 'Memory that this process has resident.', processFigures.residentBytes)
+  add('process_open_fds', 'Files that this process has open.', processFigures.openFiles)
+  add('nodejs_heap_size_used_bytes', 'Memory that the heap of JavaScript has in use.', processFigures.heapBytes)
 }
