@@ -15,7 +15,7 @@ import type { KubeObject } from './api.ts'
 import { claim, classOn, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { findFreePorts } from './control-plane.ts'
-import { type Elastic, type ElasticNode, main, namespace, openElastic } from './elastic.ts'
+import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'
 import { type Program, poll } from './program.ts'
 import { type Prometheus, startPrometheus } from './prometheus.ts'
 import { givePageRights, openViewer, setWell, startStandIn } from './viewer.ts'
@@ -280,7 +280,7 @@ test('a node without a volume group', async () => {
     'http-address': addresses.get('bare') ?? '',
   }
   const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`)
-  await run(process.execPath, [main, 'daemon', ...args], { accept: [1] })
+  await run(executable, ['daemon', ...args], { accept: [1] })
   await cluster.apply(claim('groupless', { class: 'waiting-on-bare' }), pod('groupless', ['groupless']))
   await cluster.said('groupless', /nodes are available/)
   await shows({

@@ -6,7 +6,7 @@ import { parseAllDocuments } from 'yaml'
 import { request } from '../../src/daemon/client.ts'
 import { readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
-import { createDisk, guestNode } from '../guest/guest.ts'
+import { createDisk } from '../guest/guest.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte } from './claim-objects.ts'
 import { type Cluster, type ClusterOptions, type KubeletOptions, startCluster } from './cluster.ts'
@@ -16,7 +16,6 @@ import type { HollowKubelet } from './kubelet.ts'
 import { Program, poll } from './program.ts'
 
 const root = join(import.meta.dirname, '../..')
-export const main = join(root, 'src/main.ts')
 export const executable = join(root, 'dist/elastic-local')
 const workloads = ['DaemonSet', 'Deployment', 'PodDisruptionBudget']
 export const namespace = 'elastic-local'
@@ -191,7 +190,7 @@ export class Elastic {
       stateDisk,
       setup: 'vgs elastic-local-vg || { pvcreate -q /dev/ubdb && vgcreate -q elastic-local-vg /dev/ubdb; }',
       daemon: async () => [
-        ...[guestNode, main, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
+        ...[executable, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
         `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
         ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
         ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
@@ -259,7 +258,7 @@ export class Elastic {
     { env = {}, again = false }: Omit<StartOptions, 'via'> = {},
   ): Promise<Program> {
     const args = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)
-    const command = [process.execPath, main, role, ...args]
+    const command = [executable, role, ...args]
     const program = new Program({
       name,
       command: again ? ['sh', '-c', startAgain, 'sh', ...command] : command,

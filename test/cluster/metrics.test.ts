@@ -10,7 +10,7 @@ import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { findFreePorts } from './control-plane.ts'
-import { type Elastic, type ElasticNode, main, openElastic } from './elastic.ts'
+import { type Elastic, type ElasticNode, executable, openElastic } from './elastic.ts'
 import { type GuestNode, makeBridge } from './guest-node.ts'
 import { enterOwnNetwork } from './network.ts'
 import { poll, runWithInput } from './program.ts'
@@ -206,7 +206,7 @@ test('the log has one JSON object a line, and all that happened to a claim is fo
 
 test('the level of the log can be changed while a daemon runs', async () => {
   const level = async (...args: string[]) =>
-    (await run(process.execPath, [main, 'log-level', ...args, `--socket=${node.socket}`])).stdout
+    (await run(executable, ['log-level', ...args, `--socket=${node.socket}`])).stdout
   assert.is(await level(), 'info\n')
   assert.is(await level('debug'), 'debug\n')
   const body = { targetDir: '/nowhere' }
@@ -236,7 +236,7 @@ test('a daemon that starts while the API server is away is alive, and not ready 
   assert.equal(await reasons(urls.daemon, '/healthz'), [])
   const [reason = ''] = await reasons(urls.daemon, '/readyz')
   assert.match(reason, /^these were not listed yet: \/api\/v1\/persistentvolumes, /)
-  const probe = await run(process.execPath, [main, 'readyz', `--socket=${node.socket}`], { accept: [1] })
+  const probe = await run(executable, ['readyz', `--socket=${node.socket}`], { accept: [1] })
   assert.equal([probe.exitCode, JSON.parse(probe.stdout).reasons], [1, [reason]])
   // One that was ready stays so.
   assert.equal(await reasons(urls.other, '/readyz'), [])

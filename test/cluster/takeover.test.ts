@@ -7,7 +7,7 @@ import { readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
-import { type Elastic, type ElasticNode, main, namespace, openElastic } from './elastic.ts'
+import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'
 
 const test = suite('takeover')
 const driver = 'volumes.k8s.elastic.co~elastic-local'
@@ -95,7 +95,7 @@ async function forceAway(name: string): Promise<void> {
 }
 async function adopt(name: string, ...more: string[]) {
   const flags = [`--kubeconfig=${kubeconfig}`, '--node-name=node-1', `--socket=${node.socket}`]
-  return await run(process.execPath, [main, 'volumes', 'adopt', name, ...flags, ...more], { accept: [1, 2] })
+  return await run(executable, ['volumes', 'adopt', name, ...flags, ...more], { accept: [1, 2] })
 }
 
 test.before(async () => {
@@ -131,8 +131,8 @@ test('doctor --takeover says what would be done, and does nothing', async () => 
   ]
   const places = [`--volumes-dir=${node.volumesDir}`, `--kubelet-dir=${node.kubelet.rootDir}`]
   const { stdout } = await run(
-    process.execPath,
-    [main, 'doctor', '--takeover', ...flags, ...places, `--plugin-dir=${node.kubelet.pluginDir}`],
+    executable,
+    ['doctor', '--takeover', ...flags, ...places, `--plugin-dir=${node.kubelet.pluginDir}`],
     { accept: [0, 1] },
   )
   for (const name of ['used', 'idle', 'unwanted'])

@@ -7,7 +7,7 @@ import { run } from '../../src/run.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
-import { type Elastic, type ElasticNode, main, namespace, openElastic } from './elastic.ts'
+import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'
 
 const test = suite('workloads')
 let scratch = ''
@@ -104,7 +104,7 @@ test('a daemon whose pool cannot be used says so on its node', async () => {
   const kubeconfig = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', 'node-1')
   const flags = [`--kubeconfig=${kubeconfig}`, '--node-name=node-1', '--lvm-volume-group=elastic-local-none']
   const places = [`--socket=${scratch}/socket`, `--volumes-dir=${scratch}/volumes`, `--kubelet-dir=${scratch}`]
-  await run(process.execPath, [main, 'daemon', ...flags, ...places], { accept: [1] })
+  await run(executable, ['daemon', ...flags, ...places], { accept: [1] })
   const { stdout } = await cluster.kubectl(['describe', 'node', 'node-1'])
   assert.match(stdout, /Warning +PoolNotUsable .* elastic-local-daemon +Cannot /)
 })

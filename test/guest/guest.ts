@@ -13,7 +13,7 @@ const initScript = join(import.meta.dirname, 'init.sh')
 const notFound = 127
 
 /** The Node binary that programs in a guest run on, the same as the project's own. */
-export const guestNode = join(treeDir, `node_modules/node-linux-${process.arch === 'arm64' ? 'arm64' : 'x64'}/bin/node`)
+const guestNode = join(treeDir, `node_modules/node-linux-${process.arch === 'arm64' ? 'arm64' : 'x64'}/bin/node`)
 
 /** What to run in a guest, and how. */
 export interface GuestOptions {
