@@ -1,8 +1,15 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import {
+  type AddressInfo,
+  createServer as createNetwork,
+  connect as dial,
+  type Server as NetServer,
+  type Socket,
+} from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { KubeConfig } from '@kubernetes/client-node'
@@ -12,19 +19,24 @@ import { thrownBy } from '../../test/thrown.ts'
 import { ApiClient, ApiError, hasStatus, observeApi, orMissing } from './api.ts'
 
 const test = suite('api client')
-const patientMs = { requestMs: 60_000, watchIdleMs: 60_000 }
+const patientMs = { requestMs: 60_000, watchIdleMs: 60_000, pingMs: 60_000 }
 const fixtures = join(import.meta.dirname, 'fixtures')
 const path = '/api/v1/nodes'
 
-const servers: Server[] = []
+type Http2Listener = (request: Http2ServerRequest, response: Http2ServerResponse) => void
+
+const servers: NetServer[] = []
 const sockets = new Set<Socket>()
-test.after.each(async () => {
+const cutAll = () => {
   for (const socket of sockets) socket.destroy()
+}
+test.after.each(async () => {
+  cutAll()
   sockets.clear()
   await Promise.all(servers.splice(0).map((server) => new Promise((resolve) => server.close(resolve))))
 })
 
-async function listen(server: Server): Promise<number> {
+async function listen(server: NetServer): Promise<number> {
   servers.push(server)
   server.on('connection', (socket: Socket) => sockets.add(socket))
   server.listen(0, '127.0.0.1')
@@ -39,9 +51,22 @@ function connect(server: string, more: { caData?: string } = {}, times = patient
   return new ApiClient(config, times)
 }
 
+const [key, cert] = await Promise.all(['localhost.key', 'localhost.crt'].map((file) => readFile(join(fixtures, file))))
+const trust = { caData: (cert as Buffer).toString('base64') }
+
 /** A client of an API server that answers as `listener` says. */
-async function serve(listener: RequestListener, times = patientMs, base = ''): Promise<ApiClient> {
-  return connect(`http://127.0.0.1:${await listen(createServer(listener))}${base}`, {}, times)
+type Serve = (listener: RequestListener, times?: typeof patientMs, base?: string) => Promise<ApiClient>
+const protocols: Record<string, Serve> = {
+  'HTTP/1.1': async (listener, times, base = '') =>
+    connect(`http://127.0.0.1:${await listen(createServer(listener))}${base}`, {}, times),
+  'HTTP/2': async (listener, times, base = '') => {
+    const server = createSecureServer({ key, cert }, listener as unknown as Http2Listener)
+    return connect(`https://127.0.0.1:${await listen(server)}${base}`, trust, times)
+  },
+}
+
+function testBoth(title: string, work: (serve: Serve) => Promise<void>): void {
+  for (const [protocol, serve] of Object.entries(protocols)) test(`${title} (${protocol})`, () => work(serve))
 }
 
 const fails = (work: () => unknown) => thrownBy(ApiError, work)
@@ -50,7 +75,7 @@ function answer(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
 }
 
-test('send() sends what is asked with the credentials, and gives the answer', async () => {
+testBoth('send() sends what is asked with the credentials, and gives the answer', async (serve) => {
   const seen: unknown[] = []
   const client = await serve(
     async (request: IncomingMessage, response) => {
@@ -72,7 +97,7 @@ test('send() sends what is asked with the credentials, and gives the answer', as
   ])
 })
 
-test('a refusal has its status, its reason, and the words of the API server', async () => {
+testBoth('a refusal has its status, its reason, and the words of the API server', async (serve) => {
   const client = await serve((_, response) =>
     answer(response, 409, { kind: 'Status', reason: 'AlreadyExists', message: 'nodes "n" already exists' }),
   )
@@ -83,18 +108,21 @@ test('a refusal has its status, its reason, and the words of the API server', as
   assert.not(hasStatus(error, 404))
 })
 
-test('a refusal says how long the API server wants to be left alone, in whole seconds and nothing else', async () => {
-  for (const [said, ms] of [
-    ['3', 3000],
-    ['Wed, 21 Oct 2026 07:28:00 GMT', 0],
-    [undefined, 0],
-  ] as const) {
-    const client = await serve((_, response) => response.writeHead(429, said ? { 'retry-after': said } : {}).end())
-    assert.is((await fails(() => client.send({ method: 'GET', path }))).retryAfterMs, ms)
-  }
-})
+testBoth(
+  'a refusal says how long the API server wants to be left alone, in whole seconds and nothing else',
+  async (serve) => {
+    for (const [said, ms] of [
+      ['3', 3000],
+      ['Wed, 21 Oct 2026 07:28:00 GMT', 0],
+      [undefined, 0],
+    ] as const) {
+      const client = await serve((_, response) => response.writeHead(429, said ? { 'retry-after': said } : {}).end())
+      assert.is((await fails(() => client.send({ method: 'GET', path }))).retryAfterMs, ms)
+    }
+  },
+)
 
-test('a refusal by something in between is told in its words, cut short', async () => {
+testBoth('a refusal by something in between is told in its words, cut short', async (serve) => {
   const client = await serve((_, response) => response.writeHead(502).end(`<html>${'x'.repeat(5000)}`))
   const error = await fails(() => client.send({ method: 'GET', path }))
   assert.match(error.message, /^GET \/api\/v1\/nodes was refused \(502\): <html>x+$/)
@@ -102,7 +130,7 @@ test('a refusal by something in between is told in its words, cut short', async 
   assert.equal([error.status, error.reason], [502, ''])
 })
 
-test('orMissing() takes only 404 for nothing', async () => {
+testBoth('orMissing() takes only 404 for nothing', async (serve) => {
   const client = await serve((request, response) => answer(response, request.url?.endsWith('gone') ? 404 : 403, {}))
   assert.is(await orMissing(client.send({ method: 'GET', path: `${path}/gone` })), undefined)
   assert.is((await fails(() => orMissing(client.send({ method: 'GET', path })))).status, 403)
@@ -119,14 +147,14 @@ for (const [title, listener] of [
   ['brings half a document', (_: unknown, response: ServerResponse) => response.writeHead(200).end('{"kind":')],
   ['brings garbage', (_: unknown, response: ServerResponse) => response.writeHead(200).end('<html>')],
 ] as [string, RequestListener][])
-  test(`nobody knows whether a request was carried out when the connection ${title}`, async () => {
+  testBoth(`nobody knows whether a request was carried out when the connection ${title}`, async (serve) => {
     const client = await serve(listener)
     const error = await fails(() => client.send({ method: 'POST', path, body: {} }))
     assert.match(error.message, /^Cannot reach the API server for POST \/api\/v1\/nodes: ./)
     assert.is(error.status, 0)
   })
 
-test('a request whose answer does not come, or not to an end, fails after its time', async () => {
+testBoth('a request whose answer does not come, or not to an end, fails after its time', async (serve) => {
   const client = await serve(
     (request, response) => {
       if (request.url?.endsWith('half')) response.writeHead(200).write('{"kind":')
@@ -158,7 +186,7 @@ async function collect(client: ApiClient, signal = new AbortController().signal)
 
 const line = (type: string, name: string) => `${JSON.stringify({ type, object: { metadata: { name } } })}\n`
 
-test('watch() gives each line, however the bytes come', async () => {
+testBoth('watch() gives each line, however the bytes come', async (serve) => {
   const bytes = Buffer.from(`${line('ADDED', 'ä€😀')}\n${line('MODIFIED', 'b')}${line('DELETED', 'c')}`)
   let url = ''
   const client = await serve(async (request, response) => {
@@ -171,42 +199,45 @@ test('watch() gives each line, however the bytes come', async () => {
   assert.is(url, '/api/v1/nodes?resourceVersion=5&watch=true')
 })
 
-test('watch() throws what the API server refuses it with', async () => {
+testBoth('watch() throws what the API server refuses it with', async (serve) => {
   const client = await serve((_, response) => answer(response, 410, { reason: 'Expired', message: 'too old' }))
   const error = await fails(() => collect(client))
   assert.equal([error.status, error.reason], [410, 'Expired'])
 })
 
-test('watch() gives what came, and then throws, when the connection breaks, is silent, or brings garbage', async () => {
-  for (const end of ['break', 'silent', 'garbage', 'half']) {
-    const client = await serve(
-      (_, response) => {
-        response.writeHead(200).write(line('ADDED', 'a'), () => {
-          if (end === 'break') response.destroy()
-          if (end === 'garbage') response.end('<html>\n')
-          if (end === 'half') response.end('{"type":"ADD')
-        })
-      },
-      { ...patientMs, watchIdleMs: 100 },
-    )
-    const seen: string[] = []
-    const error = await fails(async () => {
-      for await (const { type } of client.watch(path, {}, new AbortController().signal)) seen.push(type)
-    })
-    assert.equal(seen, ['ADDED'], end)
-    assert.is(error.status, 0)
-    if (end === 'silent') assert.match(error.message, /nothing came for 100 ms/)
-  }
-})
+testBoth(
+  'watch() gives what came, and then throws, when the connection breaks, is silent, or brings garbage',
+  async (serve) => {
+    for (const end of ['break', 'silent', 'garbage', 'half']) {
+      const client = await serve(
+        (_, response) => {
+          response.writeHead(200).write(line('ADDED', 'a'), () => {
+            if (end === 'break') cutAll()
+            if (end === 'garbage') response.end('<html>\n')
+            if (end === 'half') response.end('{"type":"ADD')
+          })
+        },
+        { ...patientMs, watchIdleMs: 100 },
+      )
+      const seen: string[] = []
+      const error = await fails(async () => {
+        for await (const { type } of client.watch(path, {}, new AbortController().signal)) seen.push(type)
+      })
+      assert.equal(seen, ['ADDED'], end)
+      assert.is(error.status, 0)
+      if (end === 'silent') assert.match(error.message, /nothing came for 100 ms/)
+    }
+  },
+)
 
-test('watch() throws when nobody answers it', async () => {
+testBoth('watch() throws when nobody answers it', async (serve) => {
   const client = await serve(() => {}, { ...patientMs, requestMs: 100 })
   const error = await fails(() => collect(client))
-  assert.match(error.message, /^Cannot reach the API server for GET .*abort/)
+  assert.match(error.message, /^Cannot reach the API server for GET .*no answer came in 100 ms/)
   assert.is(error.status, 0)
 })
 
-test('watch() that was answered goes on for longer than a request may take', async () => {
+testBoth('watch() that was answered goes on for longer than a request may take', async (serve) => {
   const client = await serve(
     async (_, response) => {
       response.writeHead(200).write(line('ADDED', 'a'))
@@ -217,7 +248,7 @@ test('watch() that was answered goes on for longer than a request may take', asy
   assert.equal(await collect(client), ['ADDED a', 'ADDED b'])
 })
 
-test('watch() ends when it is told to, also before anything came, and lets the connection go', async () => {
+testBoth('watch() ends when it is told to, also before anything came, and lets the connection go', async (serve) => {
   for (const begins of [true, false]) {
     const [asked, closed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
     const client = await serve((request, response) => {
@@ -234,7 +265,7 @@ test('watch() ends when it is told to, also before anything came, and lets the c
   }
 })
 
-test('watch() lets the connection go when its reader stops', async () => {
+testBoth('watch() lets the connection go when its reader stops', async (serve) => {
   const closed = Promise.withResolvers<void>()
   const client = await serve((request, response) => {
     request.socket.once('close', () => closed.resolve())
@@ -244,18 +275,82 @@ test('watch() lets the connection go when its reader stops', async () => {
   await closed.promise
 })
 
-test('over TLS the certificate must be of the given authority, and connections are kept', async () => {
-  const [key, cert] = await Promise.all(
-    ['localhost.key', 'localhost.crt'].map((file) => readFile(join(fixtures, file))),
-  )
-  const server = createTlsServer({ key, cert }, (_, response) => answer(response, 200, { ok: true }))
-  const port = await listen(server as unknown as Server)
-  const trusting = connect(`https://127.0.0.1:${port}`, { caData: (cert as Buffer).toString('base64') })
-  for (let times = 0; times < 3; times += 1) assert.equal(await trusting.send({ method: 'GET', path }), { ok: true })
-  assert.is(sockets.size, 1)
+test('over TLS the certificate must be of the given authority', async () => {
+  const port = await listen(createSecureServer({ key, cert }))
   const error = await fails(() => connect(`https://127.0.0.1:${port}`).send({ method: 'POST', path, body: {} }))
   assert.match(error.message, /self-signed certificate/)
   assert.is(error.status, 0)
+})
+
+test('watches and requests share one connection', async () => {
+  const client = await protocols['HTTP/2']?.((request, response) => {
+    if (request.url?.includes('watch')) response.writeHead(200).write(line('ADDED', 'a'))
+    else answer(response, 200, { ok: true })
+  })
+  assert.ok(client)
+  const watch = client.watch(path, {}, new AbortController().signal)
+  await watch.next()
+  const asked = Array.from({ length: 50 }, () => client.send({ method: 'GET', path }))
+  for (const found of await Promise.all(asked)) assert.equal(found, { ok: true })
+  assert.is(sockets.size, 1)
+  await watch.return(undefined)
+})
+
+test('where HTTP/2 is not spoken, requests over TLS do not wait for a watch', async () => {
+  const server = createTlsServer({ key, cert }, (request, response) => {
+    if (request.url?.includes('watch')) response.writeHead(200).write(line('ADDED', 'a'))
+    else answer(response, 200, { ok: true })
+  })
+  const client = connect(`https://127.0.0.1:${await listen(server)}`, trust)
+  const watch = client.watch(path, {}, new AbortController().signal)
+  await watch.next()
+  assert.equal(await client.send({ method: 'GET', path }), { ok: true })
+  await watch.return(undefined)
+})
+
+test('a connection that the API server is about to close brings what was asked; the next request opens another', async () => {
+  const heard = Promise.withResolvers<() => void>()
+  const server = createSecureServer({ key, cert }, (request, response) => {
+    const end = () => response.end('{"ok":true}')
+    if (request.method === 'GET') return void end()
+    // As Go's server does: whatever is under way may end.
+    response.stream.session?.goaway(0, 2 ** 31 - 1)
+    response.stream.session?.once('goaway', () => heard.resolve(end))
+  })
+  const client = connect(`https://127.0.0.1:${await listen(server)}`, trust)
+  const get = () => client.send({ method: 'GET', path })
+  await get()
+  const posted = client.send({ method: 'POST', path, body: {} })
+  const release = await heard.promise
+  await get()
+  assert.is(sockets.size, 2)
+  release()
+  assert.equal(await posted, { ok: true })
+})
+
+test('a connection on which nothing comes any more is given up, with all that was asked on it', async () => {
+  const port = await listen(
+    createSecureServer({ key, cert }, (_, response) => response.writeHead(200).write(line('ADDED', 'a'))),
+  )
+  let isCut = false
+  const network = createNetwork((near) => {
+    const far = dial(port, '127.0.0.1')
+    sockets.add(far)
+    near.on('data', (bytes) => isCut || far.write(bytes))
+    far.on('data', (bytes) => isCut || near.write(bytes))
+  })
+  const times = { ...patientMs, pingMs: 100 }
+  const client = connect(`https://127.0.0.1:${await listen(network)}`, trust, times)
+  const watch = client.watch(path, {}, new AbortController().signal)
+  await watch.next()
+  isCut = true
+  const lost = [fails(() => watch.next()), fails(() => client.send({ method: 'GET', path }))]
+  for (const error of await Promise.all(lost)) {
+    assert.match(error.message, /unresponsive/)
+    assert.is(error.status, 0)
+  }
+  isCut = false
+  await client.watch(path, {}, new AbortController().signal).next()
 })
 
 test('credentials that cannot be had are an error of the same kind', async () => {

@@ -1,8 +1,13 @@
-import { type IncomingMessage, request as requestHttp } from 'node:http'
-import { Agent, type RequestOptions, request as requestHttps } from 'node:https'
-import { createInterface } from 'node:readline'
-import { text } from 'node:stream/consumers'
-import { KubeConfig, type KubernetesListObject, type KubernetesObject } from '@kubernetes/client-node'
+import type { RequestOptions } from 'node:https'
+import type { Readable } from 'node:stream'
+import {
+  HttpMethod,
+  KubeConfig,
+  type KubernetesListObject,
+  type KubernetesObject,
+  RequestContext,
+} from '@kubernetes/client-node'
+import { Agent, type Dispatcher, errors } from 'undici'
 import { type Observe, observed } from '../meter.ts'
 import { messageOf } from '../volume/errors.ts'
 
@@ -106,8 +111,12 @@ export async function* listPages<T extends KubernetesObject>(
 
 /** Credentials are read anew after so long, as tokens in files are replaced while we run. */
 const credentialsMs = 10_000
-/** The API server writes a bookmark about once a minute; a watch that is silent for longer is dead. */
-const usualTimes = { requestMs: 15_000, watchIdleMs: 150_000 }
+/**
+ * The API server writes a bookmark about once a minute; a watch that is silent for longer is dead. So is a connection
+ * that does not answer a ping before the next one is due.
+ */
+const usualTimes = { requestMs: 15_000, watchIdleMs: 150_000, pingMs: 10_000 }
+/** Where HTTP/2 is not spoken; elsewhere all requests share one. */
 const mostConnections = 64
 
 /**
@@ -136,18 +145,24 @@ export function findKubeConfig(kubeconfig: string | undefined, context?: string)
   return config
 }
 
+interface Credentials {
+  headers: Readonly<Record<string, string>>
+  dispatcher: Dispatcher
+}
+
 /**
- * Requests over kept connections. client-node reads the configuration and the credentials; its own requests open a
- * connection each, and drop fields of an answer that they do not know (docs/decisions/0006-api-client.md).
+ * Requests over one kept connection (HTTP/2, or HTTP/1.1 and several, where something in between speaks no other).
+ * client-node reads the configuration and the credentials; its own requests open a connection each, and drop fields of
+ * an answer that they do not know (docs/decisions/0006-api-client.md).
  */
 export class ApiClient implements Api {
   readonly #config: KubeConfig
   readonly #server: URL
   readonly #times: typeof usualTimes
-  #credentials: { readAt: number; headers: Record<string, string>; agent: Agent } | undefined
-  #agent: { madeFrom: string; agent: Agent } | undefined
+  #credentials: (Credentials & { readAt: number }) | undefined
+  #dispatcher: { madeFrom: string; dispatcher: Dispatcher } | undefined
 
-  /** `times`: how long a request may take, and a watch be silent. */
+  /** `times`: how long a request may take, a watch be silent, and until a connection is asked whether it lives. */
   constructor(config: KubeConfig, times = usualTimes) {
     this.#config = config
     this.#times = times
@@ -155,15 +170,10 @@ export class ApiClient implements Api {
   }
 
   async send<T>({ method, path, query = {}, body }: ApiRequest): Promise<T> {
-    const response = await this.#open(
-      method,
-      path,
-      query,
-      AbortSignal.timeout(this.#times.requestMs),
-      body === undefined ? undefined : JSON.stringify(body),
-    )
+    const signal = AbortSignal.timeout(this.#times.requestMs)
+    const response = await this.#open(method, path, query, { signal, body, bodyTimeout: 0 })
     try {
-      return JSON.parse(await text(response)) as T
+      return (await response.json()) as T
     } catch (error) {
       throw unanswered(method, path, error)
     }
@@ -176,17 +186,17 @@ export class ApiClient implements Api {
   ): AsyncGenerator<WatchEvent<T>> {
     const { requestMs, watchIdleMs } = this.#times
     const late = new AbortController()
-    const timer = setTimeout(() => late.abort(), requestMs)
-    const opening = this.#open('GET', path, { ...query, watch: 'true' }, AbortSignal.any([signal, late.signal]))
+    const timer = setTimeout(() => late.abort(new Error(`no answer came in ${requestMs} ms`)), requestMs)
+    const either = AbortSignal.any([signal, late.signal])
+    const opening = this.#open('GET', path, { ...query, watch: 'true' }, { signal: either, bodyTimeout: watchIdleMs })
     const response = await opening.finally(() => clearTimeout(timer))
-    response.setTimeout(watchIdleMs, () => response.destroy(new Error(`nothing came for ${watchIdleMs} ms`)))
+    // Of a reader that stops before its end, too.
+    response.on('error', () => {})
     try {
-      for await (const line of createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY }))
-        if (line !== '') yield JSON.parse(line) as WatchEvent<T>
-      // readline ends in the same way for a broken connection.
-      if (!response.complete) throw response.errored ?? new Error('the connection was lost')
+      for await (const line of linesOf(response)) if (line !== '') yield JSON.parse(line) as WatchEvent<T>
     } catch (error) {
-      throw unanswered('GET', path, error)
+      const isSilent = error instanceof errors.BodyTimeoutError
+      throw unanswered('GET', path, isSilent ? new Error(`nothing came for ${watchIdleMs} ms`) : error)
     } finally {
       response.destroy()
     }
@@ -194,67 +204,75 @@ export class ApiClient implements Api {
 
   /** Resolves with an answer of success, its body unread. */
   async #open(
-    method: string,
+    method: ApiRequest['method'],
     path: string,
     query: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-    body?: string,
-  ): Promise<IncomingMessage> {
-    const { headers, agent } = await this.#authorize().catch((error) => {
+    { signal, body, bodyTimeout }: { signal: AbortSignal; body?: unknown; bodyTimeout: number },
+  ): Promise<Dispatcher.ResponseData['body']> {
+    const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json'
+    const ask = async () => {
+      const { headers, dispatcher } = await this.#authorize()
+      return await dispatcher.request({
+        method,
+        origin: this.#server.origin,
+        path: `${this.#server.pathname.replace(/\/$/, '')}${path}`,
+        query,
+        signal,
+        headersTimeout: 0,
+        bodyTimeout,
+        headers: {
+          ...headers,
+          accept: 'application/json',
+          'user-agent': 'elastic-local',
+          ...(body === undefined ? {} : { 'content-type': type }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      })
+    }
+    const response = await ask().catch((error) => {
       throw unanswered(method, path, error)
     })
-    const url = new URL(`${this.#server.pathname.replace(/\/$/, '')}${path}`, this.#server)
-    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value)
-    const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json'
-    const options: RequestOptions = {
-      method,
-      agent,
-      signal,
-      headers: {
-        ...headers,
-        accept: 'application/json',
-        'user-agent': 'elastic-local',
-        ...(body === undefined ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(body) }),
-      },
-    }
-    const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const request =
-        url.protocol === 'http:' ? requestHttp(url, { ...options, agent: undefined }) : requestHttps(url, options)
-      request.once('response', resolve)
-      request.once('error', (error) => reject(unanswered(method, path, error)))
-      request.end(body)
-    })
-    const status = response.statusCode ?? 0
-    if (status >= 200 && status <= 299) return response
-    if (status === 401) this.#credentials = undefined
-    throw await refused(method, path, status, response)
+    const { statusCode } = response
+    if (statusCode >= 200 && statusCode <= 299) return response.body
+    if (statusCode === 401) this.#credentials = undefined
+    throw await refused(method, path, response)
   }
 
-  async #authorize(): Promise<{ headers: Record<string, string>; agent: Agent }> {
+  async #authorize(): Promise<Credentials> {
     const now = performance.now()
     if (this.#credentials && now - this.#credentials.readAt < credentialsMs) return this.#credentials
     const options: RequestOptions = { headers: {} }
     await this.#config.applyToHTTPSOptions(options)
     const basic = options.auth ? { authorization: `Basic ${Buffer.from(options.auth).toString('base64')}` } : {}
-    const credentials = {
-      readAt: now,
-      headers: { ...(options.headers as Record<string, string>), ...basic },
-      agent: this.#config.getCurrentCluster()?.proxyUrl ? (options.agent as Agent) : this.#agentFor(options),
-    }
-    this.#credentials = credentials
-    return credentials
+    const headers = { ...(options.headers as Record<string, string>), ...basic }
+    this.#credentials = { readAt: now, headers, dispatcher: await this.#dispatcherFor(options) }
+    return this.#credentials
   }
 
-  /** One agent, and so its open connections, for as long as the certificates stay the same. */
-  #agentFor({ ca, cert, key, rejectUnauthorized, servername }: RequestOptions): Agent {
+  /** One, and so its connection, for as long as the certificates stay the same and no connection is lost. */
+  async #dispatcherFor({ ca, cert, key, rejectUnauthorized, servername }: RequestOptions): Promise<Dispatcher> {
     const tls = { ca, cert, key, rejectUnauthorized, servername }
     const madeFrom = JSON.stringify(tls)
-    if (this.#agent?.madeFrom !== madeFrom) {
-      const given = Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined && value !== null))
-      const agent = new Agent({ ...given, keepAlive: true, keepAliveMsecs: 30_000, maxSockets: mostConnections })
-      this.#agent = { madeFrom, agent }
-    }
-    return this.#agent.agent
+    if (this.#dispatcher?.madeFrom === madeFrom) return this.#dispatcher.dispatcher
+    const given = Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined && value !== null))
+    const dispatcher = this.#config.getCurrentCluster()?.proxyUrl
+      ? await this.#viaProxy()
+      : new Agent({ connect: given, connections: mostConnections, pingInterval: this.#times.pingMs })
+    this.#dispatcher = { madeFrom, dispatcher }
+    // While what was begun goes on where the API server wants no more requests, undici would hold the next one back.
+    dispatcher.once('disconnect', () => {
+      if (this.#dispatcher?.dispatcher !== dispatcher) return
+      this.#dispatcher = undefined
+      this.#credentials = undefined
+    })
+    return dispatcher
+  }
+
+  /** client-node knows the kinds of proxies. */
+  async #viaProxy(): Promise<Dispatcher> {
+    const context = new RequestContext(this.#server.href, HttpMethod.GET)
+    await this.#config.applySecurityAuthentication(context)
+    return context.getDispatcher() ?? new Agent()
   }
 }
 
@@ -269,6 +287,17 @@ export function observeApi(api: Api, observe: Observe): Api {
   }
 }
 
+/** The lines of a text that comes bit by bit. */
+async function* linesOf(stream: Readable): AsyncGenerator<string> {
+  let rest = ''
+  for await (const chunk of stream.setEncoding('utf8')) {
+    const lines = `${rest}${chunk}`.split('\n')
+    rest = lines.pop() ?? ''
+    yield* lines
+  }
+  if (rest !== '') yield rest
+}
+
 function unanswered(method: string, path: string, error: unknown): ApiError {
   return new ApiError(
     `Cannot reach the API server for ${method} ${path}: ${messageOf(error)}`,
@@ -277,17 +306,21 @@ function unanswered(method: string, path: string, error: unknown): ApiError {
   )
 }
 
-async function refused(method: string, path: string, status: number, response: IncomingMessage): Promise<ApiError> {
-  const body = await text(response).catch(() => '')
+async function refused(
+  method: string,
+  path: string,
+  { statusCode: status, headers, body }: Dispatcher.ResponseData,
+): Promise<ApiError> {
+  const text = await body.text().catch(() => '')
   let answer: { message?: string; reason?: string } = {}
   try {
-    answer = JSON.parse(body) as typeof answer
+    answer = JSON.parse(text) as typeof answer
   } catch {
     // Something between us and the API server answers in its own words.
   }
-  const message = answer.message || body.slice(0, 200)
+  const message = answer.message || text.slice(0, 200)
   // Seconds; a date, as it may be elsewhere, no API server says.
-  const retryAfterMs = Number.parseInt(response.headers['retry-after'] ?? '0', 10) * 1000 || 0
+  const retryAfterMs = Number.parseInt(String(headers['retry-after'] ?? '0'), 10) * 1000 || 0
   return new ApiError(`${method} ${path} was refused (${status}): ${message}`, {
     status,
     reason: answer.reason ?? '',

@@ -1,8 +1,14 @@
 /** A place between our programs and an API server, where requests meet what a bad network and a busy server do to them. */
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
-import type { IncomingMessage, ServerResponse } from 'node:http'
-import { Agent, createServer, request as requestHttps, type Server } from 'node:https'
+import type { IncomingMessage } from 'node:http'
+import {
+  createSecureServer,
+  type Http2SecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+} from 'node:http2'
+import { Agent, request as requestHttps } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
@@ -87,14 +93,14 @@ export class FaultyApi {
   readonly passed: (Passing & { fault: Fault | undefined })[] = []
   readonly #target: { server: string; adminKubeconfig: string }
   readonly #agent: Agent
-  readonly #listener: Server
+  readonly #listener: Http2SecureServer
   readonly #sockets = new Set<Socket>()
   #bytesOfClosed = 0
 
   private constructor(target: { server: string; adminKubeconfig: string }, cert: Buffer, key: Buffer) {
     this.#target = target
     this.#agent = new Agent({ ca: cert, keepAlive: true })
-    this.#listener = createServer({ cert, key }, (request, response) => {
+    this.#listener = createSecureServer({ cert, key }, (request, response) => {
       this.#serve(request, response).catch(() => response.destroy())
     })
     this.#listener.on('connection', (socket: Socket) => {
@@ -133,7 +139,7 @@ export class FaultyApi {
 
   /** Cuts all connections that there are. */
   cutAll(): void {
-    this.#listener.closeAllConnections()
+    for (const socket of this.#sockets) socket.destroy()
   }
 
   close(): void {
@@ -142,14 +148,15 @@ export class FaultyApi {
     this.#agent.destroy()
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { method = '', url = '', headers } = request
+  async #serve(request: Http2ServerRequest, response: Http2ServerResponse): Promise<void> {
+    const { method, url } = request
+    const headers = Object.fromEntries(Object.entries(request.headers).filter(([name]) => !name.startsWith(':')))
     const { pathname: path, searchParams } = new URL(url, this.#target.server)
     const passing = { method, path, isWatch: searchParams.get('watch') === 'true' }
     const body = await buffer(request)
     const fault = await this.plan(passing)
     this.passed.push({ ...passing, fault })
-    const pass = () => this.#pass(method, url, { ...headers }, body)
+    const pass = () => this.#pass(method, url, headers, body)
     switch (fault) {
       case 'busy':
         return refuse(response, 429, 'TooManyRequests')
@@ -197,16 +204,15 @@ export class FaultyApi {
   }
 
   #call(method: string, url: string, headers: Record<string, unknown>) {
-    const { host: _, connection: __, ...kept } = headers as Record<string, string>
-    const call = requestHttps(`${this.#target.server}${url}`, { method, agent: this.#agent, headers: kept })
+    const options = { method, agent: this.#agent, headers: headers as Record<string, string> }
+    const call = requestHttps(`${this.#target.server}${url}`, options)
     call.on('error', () => {})
     return call
   }
 
-  async #passWatch(answer: IncomingMessage, response: ServerResponse, fault: Fault | undefined): Promise<void> {
+  async #passWatch(answer: IncomingMessage, response: Http2ServerResponse, fault: Fault | undefined): Promise<void> {
     response.once('close', () => answer.destroy())
     response.writeHead(answer.statusCode ?? 0, { 'content-type': 'application/json' })
-    response.flushHeaders()
     const timer = fault && setTimeout(() => endWatch(response, fault), Math.random() * longestWatchMs)
     response.once('close', () => clearTimeout(timer))
     let told = Promise.resolve()
@@ -240,12 +246,12 @@ function buildStatus(code: number, reason: string): string {
   return JSON.stringify({ kind: 'Status', apiVersion: 'v1', status: 'Failure', code, reason, message: 'a fault' })
 }
 
-function refuse(response: ServerResponse, code: number, reason: string): void {
+function refuse(response: Http2ServerResponse, code: number, reason: string): void {
   const retry = code === 429 ? { 'retry-after': '1' } : {}
   response.writeHead(code, { 'content-type': 'application/json', ...retry }).end(buildStatus(code, reason))
 }
 
-function endWatch(response: ServerResponse, fault: Fault): void {
+function endWatch(response: Http2ServerResponse, fault: Fault): void {
   if (fault === 'expired-later') response.end(`{"type":"ERROR","object":${buildStatus(410, 'Expired')}}\n`)
   else if (fault === 'watch-cut') response.write('{"type":"MODIF', () => response.destroy())
   else response.end()
