@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { request } from '../src/daemon/client.ts'
+import { followLog } from './moments.ts'
 
 const executable = join(import.meta.dirname, '../dist/elastic-local')
 
@@ -34,15 +35,21 @@ export async function startDaemon(flags: readonly string[] = []): Promise<BenchD
     ...flags,
   ]
   await mkdir(kubelet)
+  // Into a file: it would wait for a reader, which a benchmark that waits for a program is not.
+  const log = join(folder, 'log')
+  const file = await open(log, 'a')
   const daemon: ChildProcess = spawn(executable, ['daemon', ...args, '--kubelet-dir', kubelet, '--socket', socket], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'ignore', file.fd],
   })
+  await file.close()
+  const isServing = new AbortController()
   await new Promise<void>((resolve, reject) => {
     daemon.once('exit', (exitCode) => reject(new Error(`The daemon ended with ${exitCode}.`)))
-    daemon.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      if (text.includes('Serving')) resolve()
+    followLog(log, isServing.signal, (line) => {
+      if (line.includes('Serving')) resolve()
     })
   })
+  isServing.abort()
   return {
     pid: daemon.pid ?? 0,
     folder,

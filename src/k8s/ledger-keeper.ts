@@ -77,7 +77,8 @@ export class LedgerKeeper {
         if (!hasStatus(error, 409) || !(await this.#read())) throw error
       }
     }
-    return await this.#patch(undefined, pool, new Map())
+    this.#latest = parseLedger(await this.#patch({ data: buildData(pool, new Map()) }))
+    return this.#latest
   }
 
   async #write(): Promise<void> {
@@ -104,7 +105,7 @@ export class LedgerKeeper {
           continue
         }
         try {
-          const after = changes.size > 0 ? await this.#patch(base.resourceVersion, undefined, changes) : base
+          const after = changes.size > 0 ? await this.#change(base, changes) : base
           for (const { wish, error } of refused) wish.reject(error)
           for (const wish of granted) wish.resolve(after)
           return
@@ -119,18 +120,21 @@ export class LedgerKeeper {
     }
   }
 
-  async #patch(version: string | undefined, pool: PoolFacts | undefined, changes: Changes): Promise<Ledger> {
-    const written = await this.#api.send<V1ConfigMap>({
+  /** Writes the changes over that version; throws when there is another by now. */
+  async #change(base: Ledger, changes: Changes): Promise<Ledger> {
+    const { resourceVersion } = base
+    const written = await this.#patch({ metadata: { resourceVersion }, data: buildData(undefined, changes) })
+    this.#latest = { ...applyChanges(base, changes), resourceVersion: written.metadata?.resourceVersion ?? '' }
+    return this.#latest
+  }
+
+  async #patch({ metadata, data }: { metadata?: { resourceVersion: string }; data: unknown }): Promise<V1ConfigMap> {
+    return await this.#api.send<V1ConfigMap>({
       method: 'PATCH',
       path: `${this.#path}/${ledgerName(this.#node)}`,
-      body: {
-        ...(version === undefined ? {} : { metadata: { resourceVersion: version } }),
-        data: buildData(pool, changes),
-      },
+      // Who wrote which key would be as long as the ledger, and nobody asks: the API server then keeps no account of it.
+      body: { metadata: { ...metadata, managedFields: [{}] }, data },
     })
-    const after = parseLedger(written)
-    this.#latest = after
-    return after
   }
 
   async #read(): Promise<Ledger | undefined> {

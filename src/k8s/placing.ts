@@ -15,12 +15,12 @@ import { settleGrowth } from './growth.ts'
 import type { LeaderParts } from './leader.ts'
 import { freeBytes, promise } from './ledger.ts'
 import { claimPath, readClaim, readNode, readVolume, volumesPath } from './lookups.ts'
-import { buildVolume, pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
+import { buildVolume, type ClaimRef, pickVolume, type VolumeFacts, volumeNameOf } from './persistent-volume.ts'
 import { chooseNode, type NodeFacts, pickNode } from './placement.ts'
 import { WorkQueue } from './queue.ts'
 
 /** How many claims are worked on at once. */
-const concurrency = 32
+const concurrency = 256
 /** Claims that wait for room are tried again so long after room appeared: once for many changes. */
 const roomMs = 250
 
@@ -32,6 +32,8 @@ export class Placing {
   readonly #waiting = new Set<string>()
   /** What is being asked of each node and is not answered. */
   readonly #askedBytes = new Map<string, bigint>()
+  /** PVs that a person made and keeps for a claim, of which there are few. */
+  readonly #kept = new Map<string, ClaimRef>()
   #roomTimer: NodeJS.Timeout | undefined
 
   constructor(parts: LeaderParts) {
@@ -47,7 +49,9 @@ export class Placing {
 
   /** Begins, and goes on with what changes until `signal` aborts. */
   start(signal: AbortSignal): void {
-    const { claims, classes, nodes, ledgers } = this.#parts.copies
+    const { claims, classes, nodes, ledgers, volumes } = this.#parts.copies
+    volumes.onChange((name, now) => this.#noteKept(name, now?.claim), signal)
+    for (const [name, { claim }] of volumes.objects) this.#noteKept(name, claim)
     claims.onChange((key) => this.#queue.add(key), signal)
     classes.onChange((name) => {
       for (const [key, claim] of claims.objects) if (claim.className === name && !claim.volumeName) this.#queue.add(key)
@@ -97,10 +101,12 @@ export class Placing {
 
   /** Whether somebody made a PV of ours for that claim, by its name: the controller manager binds it. */
   #isAwaited({ namespace, name }: ClaimFacts): boolean {
-    const { volumes } = this.#parts.copies
-    return volumes.objects
-      .values()
-      .some((volume) => volume.claim?.uid === '' && volume.claim.name === name && volume.claim.namespace === namespace)
+    return this.#kept.values().some((claim) => claim.name === name && claim.namespace === namespace)
+  }
+
+  #noteKept(volume: string, claim: ClaimRef | undefined): void {
+    if (claim?.uid === '') this.#kept.set(volume, claim)
+    else this.#kept.delete(volume)
   }
 
   /** Brings a growth that the node refused to an end, or lets it be tried again. */
