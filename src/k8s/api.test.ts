@@ -44,7 +44,7 @@ async function listen(server: NetServer): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-function connect(server: string, more: { caData?: string } = {}, times = patientMs): ApiClient {
+function connect(server: string, more: { caData?: string; proxyUrl?: string } = {}, times = patientMs): ApiClient {
   const config = new KubeConfig()
   const skipTLSVerify = server.startsWith('http:')
   config.loadFromClusterAndUser({ name: 'c', server, skipTLSVerify, ...more }, { name: 'u', token: 'secret' })
@@ -351,6 +351,31 @@ test('a connection on which nothing comes any more is given up, with all that wa
   }
   isCut = false
   await client.watch(path, {}, new AbortController().signal).next()
+})
+
+test('requests and watches go through the proxy that the kubeconfig names', async () => {
+  const server = createSecureServer({ key, cert, allowHTTP1: true }, (request, response) => {
+    if (request.url?.includes('watch')) response.writeHead(200).write(line('ADDED', 'a'))
+    else response.end('{"ok":true}')
+  })
+  const port = await listen(server)
+  const asked: string[] = []
+  const proxy = createServer().on('connect', ({ url = '' }, near) => {
+    asked.push(url)
+    const far = dial(port, '127.0.0.1', () => near.write('HTTP/1.1 200 OK\r\n\r\n'))
+    sockets.add(far)
+    near
+      .on('error', () => far.destroy())
+      .pipe(far)
+      .pipe(near)
+  })
+  const proxyUrl = `http://127.0.0.1:${await listen(proxy)}`
+  const client = connect(`https://127.0.0.1:${port}`, { ...trust, proxyUrl })
+  const watch = client.watch(path, {}, new AbortController().signal)
+  await watch.next()
+  assert.equal(await client.send({ method: 'POST', path, body: {} }), { ok: true })
+  assert.equal([...new Set(asked)], [`127.0.0.1:${port}`])
+  await watch.return(undefined)
 })
 
 test('credentials that cannot be had are an error of the same kind', async () => {
