@@ -322,7 +322,7 @@ export class MemoryClient implements Api {
   readonly #hook: Hook
   readonly #watches = new Set<(how: 'ended' | 'lost') => void>()
   #isDead = false
-  #held: Promise<void> | undefined
+  #held: { among: string; until: Promise<void> } | undefined
 
   constructor(server: MemoryApi, hook: Hook = () => 'done') {
     this.#server = server
@@ -340,10 +340,10 @@ export class MemoryClient implements Api {
     for (const end of this.#watches) end(how)
   }
 
-  /** Lets watches tell nothing until what it gives is called. */
-  holdWatches(): () => void {
+  /** Lets watches, or those of one path, tell nothing until what it gives is called. */
+  holdWatches(among = ''): () => void {
     const { promise, resolve } = Promise.withResolvers<void>()
-    this.#held = promise
+    this.#held = { among, until: promise }
     return resolve
   }
 
@@ -377,7 +377,7 @@ export class MemoryClient implements Api {
           continue
         }
         forget()
-        await Promise.race([this.#held, stopped])
+        if (path.endsWith(this.#held?.among ?? '')) await Promise.race([this.#held?.until, stopped])
         for (const event of events) {
           if (event.type !== 'ERROR') version = Number(event.object.metadata?.resourceVersion)
           yield event as WatchEvent<T>

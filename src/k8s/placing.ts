@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { V1PersistentVolume } from '@kubernetes/client-node'
 import { observed } from '../meter.ts'
 import { codeOf, VolumeError } from '../volume/errors.ts'
 import { ApiError, hasStatus, unlessOvertaken } from './api.ts'
@@ -205,7 +206,7 @@ export class Placing {
     provision: Provision,
     node: NodeFacts,
   ): Promise<void> {
-    const { api, log } = this.#parts
+    const { api, copies, log } = this.#parts
     const { namespace, name, uid, accessModes } = claim
     const { sizeBytes, fsType, options } = provision
     const body = buildVolume({
@@ -220,7 +221,9 @@ export class Placing {
     })
     const volume = volumeNameOf(uid)
     try {
-      await api.send({ method: 'POST', path: volumesPath, body })
+      const made = await api.send<V1PersistentVolume>({ method: 'POST', path: volumesPath, body })
+      // Or a change of the claim that is told before the PV would have it made again.
+      copies.volumes.note(made)
       log.info(`Made PV ${volume} of ${sizeBytes} bytes on node ${node.name} for claim ${namespace}/${name}.`, {
         volume,
         claim: `${namespace}/${name}`,

@@ -67,7 +67,7 @@ function start(client: MemoryClient, more: Partial<ProvisionerParts> = {}): { st
   return running
 }
 
-function openCluster(nodes: Record<string, bigint> = { a: 10_240n * mebibyte }): MemoryApi {
+function openCluster(nodes: Record<string, bigint> = { a: 10_240n * mebibyte }, isBinding = true): MemoryApi {
   const server = new MemoryApi()
   addClass(server)
   addClass(server, 'immediate', { volumeBindingMode: 'Immediate' })
@@ -75,7 +75,7 @@ function openCluster(nodes: Record<string, bigint> = { a: 10_240n * mebibyte }):
     addNode(server, node)
     addLedger(server, node, capacityBytes)
   }
-  playControllerManager(server)
+  if (isBinding) playControllerManager(server)
   return server
 }
 
@@ -323,6 +323,24 @@ test('a provisioner with knowledge of long ago promises nothing twice', async ()
   await server.until('the third is refused', () => eventsOf(server, 'third').length > 0)
   await running.stop()
   mustBeConsistent(server)
+})
+
+test('a claim that changes before the watch has told of its PV is not placed again', async () => {
+  const server = openCluster(undefined, false)
+  const client = server.client()
+  const { stop } = start(client)
+  addClaim(server, 'first')
+  await server.until('the first PV is made', () => server.list(volumesPath).length === 1)
+  client.holdWatches(volumesPath)
+  const object = addClaim(server, 'second')
+  await server.until('the second PV is made', () => server.list(volumesPath).length === 2)
+  const asked = client.requests.length
+  server.change(`${claimsPath}/second`, { metadata: { annotations: { changed: 'yes' } } })
+  addClaim(server, 'third')
+  await server.until('the third PV is made', () => server.list(volumesPath).length === 3)
+  const again = client.requests.slice(asked).filter(({ body }) => JSON.stringify(body)?.includes(object.metadata.uid))
+  assert.equal(again, [])
+  await stop()
 })
 
 test('a claim that can never be served gets one event and costs nothing more, however often it changes', async () => {

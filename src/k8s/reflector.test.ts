@@ -65,6 +65,25 @@ test('it lists what is there and follows what comes, changes and goes, and tells
   ])
 })
 
+test('note() takes what the watch has not told yet, and nothing that it may know to be gone', async () => {
+  const server = new MemoryApi()
+  add(server, 'one')
+  const client = server.client()
+  const { reflector, changes, names } = follow(client)
+  await reflector.synced()
+  const [one] = (await client.send<{ items: V1ConfigMap[] }>({ method: 'GET', path })).items
+  const labels = { color: 'red' }
+  const news = { metadata: { namespace: 'ns', name: 'two', labels, resourceVersion: '1000000' }, data: { value: '2' } }
+  reflector.note(news)
+  assert.equal(names(), ['ns/one', 'ns/two'])
+  server.delete(`${path}/one`)
+  await server.until('it is told', () => !reflector.objects.has('ns/one'))
+  assert.ok(one)
+  reflector.note(one)
+  assert.equal(names(), ['ns/two'])
+  assert.equal(changes, ['ns/one: - > one', 'ns/two: - > 2', 'ns/one: one > -'])
+})
+
 test('what the caller wants nothing of is passed over, also when that changes', async () => {
   const server = new MemoryApi()
   server.create(path, { metadata: { name: 'empty', labels: { color: 'red' } } })

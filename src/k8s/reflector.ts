@@ -36,6 +36,8 @@ export class Reflector<T extends KubernetesObject, C> {
   readonly #listeners = new Set<Listener<C>>()
   readonly #synced = Promise.withResolvers<void>()
   #isSynced = false
+  /** How far it has heard; nothing when it has to list. */
+  #version: string | undefined
   /** When it last heard anything, be it a failure; nothing while it does not run. */
   #heardAt: number | undefined
 
@@ -73,19 +75,25 @@ export class Reflector<T extends KubernetesObject, C> {
     await this.#synced.promise
   }
 
+  /** Takes an object as the API server just answered it, unless the watch is as far: it may know that it is gone. */
+  note(object: T): void {
+    // Versions of one kind can be compared since Kubernetes 1.35, and always could in practice.
+    const isNews = this.#version !== undefined && BigInt(object.metadata?.resourceVersion ?? 0) > BigInt(this.#version)
+    if (isNews) this.#change(keyOf(object), this.#parts.pick(object))
+  }
+
   /** Follows the API server until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     const { log, path } = this.#parts
     let failures = 0
-    let version: string | undefined
     while (!signal.aborted) {
       this.#heardAt = performance.now()
       try {
-        version ??= await this.#list()
+        this.#version ??= await this.#list()
         const begunAt = performance.now()
         let isSilent = true
-        for await (const event of this.#watch(version, signal)) {
-          version = event
+        for await (const event of this.#watch(this.#version, signal)) {
+          this.#version = event
           this.#heardAt = performance.now()
           failures = 0
           isSilent = false
@@ -95,7 +103,7 @@ export class Reflector<T extends KubernetesObject, C> {
       } catch (error) {
         if (signal.aborted) break
         // An expired version, or one that the API server does not know, being restored from a backup: list again.
-        if (!hasStatus(error, 0, 429)) version = undefined
+        if (!hasStatus(error, 0, 429)) this.#version = undefined
         failures += 1
         // A broken connection is nothing to tell; while the API server is away, once each doubling.
         if (failures > 1 && Number.isInteger(Math.log2(failures)))
