@@ -85,7 +85,7 @@ async function createBound(api: ApiClient, name: string, node: string): Promise<
   return volumeNameOf(uid)
 }
 
-/** Fills the cluster and gives the PVs; those of the own node get no ledger, as its daemon writes that. */
+/** Fills the cluster and gives the PVs; those of the own node are promised, and still to be made. */
 async function fill(api: ApiClient): Promise<{ own: string[]; others: string[] }> {
   const [own, others]: [string[], string[]] = [[], []]
   await forEach(nodeCount, async (index) => {
@@ -93,12 +93,14 @@ async function fill(api: ApiClient): Promise<{ own: string[]; others: string[] }
     await createNode(api, node)
     const entries = new Map<string, Entry>()
     for (let i = 0; i < volumesPerNode; i++) {
-      const volume = await createBound(api, `bound-${index}-${i}`, node)
-      entries.set(volume, { sizeBytes: gibibyte })
+      const name = `bound-${index}-${i}`
+      const volume = await createBound(api, name, node)
+      const pending = node === ownNode ? { pendingFor: `default/${name}` } : {}
+      entries.set(volume, { sizeBytes: gibibyte, ...pending })
       if (node === ownNode) own.push(volume)
       else others.push(volume)
     }
-    if (node !== ownNode) await createLedger(api, node, entries)
+    await createLedger(api, node, entries)
   })
   return { own, others }
 }
