@@ -30,7 +30,7 @@ const indexes = Array.from({ length: count }, (_, i) => i)
 
 interface Times {
   bareMs: number
-  /** The same by client-node's own client, which the aim was set with. */
+  /** The same by client-node's own client: about what bare creation took where the aim was set. */
   clientNodeMs: number
   /** Claims, and PVs for them by somebody who need not think. */
   floorMs: number
