@@ -89,6 +89,11 @@ export async function orMissing<T>(work: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** Whether a version came after another of the same kind: they compare since Kubernetes 1.35, and always did in practice. */
+export function isLater(version: string, than: string): boolean {
+  return BigInt(version) > BigInt(than)
+}
+
 const pageSize = '500'
 
 /** All objects of one kind, in pages of the same version. */

@@ -1,6 +1,6 @@
 import type { V1ConfigMap } from '@kubernetes/client-node'
 import { VolumeError } from '../volume/errors.ts'
-import { type Api, hasStatus, orMissing } from './api.ts'
+import { type Api, hasStatus, isLater, orMissing } from './api.ts'
 import {
   applyChanges,
   buildData,
@@ -49,9 +49,7 @@ export class LedgerKeeper {
 
   /** Takes note of what a watch saw. */
   see(ledger: Ledger | undefined): void {
-    // Versions of one kind can be compared since Kubernetes 1.35, and always could in practice.
-    if (!ledger || !this.#latest || BigInt(ledger.resourceVersion) > BigInt(this.#latest.resourceVersion))
-      this.#latest = ledger
+    if (!ledger || !this.#latest || isLater(ledger.resourceVersion, this.#latest.resourceVersion)) this.#latest = ledger
   }
 
   /**

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesObject } from '@kubernetes/client-node'
 import type { Log } from '../log.ts'
 import { messageOf } from '../volume/errors.ts'
-import { type Api, ApiError, delayAfter, hasStatus, listPages } from './api.ts'
+import { type Api, ApiError, delayAfter, hasStatus, isLater, listPages } from './api.ts'
 
 export interface ReflectorParts<T extends KubernetesObject, C> {
   api: Api
@@ -77,9 +77,8 @@ export class Reflector<T extends KubernetesObject, C> {
 
   /** Takes an object as the API server just answered it, unless the watch is as far: it may know that it is gone. */
   note(object: T): void {
-    // Versions of one kind can be compared since Kubernetes 1.35, and always could in practice.
-    const isNews = this.#version !== undefined && BigInt(object.metadata?.resourceVersion ?? 0) > BigInt(this.#version)
-    if (isNews) this.#change(keyOf(object), this.#parts.pick(object))
+    if (this.#version !== undefined && isLater(object.metadata?.resourceVersion ?? '0', this.#version))
+      this.#change(keyOf(object), this.#parts.pick(object))
   }
 
   /** Follows the API server until `signal` aborts; never throws. */
@@ -92,8 +91,8 @@ export class Reflector<T extends KubernetesObject, C> {
         this.#version ??= await this.#list()
         const begunAt = performance.now()
         let isSilent = true
-        for await (const event of this.#watch(this.#version, signal)) {
-          this.#version = event
+        for await (const version of this.#watch(this.#version, signal)) {
+          this.#version = version
           this.#heardAt = performance.now()
           failures = 0
           isSilent = false
@@ -142,9 +141,10 @@ export class Reflector<T extends KubernetesObject, C> {
     const options = { ...query, resourceVersion: version, allowWatchBookmarks: 'true', timeoutSeconds }
     for await (const event of api.watch<T>(path, options, signal)) {
       if (event.type === 'ERROR') throw watchError(path, event.object)
+      // First, so that note() brings nothing back that goes with this.
+      yield event.object.metadata?.resourceVersion ?? version
       if (event.type !== 'BOOKMARK')
         this.#change(keyOf(event.object), event.type === 'DELETED' ? undefined : this.#parts.pick(event.object))
-      yield event.object.metadata?.resourceVersion ?? version
     }
   }
 
