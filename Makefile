@@ -12,7 +12,7 @@ node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test torture run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
+.PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test test-long torture run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
 	minikube-create-vg gke-create-vg docs
 
 setup:
@@ -48,7 +48,7 @@ kernel: setup node_modules ## Test pools and mounts on this machine's kernel (ro
 executable: setup build ## Test the built executable (root).
 	@$(NODE) test/run.ts executable
 
-guest: setup node_modules ## Test on real LVM, in a user-mode Linux guest (root).
+guest: setup build ## Test on real LVM, in a guest (root).
 	@$(NODE) test/run.ts guest
 
 cluster: setup build ## A real Kubernetes to play with (root); the first time builds it, 10 to 17 minutes. ONCE=1 exits.
@@ -57,10 +57,15 @@ cluster: setup build ## A real Kubernetes to play with (root); the first time bu
 cluster-test: setup build ## Test on a real Kubernetes (root).
 	@$(NODE) test/run.ts cluster
 
-test: setup build ## All tests; ends with "N passed, N failed".
+test: setup build ## All that shows that everything works; ends with "N passed, N failed".
 	@npx biome check .
 	@npx tsc
 	@$(NODE) test/run.ts unit kernel executable guest cluster
+
+test-long: setup build ## All tests that there are, with every permutation; hours (root).
+	@npx biome check .
+	@npx tsc
+	@LONG=1 $(NODE) test/run.ts unit kernel executable guest cluster
 
 torture: setup build ## Kill the daemon everywhere, play N times as many histories, cut the power N times (root); SEED=….
 	@TORTURE=$(or $(N),1) SEED=$(SEED) $(NODE) test/run.ts torture

@@ -9,8 +9,8 @@ const sizeBytes = 8n << 20n
 const batch = 20
 const fills = [100, 300, 600]
 
-await run('pvcreate', ['--quiet', '/dev/ubdb'])
-await run('vgcreate', ['--quiet', volumeGroup, '/dev/ubdb'])
+await run('pvcreate', ['--quiet', '/dev/vda'])
+await run('vgcreate', ['--quiet', volumeGroup, '/dev/vda'])
 const { pool, shell } = await buildLvmPool({ volumeGroup, thin: undefined, volumesDir: '/run/bench' })
 await pool.start()
 

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import { request } from '../src/daemon/client.ts'
 import { readMountTable } from '../src/mount/table.ts'
 import { run } from '../src/run.ts'
+import { keepOutput } from './runner/logs.ts'
 import { withScratch } from './scratch.ts'
 
 const main = join(import.meta.dirname, '../src/main.ts')
@@ -219,7 +220,10 @@ export class TestNode {
   }
 
   async #close(): Promise<void> {
-    for (const daemon of this.#daemons) await daemon.end('SIGKILL')
+    for (const daemon of this.#daemons) {
+      await daemon.end('SIGKILL')
+      keepOutput('daemon.log', daemon.output())
+    }
     // What lies on the volumes' own disk goes before that disk.
     const isDisk = (target: string) => target === this.volumesDir
     const targets = (await readMountTable()).under(this.folder).map(({ target }) => target)

@@ -188,7 +188,7 @@ export class Elastic {
       address,
       disk,
       stateDisk,
-      setup: 'vgs elastic-local-vg || { pvcreate -q /dev/ubdb && vgcreate -q elastic-local-vg /dev/ubdb; }',
+      setup: 'vgs elastic-local-vg || { pvcreate -q /dev/vda && vgcreate -q elastic-local-vg /dev/vda; }',
       daemon: async () => [
         ...[executable, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
         `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,

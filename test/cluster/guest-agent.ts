@@ -24,10 +24,10 @@ async function keep({ name, command: [file = '', ...args] }: Kept): Promise<neve
 
 for (const folder of settings.hostFolders.filter((folder) => !existsSync(folder))) {
   await mkdir(folder, { recursive: true })
-  await run('mount', ['-t', 'hostfs', '-r', '-o', folder, 'machine', folder])
+  await run('mount', ['--bind', `/run/machine${folder}`, folder])
 }
 await mkdir(state)
-await run('mount', ['/dev/ubdc', state])
+await run('mount', ['/dev/vdb', state])
 for (const [path, name] of Object.entries(settings.keptFolders)) {
   await mkdir(`${state}/${name}`, { recursive: true })
   await mkdir(path, { recursive: true })

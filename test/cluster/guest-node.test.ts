@@ -29,7 +29,7 @@ test(
       stateDisk,
       hostnameLabel: 'host-of-guest-1',
       setup: `${buildToyInstallation(guestPaths.pluginDir)}
-        vgs test-vg || { pvcreate -q /dev/ubdb && vgcreate -q test-vg /dev/ubdb; }`,
+        vgs test-vg || { pvcreate -q /dev/vda && vgcreate -q test-vg /dev/vda; }`,
       daemon: async () => {
         const kubeconfig = await cluster.serviceAccountKubeconfig('default', 'default', 'guest-1')
         return ['sh', '-c', `cat ${kubeconfig} && echo started >> ${daemonFile} && sync && exec sleep 1000`]

@@ -1,11 +1,12 @@
-/** A node of a cluster that can lose power: a user-mode Linux guest with LVM, a kubelet and a program of the caller's. */
+/** A node of a cluster that can lose power: a guest with LVM, a kubelet and a program of the caller's. */
 import { once } from 'node:events'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { dirname, join } from 'node:path'
 import { json } from 'node:stream/consumers'
 import { CommandError, type Output, type RunOptions, run } from '../../src/run.ts'
 import { bootGuest, type Guest, type GuestOptions } from '../guest/guest.ts'
+import { keepLog } from '../runner/logs.ts'
 import type { Cluster, KubeletOptions } from './cluster.ts'
 import { type AgentRequest, type AgentSettings, agentSettingsFile } from './guest-settings.ts'
 import { buildKubeletCommand } from './kubelet.ts'
@@ -28,7 +29,7 @@ export interface GuestNodeOptions
     Pick<GuestOptions, 'memoryMiB' | 'modules'> {
   /** An address of the bridge's network; see `makeBridge()`. */
   address: string
-  /** The image that becomes `/dev/ubdb`; see `createDisk()`. */
+  /** The image that becomes `/dev/vda`; see `createDisk()`. */
   disk: string
   /** The image with the folders of `guestPaths`; it is formatted if it is blank. */
   stateDisk: string
@@ -103,6 +104,10 @@ export class GuestNode {
     if (this.#guest) throw new Error(`Cannot boot ${this.name} as it runs already`)
     const { disk, stateDisk, tap, address, memoryMiB, modules, daemon } = this.#options
     await writeFile(join(this.folder, agentSettingsFile), JSON.stringify(this.#agentSettings()))
+    for (const log of [this.log, this.daemonLog]) {
+      await appendFile(log, '')
+      keepLog(log)
+    }
     const bootedAt = Date.now()
     const guest = await bootGuest({
       disk,

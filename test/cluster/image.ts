@@ -73,18 +73,29 @@ export interface DockerfileImage {
  * only.
  */
 export async function withDockerfileImage<T>(work: (image: DockerfileImage) => Promise<T>): Promise<T> {
+  return await inStore(async (store) => {
+    const context = await ensureDockerfileBase(store)
+    await store.build('elastic-local:dockerfile', dockerfile, context)
+    return await store.lookInto('elastic-local:dockerfile', work)
+  })
+}
+
+/** Makes what `withDockerfileImage()` begins with, which takes long the first time. Root only. */
+export async function prepareDockerfileImage(): Promise<void> {
+  await inStore(ensureDockerfileBase)
+}
+
+/** Gives the folder of what the image is made of. */
+async function ensureDockerfileBase(store: Store): Promise<string> {
   const recipe = await readFile(dockerfile, 'utf8')
   const findKey = async (refresh: boolean) => {
     const { archives, executable } = await gather(process.arch as NodeArch, refresh, () => {})
     return { key: archives.map((file) => basename(file)).join(), context: dirname(executable) }
   }
-  return await inStore(async (store) => {
-    const known = await findKey(false)
-    const { key, context } = (await store.hasBase(recipe, known.key)) ? known : await findKey(true)
-    await store.ensureBase(recipe, key)
-    await store.build('elastic-local:dockerfile', dockerfile, context)
-    return await store.lookInto('elastic-local:dockerfile', work)
-  })
+  const known = await findKey(false)
+  const { key, context } = (await store.hasBase(recipe, known.key)) ? known : await findKey(true)
+  await store.ensureBase(recipe, key)
+  return context
 }
 
 /** Gives an image with a static busybox, which is also a sandbox image: it sleeps unless a pod has a command. */

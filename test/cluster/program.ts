@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CommandError, commandEnv, type Output } from '../../src/run.ts'
+import { keepLog } from '../runner/logs.ts'
 
 /** A program of the rig that can be ended and started again. */
 export interface Component {
@@ -64,6 +65,7 @@ export class Program implements Component {
       detached: true,
     })
     closeSync(log)
+    keepLog(this.log)
     running.add(child)
     const ended = Promise.race([
       once(child, 'exit').then(([exitCode, signal]) => `exit status ${exitCode}, signal ${signal}`),

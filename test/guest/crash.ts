@@ -9,8 +9,8 @@ const volumeGroup = 'elastic-local-vg'
 const [kind = 'linear'] = process.argv.slice(2)
 const openWorld = () => openLvmWorld({ volumeGroup, thin: kind === 'thin' ? thinOptions : undefined })
 
-await run('pvcreate', ['--quiet', '/dev/ubdb'])
-await run('vgcreate', ['--quiet', volumeGroup, '/dev/ubdb'])
+await run('pvcreate', ['--quiet', '/dev/vda'])
+await run('vgcreate', ['--quiet', volumeGroup, '/dev/vda'])
 
 if (process.env.TORTURE === undefined) {
   // What is the same on loop images is played there, and the records are written as on any disk.

@@ -1,10 +1,10 @@
-/** Disks of a guest that can be made to fail: pieces of `/dev/ubdb`, each behind a device-mapper device of its own. */
+/** Disks of a guest that can be made to fail: pieces of `/dev/vda`, each behind a device-mapper device of its own. */
 import { run } from '../../src/run.ts'
 
 const sectorsPerMebibyte = 2048
 /** LVM's label and metadata, which stay readable when only the data fails (pvcreate(8)). */
 const headMebibytes = 1
-/** Between the pieces, so that none begins where `/dev/ubdb` would show the same label. */
+/** Between the pieces, so that none begins where `/dev/vda` would show the same label. */
 const gapMebibytes = 8
 
 let takenMebibytes = 0
@@ -23,7 +23,7 @@ export class FaultyDisk {
     takenMebibytes = this.#startMebibytes + mebibytes
   }
 
-  /** Takes that much of `/dev/ubdb`; nothing gives it back. */
+  /** Takes that much of `/dev/vda`; nothing gives it back. */
   static async make(name: string, mebibytes: number): Promise<FaultyDisk> {
     const disk = new FaultyDisk(name, mebibytes)
     await dmsetup('create', name, '--table', disk.#linear(0, mebibytes))
@@ -56,7 +56,7 @@ export class FaultyDisk {
 
   #linear(from: number, mebibytes: number): string {
     const [start, length, offset] = [from, mebibytes, this.#startMebibytes + from].map((n) => n * sectorsPerMebibyte)
-    return `${start} ${length} linear /dev/ubdb ${offset}`
+    return `${start} ${length} linear /dev/vda ${offset}`
   }
 
   async #replace(table: string): Promise<void> {

@@ -13,8 +13,8 @@ const test = suite('full thin pool')
 const spec = (sizeBytes: bigint) => ({ sizeBytes, fsType: 'ext4', mkfsOptions: [] }) as const
 const fillMebibytes = 700
 
-await run('pvcreate', ['--quiet', '/dev/ubdb'])
-await run('vgcreate', ['--quiet', volumeGroup, '/dev/ubdb'])
+await run('pvcreate', ['--quiet', '/dev/vda'])
+await run('vgcreate', ['--quiet', volumeGroup, '/dev/vda'])
 // Most of the disk is set aside, so that little writing fills the pool.
 await run('lvcreate', ['--yes', '--quiet', '--name', 'aside', '--size', '7500m', volumeGroup])
 

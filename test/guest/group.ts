@@ -37,24 +37,24 @@ test('a missing volume group is an error that says how to make it', async () => 
 test('create-vg makes the group of a blank disk, once; volumes are made in it, and others may not have the disk', async () => {
   const createVg = async (...args: string[]) =>
     (await run(process.execPath, [main, 'create-vg', ...args])).stdout.trim().split('\n').at(-1)
-  assert.is(await createVg('/dev/ubdb'), 'Volume group elastic-local-vg is made.')
-  assert.match(String(await createVg('/dev/ubdb')), /nothing to do/)
+  assert.is(await createVg('/dev/vda'), 'Volume group elastic-local-vg is made.')
+  assert.match(String(await createVg('/dev/vda')), /nothing to do/)
   const world = await openLvmWorld({ volumeGroup: 'elastic-local-vg' })
   const engine = new Engine(world.parts)
   await engine.start()
   await engine.create('one', spec)
-  const { message } = await thrownBy(CommandError, () => createVg('--lvm-volume-group', 'other-vg', '/dev/ubdb'))
-  assert.match(message, 'Cannot use /dev/ubdb as dm-0 is made of it')
+  const { message } = await thrownBy(CommandError, () => createVg('--lvm-volume-group', 'other-vg', '/dev/vda'))
+  assert.match(message, 'Cannot use /dev/vda as dm-0 is made of it')
   await engine.remove('one')
   await engine.stop()
   await world.close()
   await run('vgremove', ['--yes', 'elastic-local-vg'])
-  await run('pvremove', ['--yes', '/dev/ubdb'])
+  await run('pvremove', ['--yes', '/dev/vda'])
 })
 
 test('a group whose metadata area fills refuses new volumes early, and what is there goes on', async () => {
-  await run('pvcreate', ['--quiet', '--yes', '--metadatasize', '32k', '--dataalignment', '32k', '/dev/ubdb'])
-  await run('vgcreate', ['--quiet', 'small-vg', '/dev/ubdb'])
+  await run('pvcreate', ['--quiet', '--yes', '--metadatasize', '32k', '--dataalignment', '32k', '/dev/vda'])
+  await run('vgcreate', ['--quiet', 'small-vg', '/dev/vda'])
   const world = await openLvmWorld({ volumeGroup: 'small-vg' })
   const { pool } = world.parts
   await pool.start()
@@ -72,12 +72,12 @@ test('a group whose metadata area fills refuses new volumes early, and what is t
   await pool.stop()
   await world.close()
   await run('vgremove', ['--yes', 'small-vg'])
-  await run('pvremove', ['--yes', '/dev/ubdb'])
+  await run('pvremove', ['--yes', '/dev/vda'])
 })
 
 test('a shell that is killed in the middle is replaced, and asking again ends well', async () => {
-  await run('pvcreate', ['--quiet', '--yes', '/dev/ubdb'])
-  await run('vgcreate', ['--quiet', 'elastic-local-vg', '/dev/ubdb'])
+  await run('pvcreate', ['--quiet', '--yes', '/dev/vda'])
+  await run('vgcreate', ['--quiet', 'elastic-local-vg', '/dev/vda'])
   const world = await openLvmWorld({ volumeGroup: 'elastic-local-vg' })
   const engine = new Engine(world.parts)
   await engine.start()

@@ -1,15 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync, readFileSync, readSync, rmSync, watch } from 'node:fs'
+import { closeSync, openSync, readSync, rmSync, watch } from 'node:fs'
 import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
+import { ensureGuestKernel, type GuestKernel } from './kernel.ts'
 
 const treeDir = dirname(dirname(import.meta.dirname))
-const initScript = join(import.meta.dirname, 'init.sh')
 
-/** How the shell ends that starts `linux` when there is no such program. */
+/** How setpriv(1) ends when there is no such program. */
 const notFound = 127
 
 /** The Node binary that programs in a guest run on, the same as the project's own. */
@@ -17,11 +17,11 @@ const guestNode = join(treeDir, `node_modules/node-linux-${process.arch === 'arm
 
 /** What to run in a guest, and how. */
 export interface GuestOptions {
-  /** The image that becomes `/dev/ubdb` in the guest; see `createDisk()`. */
+  /** The image that becomes `/dev/vda` in the guest; see `createDisk()`. */
   disk: string
-  /** Another image, which becomes `/dev/ubdc`. */
+  /** Another image, which becomes `/dev/vdb`. */
   stateDisk?: string
-  /** Connects the guest's `vec0` to a tap device of this process's network namespace. */
+  /** Connects the guest's `eth0` to a tap device of this process's network namespace. */
   network?: GuestNetwork
   /** A Node program, as an absolute path; the guest sees the machine's own files, read-only. */
   program: string
@@ -38,6 +38,8 @@ export interface GuestOptions {
    * Made and removed with the guest when left out.
    */
   scratchDir?: string
+  /** The environment of the guest's own process on the machine; this process's by default. */
+  hostEnv?: NodeJS.ProcessEnv
   onOutput?: (text: string, stream: 'stdout' | 'stderr') => void
 }
 
@@ -98,13 +100,14 @@ export async function runInGuest(options: GuestOptions): Promise<GuestResult> {
 }
 
 /**
- * Boots a user-mode Linux guest over the machine's own files and starts a Node program in it. Root only.
- * The guest never outlives this process.
+ * Boots a guest over the machine's own files and starts a Node program in it. Root only. The guest is a QEMU machine
+ * with an emulated processor, so that it is the same on every machine. It never outlives this process.
  */
 export async function bootGuest(options: GuestOptions): Promise<Guest> {
   if (process.getuid?.() !== 0) throw new Error('Cannot boot a guest as the user must be root')
-  const privateDir = await mkdtemp(join(tmpdir(), 'elastic-local-guest-'))
-  const scratchDir = options.scratchDir ?? privateDir
+  const kernel = await ensureGuestKernel()
+  const ownDir = options.scratchDir ? undefined : await mkdtemp(join(tmpdir(), 'elastic-local-guest-'))
+  const scratchDir = options.scratchDir ?? ownDir ?? ''
   const controlDir = join(scratchDir, '.guest')
   await rm(controlDir, { recursive: true, force: true })
   await mkdir(controlDir)
@@ -116,14 +119,15 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   await writeFile(output.stdout.path, '')
   await writeFile(output.stderr.path, '')
 
-  const child = spawn('taskset', buildHostArgs(options, scratchDir, privateDir), {
+  const child = spawn('setpriv', buildHostArgs(options, scratchDir, kernel), {
     // A process group of its own, so that all of it goes at once.
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: options.hostEnv ?? process.env,
   })
   const removeDirs = () => {
     rmSync(controlDir, { recursive: true, force: true })
-    rmSync(privateDir, { recursive: true, force: true })
+    if (ownDir) rmSync(ownDir, { recursive: true, force: true })
   }
   const forget = endWithThisProcess(() => {
     killGroup(child)
@@ -163,7 +167,7 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
       const seen = { console: kernelConsole, stdout: output.stdout.text, stderr: output.stderr.text }
       const status = await readFile(join(controlDir, 'exit-code'), 'utf8').catch(() => '')
       if (reason !== '') throw new GuestError(reason, seen)
-      if (exitCode === notFound) throw new GuestError('user-mode Linux is not installed (test/setup.sh)', seen)
+      if (exitCode === notFound) throw new GuestError('QEMU is not installed (test/setup.sh)', seen)
       if (!/^\d+\n$/.test(status))
         throw new GuestError(`it ended before its program did (exit status ${exitCode}, signal ${signal})`, seen)
       return { exitCode: Number(status), stdout: seen.stdout, stderr: seen.stderr }
@@ -206,36 +210,52 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   }
 }
 
-/** What taskset(1) runs. */
-function buildHostArgs(options: GuestOptions, scratchDir: string, privateDir: string): string[] {
-  const modules = ['dm-mod', 'dm-thin-pool', 'dm-snapshot', 'xfs', 'btrfs', 'loop', ...(options.modules ?? [])]
+/** What setpriv(1) runs. */
+function buildHostArgs(options: GuestOptions, scratchDir: string, kernel: GuestKernel): string[] {
+  const modules = ['dm-mod', 'dm-thin-pool', 'dm-snapshot', 'ext4', 'xfs', 'btrfs', 'loop', ...(options.modules ?? [])]
+  // The rest becomes init's environment. A space would end a value.
+  const settings = {
+    guest_tree: treeDir,
+    guest_scratch: scratchDir,
+    guest_kernel: kernel.folder,
+    guest_modules: modules.join(','),
+    ...(options.network ? { guest_address: `${options.network.address}/24` } : {}),
+  }
+  const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`)
   return [
-    // The guest's kernel and its programs take turns anyway, and across processors each turn costs far more.
-    ...['-c', String(pickCpu())],
-    // Should this process be killed, the kernel ends the namespace's first process, and with it the whole guest.
-    ...['setpriv', '--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child'],
-    // That is not the guest itself, as a first process survives its own abort(), which is how a panic ends.
-    ...['sh', '-c', '"$@"; exit $?', 'sh', 'linux'],
-    `mem=${options.memoryMiB ?? 1024}M`,
-    ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${initScript}`],
-    `ubd1=${options.disk}`,
-    ...(options.stateDisk ? [`ubd2=${options.stateDisk}`] : []),
-    ...(options.network ? buildNetworkArgs(options.network) : []),
-    ...['con=null', 'con0=null,fd:1', 'quiet'],
-    // So that the reset at the end of init.sh is the end.
-    'noreboot',
-    `uml_dir=${privateDir}`,
-    // The rest becomes init's environment. A space would end a value.
-    `guest_tree=${treeDir}`,
-    `guest_scratch=${scratchDir}`,
-    `guest_modules=${modules.join(',')}`,
+    // Should this process be killed, the guest goes as well.
+    ...['--pdeathsig', 'KILL', 'qemu-system-x86_64', '-nodefaults', '-no-user-config', '-display', 'none'],
+    ...['-machine', 'q35', '-accel', 'tcg', '-cpu', 'max', '-smp', '1', '-m', `${options.memoryMiB ?? 1024}`],
+    // So that the reset at the end of init.sh is the end, and a panic too.
+    ...['-no-reboot', '-serial', 'stdio', '-kernel', kernel.kernel, '-initrd', kernel.initrd],
+    ...['-append', `console=ttyS0 quiet panic=-1 mitigations=off net.ifnames=0 ${words.join(' ')}`],
+    ...shareFolder('machine', '/', 'readonly=on'),
+    ...shareFolder('scratch', scratchDir, 'readonly=off'),
+    ...[options.disk, options.stateDisk].flatMap((file) => (file ? attachDisk(file) : [])),
+    ...(options.network ? connect(options.network) : []),
   ]
 }
 
-function buildNetworkArgs({ tap, address }: GuestNetwork): string[] {
+/** A comma ends a value, unless it is doubled (qemu(1)). */
+const doubleCommas = (value: string) => value.replaceAll(',', ',,')
+
+function shareFolder(tag: string, path: string, access: string): string[] {
+  const backend = `local,id=${tag},path=${doubleCommas(path)},security_model=none,multidevs=remap,${access}`
+  return ['-fsdev', backend, '-device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`]
+}
+
+/** What the guest wrote is in the machine's page cache, which a killed guest does not take along. */
+function attachDisk(file: string): string[] {
+  return ['-drive', `file=${doubleCommas(file)},if=virtio,format=raw,cache=unsafe,discard=unmap`]
+}
+
+function connect({ tap, address }: GuestNetwork): string[] {
   // Made of the address, so that the neighbours find the guest at the same place after a reboot.
   const mac = ['02', '00', ...address.split('.').map((number) => Number(number).toString(16).padStart(2, '0'))]
-  return [`vec0:transport=tap,ifname=${tap},mac=${mac.join(':')}`, `guest_address=${address}/24`]
+  return [
+    ...['-netdev', `tap,id=net,ifname=${tap},script=no,downscript=no`],
+    ...['-device', `virtio-net-pci,netdev=net,romfile=,mac=${mac.join(':')}`],
+  ]
 }
 
 /** The shell script that init.sh runs: the program with its environment. */
@@ -243,18 +263,6 @@ function buildCommand(options: GuestOptions): string {
   const settings = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${quote(value)}`)
   const words = [guestNode, options.program, ...(options.args ?? [])].map(quote)
   return `exec env ${[...settings, ...words].join(' ')}\n`
-}
-
-let guests = 0
-
-/** A processor that this process may use, another one for each guest. */
-function pickCpu(): number {
-  const list = /^Cpus_allowed_list:\s*(.*)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
-  const cpus = list.split(',').flatMap((range) => {
-    const [first = 0, last = first] = range.split('-').map(Number)
-    return Array.from({ length: last - first + 1 }, (_, index) => first + index)
-  })
-  return cpus[(process.pid + guests++) % cpus.length] ?? 0
 }
 
 function quote(word: string): string {

@@ -16,8 +16,8 @@ for (const folder of ['/run', '/tmp', '/mnt']) await run('mount', ['-t', 'tmpfs'
 const inside = async (...command: string[]) => (await run('chroot', [root, ...command])).stdout
 const executable = '/usr/local/bin/elastic-local'
 
-await inside('pvcreate', '--quiet', '/dev/ubdb')
-await inside('vgcreate', '--quiet', 'elastic-local-vg', '/dev/ubdb')
+await inside('pvcreate', '--quiet', '/dev/vda')
+await inside('vgcreate', '--quiet', 'elastic-local-vg', '/dev/vda')
 const daemonArgs = ['daemon', '--standalone', '--lvm-use-thin-volumes', '--kubelet-dir=/mnt/kubelet']
 const daemon = spawn('chroot', [root, executable, ...daemonArgs], { stdio: ['ignore', 'inherit', 'pipe'] })
 let log = ''

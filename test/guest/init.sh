@@ -1,15 +1,15 @@
 #!/bin/sh
-# Init of the guest that guest.ts boots: user-mode Linux over the machine's own files, which are read-only here.
-# Only tmpfs, the scratch folder and the disk can be written. From the kernel's command line:
+# Init of the guest that guest.ts boots, over the machine's own files, which are read-only here.
+# Only tmpfs, the scratch folder and the disks can be written. From the kernel's command line:
 #   guest_tree      the working tree
 #   guest_scratch   the scratch folder, with .guest/command to run
+#   guest_kernel    the folder with the kernel's modules
 #   guest_modules   modules to load, comma-separated
-#   guest_address   the address of vec0, if there is a network
+#   guest_address   the address of eth0, if there is a network
 # The command's output and exit status go to .guest/stdout, .guest/stderr and .guest/exit-code.
 
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/tmp
 control=$guest_scratch/.guest
-unset mem uml_dir
 
 # Ends the guest at once, whatever still hangs; the kernel is told not to start again.
 halt() {
@@ -23,28 +23,32 @@ fail() {
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-# The kernel mounts /dev itself where it is configured to. Device-mapper's nodes appear there.
-mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
+# Device-mapper's nodes appear there.
+mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/shm /dev/pts
 mount -t devpts devpts /dev/pts
-for folder in /dev/shm /run /tmp /mnt /media /var/tmp /var/lib /var/log /var/cache; do
+mount -t tmpfs tmpfs /run
+# Folders of the machine that are hidden from here on can be had below this one.
+mkdir /run/machine
+mount --bind / /run/machine
+for folder in /dev/shm /tmp /mnt /media /var/tmp /var/lib /var/log /var/cache; do
   [ -d $folder ] && mount -t tmpfs tmpfs $folder
 done
 mkdir -p /run/lock/lvm /run/lvm /var/lib/kubelet
 
-# A tree or a scratch folder below one of those would be hidden now.
+# A tree below one of those is hidden now.
 if [ ! -e "$guest_tree/package.json" ]; then
-  mkdir -p "$guest_tree" && mount -t hostfs -r -o "$guest_tree" tree "$guest_tree" || fail "cannot mount $guest_tree"
+  mkdir -p "$guest_tree" && mount --bind "/run/machine$guest_tree" "$guest_tree" || fail "cannot mount $guest_tree"
 fi
-# sync: what is printed is on the machine's side at once, and stays there when the power is cut.
-mkdir -p "$guest_scratch" && mount -t hostfs -o "$guest_scratch" -o sync scratch "$guest_scratch" ||
+# What is printed is on the machine's side at once, and stays there when the power is cut: nothing is cached here.
+mkdir -p "$guest_scratch" &&
+  mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none scratch "$guest_scratch" ||
   fail "cannot mount $guest_scratch"
 cd "$guest_scratch" || fail "cannot enter $guest_scratch"
 unset OLDPWD
 
-mkdir -p /run/guest/lib /run/guest/lvm
-ln -s /usr/lib/uml/modules /run/guest/lib/modules
-modprobe -d /run/guest -a $(echo "$guest_modules" | tr , ' ') || fail "cannot load all of $guest_modules"
+modprobe -d "/run/machine$guest_kernel" -a $(echo "$guest_modules" | tr , ' ') || fail "cannot load all of $guest_modules"
+mkdir -p /run/guest/lvm
 cat > /run/guest/lvm/lvm.conf <<'CONF'
 devices { use_devicesfile=0 }
 activation { udev_sync=0 udev_rules=0 }
@@ -54,7 +58,7 @@ export LVM_SYSTEM_DIR=/run/guest/lvm
 
 ip link set lo up
 if [ -n "$guest_address" ]; then
-  ip address add "$guest_address" dev vec0 && ip link set vec0 up || fail "cannot be reached at $guest_address"
+  ip address add "$guest_address" dev eth0 && ip link set eth0 up || fail "cannot be reached at $guest_address"
 fi
 
 # Its own session, so that nothing it starts is tied to the console.

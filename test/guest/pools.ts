@@ -7,8 +7,8 @@ import { openLoopWorld, openLvmWorld, thinOptions } from '../machine-world.ts'
 const volumeGroup = 'elastic-local-vg'
 const [part = 'linear'] = process.argv.slice(2)
 
-await run('pvcreate', ['--quiet', '/dev/ubdb'])
-await run('vgcreate', ['--quiet', volumeGroup, '/dev/ubdb'])
+await run('pvcreate', ['--quiet', '/dev/vda'])
+await run('vgcreate', ['--quiet', volumeGroup, '/dev/vda'])
 
 if (part === 'linear') {
   contract('linear volumes', () => openLvmWorld({ volumeGroup }), ['ext4', 'xfs', 'btrfs'])

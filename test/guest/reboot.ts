@@ -13,8 +13,8 @@ const sizeBytes = 320n << 20n
 const names = fsTypes.map((fsType) => `pvc-${fsType}`)
 
 if (step === 'make') {
-  await run('pvcreate', ['--quiet', '/dev/ubdb'])
-  await run('vgcreate', ['--quiet', volumeGroup, '/dev/ubdb'])
+  await run('pvcreate', ['--quiet', '/dev/vda'])
+  await run('vgcreate', ['--quiet', volumeGroup, '/dev/vda'])
   await mkdir('world')
 }
 const world = await openLvmWorld({

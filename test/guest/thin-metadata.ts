@@ -15,8 +15,8 @@ const fillerMebibytes = 7400
 const test = suite('thin metadata')
 const spec = { sizeBytes: 64n * mebibyte, fsType: 'ext4', mkfsOptions: [] } as const
 
-await run('pvcreate', ['--quiet', '/dev/ubdb'])
-await run('vgcreate', ['--quiet', '--physicalextentsize', '1m', volumeGroup, '/dev/ubdb'])
+await run('pvcreate', ['--quiet', '/dev/vda'])
+await run('vgcreate', ['--quiet', '--physicalextentsize', '1m', volumeGroup, '/dev/vda'])
 // The smallest area there is, and small chunks, so that it is full before the data area is.
 const areas = ['--size', '7600m', '--poolmetadatasize', '2m', '--chunksize', String(chunkBytes / 1024)]
 await run('lvcreate', ['--yes', '--quiet', '--thin', ...areas, '--zero', 'n', '--errorwhenfull', 'y', pool])

@@ -1,0 +1,109 @@
+/** The suites, and what they need before the clock of their first test starts. */
+import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Boot, fileJob, guestJob, type Job, type Lane } from './jobs.ts'
+import { canBootGuest, canIsolate, canUseLoops } from './machine.ts'
+
+const root = join(import.meta.dirname, '../..')
+
+export interface Suite {
+  /** Throws, in one line, when this machine cannot run it; makes what is made once. */
+  prepare(): Promise<void>
+  /** Those of `make test`; where the runner is told `LONG`, those of `make test-long`, of which each holds all of the former. */
+  jobs(): Promise<Job[]>
+}
+
+const isLong = process.env.LONG !== undefined
+
+async function files(folder: string, lane: Lane): Promise<Job[]> {
+  const names = await readdir(join(root, folder), { recursive: true })
+  return names
+    .filter((name) => name.endsWith('.test.ts'))
+    .sort()
+    .map((name) => fileJob(join(folder, name), lane))
+}
+
+async function canMount(): Promise<void> {
+  await canIsolate()
+  await canUseLoops()
+}
+
+/** The programs of `test/guest` with all that they are told, the longest first. */
+const crash = (kind: string) => guestJob('crash.ts', { args: [kind] })
+const reboots = (kind: string) => {
+  const boots: Boot[] = [
+    { args: [kind, 'make'] },
+    { args: [kind, 'interrupt'], cutAt: 'CUT' },
+    { args: [kind, 'check'] },
+  ]
+  return guestJob('reboot.ts', ...boots)
+}
+
+export const suites: Readonly<Record<string, Suite>> = {
+  unit: {
+    prepare: async () => {},
+    jobs: async () =>
+      (await Promise.all(['src', 'image', 'test/config', 'test/docs'].map((folder) => files(folder, 'free')))).flat(),
+  },
+  kernel: { prepare: canMount, jobs: () => files('test/kernel', 'machine') },
+  executable: {
+    prepare: async () => {
+      await canMount()
+      const { gather } = await import('../../image/build.ts')
+      const { ensureImage, prepareDockerfileImage } = await import('../cluster/image.ts')
+      for (const arch of ['x64', 'arm64'] as const) await gather(arch, false, () => {})
+      await ensureImage()
+      await prepareDockerfileImage()
+    },
+    jobs: async () =>
+      ['image', 'fuzz', 'executable', 'modes', 'completion'].map((name) => fileJob(`test/${name}.test.ts`, 'machine')),
+  },
+  guest: {
+    prepare: canBootGuest,
+    jobs: async () => [
+      crash('linear'),
+      ...(isLong ? [crash('thin')] : []),
+      ...['linear', 'thin'].map((part) => guestJob('pools.ts', { args: [part] })),
+      guestJob('faults.ts', { args: [] }),
+      ...['loop', 'host'].map((part) => guestJob('pools.ts', { args: [part] })),
+      ...['linear', 'thin'].map(reboots),
+      ...['group.ts', 'full.ts', 'thin-metadata.ts'].map((program) => guestJob(program, { args: [] })),
+    ],
+  },
+  cluster: {
+    prepare: async () => {
+      await canMount()
+      await canBootGuest()
+      const { ensureControlPlane, ensureHelm } = await import('../cluster/build.ts')
+      const { ensureBusyboxImage, ensureImage } = await import('../cluster/image.ts')
+      await ensureControlPlane()
+      await ensureHelm()
+      await ensureImage()
+      await ensureBusyboxImage()
+    },
+    jobs: () => files('test/cluster', 'cluster'),
+  },
+  torture: {
+    prepare: async () => {
+      await canMount()
+      await canBootGuest()
+    },
+    jobs: async () => [
+      ...['crash', 'histories'].map((name) => fileJob(`src/volume/${name}.test.ts`, 'free')),
+      ...['crash', 'histories', 'killed'].map((name) => fileJob(`test/kernel/${name}.test.ts`, 'machine')),
+      ...['linear', 'thin'].map(crash),
+    ],
+  },
+}
+
+/** Throws when a file of tests belongs to no suite, or a suite names one that is not there. */
+export async function checkComplete(): Promise<void> {
+  const jobs = (await Promise.all(Object.values(suites).map((suite) => suite.jobs()))).flat()
+  const titles = jobs.map(({ title }) => title.split(' ')[0] ?? '')
+  const found = (await Promise.all(['src', 'image', 'test'].map((folder) => files(folder, 'free')))).flat()
+  const orphan = found.find(({ title }) => !titles.includes(title))
+  if (orphan) throw new Error(`Cannot run all tests as each must belong to a suite: ${orphan.title} does not`)
+  const missing = titles.find((title) => !existsSync(join(root, title)))
+  if (missing) throw new Error(`Cannot run all tests as ${missing} is not there`)
+}
