@@ -7,25 +7,19 @@
  *
  * With `LONG` in its environment, it runs all that there is, not only what shows that everything works.
  */
-import { mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import prettyMs from 'pretty-ms'
 import { messageOf } from '../src/volume/errors.ts'
 import type { Job, Lane } from './runner/jobs.ts'
-import { findLeftovers } from './runner/leftovers.ts'
-import { showLogs } from './runner/logs.ts'
+import { runJob } from './runner/run-job.ts'
 import { checkComplete, suites } from './runner/suites.ts'
 
 /** How many jobs of a kind run side by side, and how many in all: those on this kernel share its loop devices. */
 const lanes: Readonly<Record<Lane, number>> = { free: 2, machine: 1, guest: 2, cluster: 2 }
 const atOnce = 3
-
-/** What uvu says last. */
-const lastWords = /\n\s+Duration: .*\s*$/
-/** A file ends so soon after that, or something of a failed test keeps it alive. */
-const endingMs = 30_000
 
 interface Count {
   passed: number
@@ -76,56 +70,9 @@ async function plan(): Promise<{ suite: string; job: Job }[]> {
   return planned
 }
 
-let jobNumber = 0
-
-/** Runs a job and counts what uvu said; a file that fails without a failed test, runs none, or leaves something is one failure. */
-async function runJob(suite: string, job: Job): Promise<void> {
-  const folder = join(runFolder, String(jobNumber++))
-  const logs = `${folder}.logs`
-  for (const path of [folder, logs]) mkdirSync(path)
-  let output = ''
-  const begunAt = Date.now()
-  const end = new AbortController()
-  let timer: NodeJS.Timeout | undefined
-  const exitCode = await job.run({
-    env: { ...process.env, TMPDIR: folder, TEST_LOGS: logs },
-    signal: end.signal,
-    onOutput: (text) => {
-      output += text
-      clearTimeout(timer)
-      if (!lastWords.test(output.slice(-100))) return
-      timer = setTimeout(() => {
-        output += 'It did not end by itself.\n'
-        end.abort()
-      }, endingMs)
-    },
-  })
-  clearTimeout(timer)
-  const leftovers = findLeftovers(folder)
-  for (const { words, remove } of leftovers) {
-    output += `It left ${words}\n`
-    await remove().catch((error) => {
-      output += `${messageOf(error)}\n`
-    })
-  }
-  const sum = (label: string) =>
-    [...output.matchAll(new RegExp(`^\\s+${label}:\\s+(\\d+)`, 'gm'))].reduce(
-      (total, match) => total + Number(match[1]),
-      0,
-    )
-  const [passed, skipped] = [sum('Passed'), sum('Skipped')]
-  const hasFailed = exitCode !== 0 || passed + skipped === 0 || leftovers.length > 0
-  const failed = Math.max(sum('Total') - skipped - passed, hasFailed ? 1 : 0)
-  if (failed > 0) say(`${output}${showLogs(logs)}`)
-  const words = `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
-  say(`${failed > 0 ? 'FAIL' : 'ok  '} ${job.title}: ${words} (${((Date.now() - begunAt) / 1000).toFixed(1)} s)`)
-  count(suite, { passed, failed, skipped })
-  rmSync(logs, { recursive: true })
-  rmdirSync(folder)
-}
-
 /** Runs all jobs, each as soon as its lane has room, in their order. */
 async function runAll(waiting: { suite: string; job: Job }[]): Promise<void> {
+  let number = 0
   const running = new Map<Promise<void>, Lane>()
   const hasRoom = (lane: Lane) => [...running.values()].filter((other) => other === lane).length < lanes[lane]
   while (waiting.length > 0 || running.size > 0) {
@@ -137,7 +84,12 @@ async function runAll(waiting: { suite: string; job: Job }[]): Promise<void> {
     const [next] = waiting.splice(index, 1)
     if (!next) continue
     count(next.suite, {})
-    const work: Promise<void> = runJob(next.suite, next.job).finally(() => running.delete(work))
+    const { suite, job } = next
+    const work: Promise<void> = runJob(job, join(runFolder, String(number++))).then(({ text, ...sums }) => {
+      process.stdout.write(text)
+      count(suite, sums)
+      running.delete(work)
+    })
     running.set(work, next.job.lane)
   }
 }

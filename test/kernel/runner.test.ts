@@ -1,0 +1,76 @@
+/** The test runner itself: what it says of tests that fail, leave something or do not run. */
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { run } from '../../src/run.ts'
+import type { Job, Surroundings } from '../runner/jobs.ts'
+import { runJob } from '../runner/run-job.ts'
+import { withScratch } from '../scratch.ts'
+
+const test = suite('runner')
+const said = (passed: number, total: number) =>
+  `  Total:     ${total}\n  Passed:    ${passed}\n  Skipped:   0\n  Duration:  1.00ms\n\n`
+
+/** Runs a job that does `work`, says that of its tests and ends with that exit status. */
+async function play(words: string, exitCode: number, work: (surroundings: Surroundings) => unknown = () => {}) {
+  let result: Awaited<ReturnType<typeof runJob>> | undefined
+  await withScratch(async (scratch) => {
+    const folder = join(scratch, 'job')
+    const job: Job = {
+      title: 'job',
+      lane: 'free',
+      run: async (surroundings) => {
+        await work(surroundings)
+        surroundings.onOutput(words)
+        return exitCode
+      },
+    }
+    result = await runJob(job, folder)
+    assert.not(existsSync(folder))
+  })
+  const { passed = 0, failed = 0, text = '' } = result ?? {}
+  return { counts: [passed, failed], text }
+}
+
+test('tests that pass are one line', async () => {
+  const { counts, text } = await play(said(3, 3), 0)
+  assert.equal(counts, [3, 0])
+  assert.match(text, /^ok {3}job: 3 passed, 0 failed \(\d+\.\d s\)\n$/)
+})
+
+test('a test that fails is shown with the ends of the logs of what it started', async () => {
+  const { counts, text } = await play(`FAIL a test\n${said(2, 3)}`, 1, async ({ env }) => {
+    await writeFile(join(env.TEST_LOGS ?? '', 'daemon.log'), `${'old\n'.repeat(100)}it broke\n`)
+  })
+  assert.equal(counts, [2, 1])
+  assert.match(text, /^FAIL a test\n/)
+  assert.match(text, /--- end of daemon\.log\n(old\n){11}it broke\n/)
+  assert.match(text, /\nFAIL job: 2 passed, 1 failed /)
+})
+
+test('a job that runs no test, or ends badly though all its tests passed, is a failure', async () => {
+  assert.equal((await play('', 0)).counts, [0, 1])
+  assert.equal((await play(said(3, 3), 1)).counts, [3, 1])
+})
+
+test('a process, a mount, a loop device and a folder that stay are a failure, and are taken away', async () => {
+  let child: ReturnType<typeof spawn> | undefined
+  let loop = ''
+  const { counts, text } = await play(said(1, 1), 0, async ({ env }) => {
+    const [folder, mounted, image] = ['folder', 'mounted', 'other.img'].map((name) => join(env.TMPDIR ?? '', name))
+    child = spawn('sleep', ['1000'], { env, stdio: 'ignore', detached: true })
+    for (const path of [folder, mounted]) await mkdir(path ?? '')
+    await run('mount', ['-t', 'tmpfs', 'tmpfs', mounted ?? ''])
+    await run('truncate', ['--size=1M', image ?? ''])
+    loop = (await run('losetup', ['--find', '--show', image ?? ''])).stdout.trim()
+  })
+  assert.equal(counts, [1, 1])
+  for (const words of [`process ${child?.pid}: sleep 1000`, 'mount /', `loop device ${loop} of /`, 'scratch /'])
+    assert.ok(text.includes(`It left ${words}`), words)
+  assert.not(await readFile(`/sys/block/${loop.replace('/dev/', '')}/loop/backing_file`, 'utf8').catch(() => ''))
+})
+
+test.run()
