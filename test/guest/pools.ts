@@ -10,13 +10,16 @@ const [part = 'linear'] = process.argv.slice(2)
 await run('pvcreate', ['--quiet', '/dev/vda'])
 await run('vgcreate', ['--quiet', volumeGroup, '/dev/vda'])
 
+// Every filesystem on every kind in a long run; in a short one, the kernel's own tests have them on loop images.
+const { LONG } = process.env
 if (part === 'linear') {
-  contract('linear volumes', () => openLvmWorld({ volumeGroup }), ['ext4', 'xfs', 'btrfs'])
+  contract('linear volumes', () => openLvmWorld({ volumeGroup }), LONG ? ['ext4', 'xfs', 'btrfs'] : ['ext4'])
   deviceContract('linear volumes', () => openLvmWorld({ volumeGroup }))
 }
 if (part === 'thin') {
-  contract('thin volumes', () => openLvmWorld({ volumeGroup, thin: thinOptions }), ['ext4', 'xfs', 'btrfs'])
-  deviceContract('thin volumes', () => openLvmWorld({ volumeGroup, thin: thinOptions }))
+  const openWorld = () => openLvmWorld({ volumeGroup, thin: thinOptions })
+  contract('thin volumes', openWorld, LONG ? ['ext4', 'xfs', 'btrfs'] : ['xfs'])
+  deviceContract('thin volumes', openWorld)
 }
 if (part === 'host')
   contract("linear volumes with the host's tools", () => openLvmWorld({ volumeGroup, hostTools: true }), ['ext4'])

@@ -51,6 +51,24 @@ test('a test that fails is shown with the ends of the logs of what it started', 
   assert.match(text, /\nFAIL job: 2 passed, 1 failed /)
 })
 
+test('a hook that fails is told of with its reason, and none of the tests that it is for passes', async () => {
+  await withScratch(async (folder) => {
+    const file = join(folder, 'hook.test.ts')
+    const from = join(import.meta.dirname, '../suite.ts')
+    await writeFile(
+      file,
+      `import { suite } from '${from}'
+      const test = suite('it')
+      test.before(() => { throw new Error('the guest does not boot') })
+      test('one', () => {})
+      test.run()`,
+    )
+    const { stdout } = await run(process.execPath, [file])
+    assert.match(stdout, /FAIL {2}it, in a hook\nError: the guest does not boot\n/)
+    assert.match(stdout, /Total: +1\n +Passed: +0\n/)
+  })
+})
+
 test('a job that runs no test, or ends badly though all its tests passed, is a failure', async () => {
   assert.equal((await play('', 0)).counts, [0, 1])
   assert.equal((await play(said(3, 3), 1)).counts, [3, 1])

@@ -29,7 +29,6 @@ async function canMount(): Promise<void> {
   await canUseLoops()
 }
 
-/** The programs of `test/guest` with all that they are told, the longest first. */
 const crash = (kind: string) => guestJob('crash.ts', { args: [kind] })
 const reboots = (kind: string) => {
   const boots: Boot[] = [
@@ -62,13 +61,13 @@ export const suites: Readonly<Record<string, Suite>> = {
   guest: {
     prepare: canBootGuest,
     jobs: async () => [
-      crash('linear'),
-      ...(isLong ? [crash('thin')] : []),
       ...['linear', 'thin'].map((part) => guestJob('pools.ts', { args: [part] })),
+      crash('linear'),
       guestJob('faults.ts', { args: [] }),
-      ...['loop', 'host'].map((part) => guestJob('pools.ts', { args: [part] })),
-      ...['linear', 'thin'].map(reboots),
+      guestJob('pools.ts', { args: ['loop'] }),
+      reboots('linear'),
       ...['group.ts', 'full.ts', 'thin-metadata.ts'].map((program) => guestJob(program, { args: [] })),
+      ...(isLong ? [crash('thin'), reboots('thin'), guestJob('pools.ts', { args: ['host'] })] : []),
     ],
   },
   cluster: {
