@@ -294,7 +294,7 @@ test('on real LVM, its daemon makes thin volumes with each filesystem, grows and
     program: join(import.meta.dirname, 'guest/image.ts'),
     args: [variant(world, own).root],
     scratchDir: world.folder,
-    timeoutMs: 120_000,
+    timeoutMs: 600_000,
   })
   assert.is(exitCode, 0, stderr)
   const volumes: { fsType: string; sizeBytes: string }[] = JSON.parse(stdout)

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { Agent, request } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { patience } from '../patience.ts'
 
 export interface KubeMetadata {
   name: string
@@ -52,26 +53,27 @@ export class ApiClient {
 
   /** Makes one request. Throws `ApiError`, or what kept the server from answering. */
   async request<T = KubeObject>(method: string, path: string, body?: object): Promise<T> {
-    const response = await this.#send(method, path, AbortSignal.timeout(60_000), body)
+    const response = await this.#send(method, path, AbortSignal.timeout(60_000 * patience), body)
     return JSON.parse(await readAll(response)) as T
   }
 
   /**
    * Watches an object, or a list, by its path until it is as awaited, and gives it. An object that is not there is
-   * `undefined`. A server that goes away in between is waited for. Throws with the last state when time is up.
+   * `undefined`. A server that goes away in between is waited for. Throws with the last state when
+   * that much time is up on a quiet machine, see `patience`.
    */
   async waitFor<T = KubeObject>(
     path: string,
     until: (state: T | undefined) => boolean | Promise<boolean>,
     timeoutMs = 60_000,
   ): Promise<T> {
-    const deadline = AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#closing.signal])
+    const deadline = AbortSignal.any([AbortSignal.timeout(timeoutMs * patience), this.#closing.signal])
     let last: unknown = 'never seen'
     for await (const state of this.#states<T>(path, deadline)) {
       last = state instanceof Error ? state.message : (state ?? 'not there')
       if (!(state instanceof Error) && (await until(state))) return state as T
     }
-    const limit = this.#closing.signal.aborted ? 'until its cluster was closed' : `in ${timeoutMs} ms`
+    const limit = this.#closing.signal.aborted ? 'until its cluster was closed' : `in ${timeoutMs * patience} ms`
     throw new Error(`${path} has not become as awaited ${limit}; it is ${JSON.stringify(last, null, 1)}`)
   }
 

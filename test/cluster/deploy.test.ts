@@ -26,7 +26,7 @@ test(
       const overlay = node.overlay(image)
       const make = await buildMake(cluster, folder, overlay)
       const rollout = (what: string) =>
-        cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=120s'])
+        cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=600s'])
       await checkCreateVg(node, image.name, make)
       assert.match((await make('deploy')).stdout, /elastic-local is ready/)
 

@@ -197,7 +197,7 @@ export class Elastic {
         ...Object.entries(daemonFlags).map(([flag, value]) => `--${flag}=${value}`),
       ],
     })
-    await node.run(executable, ['install', `--plugin-dir=${guestPaths.pluginDir}`, '--wait=60'])
+    await node.run(executable, ['install', `--plugin-dir=${guestPaths.pluginDir}`, '--wait=300'])
     return node
   }
 

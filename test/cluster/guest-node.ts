@@ -14,7 +14,7 @@ import { buildKubeletCommand } from './kubelet.ts'
 const agentPort = 10_000
 const kubeletPort = 10_250
 const bootTimeoutMs = 120_000
-const guestTimeoutMs = 20 * 60_000
+const guestTimeoutMs = 60 * 60_000
 
 /** The folders of a guest node; what is in them is there after a reboot. The socket of a daemon is not. */
 export const guestPaths = {

@@ -36,7 +36,7 @@ for (const file of ['pvc-sample.yaml', 'pod-sample.yaml']) {
   const input = await readFile(join(config, file), 'utf8')
   say((await cluster.kubectl(['apply', '--filename=-'], { input })).stdout.trimEnd())
 }
-await show('wait', '--for=jsonpath={.status.phase}=Running', 'pod/elastic-local-sample', '--timeout=120s')
+await show('wait', '--for=jsonpath={.status.phase}=Running', 'pod/elastic-local-sample', '--timeout=600s')
 await show('get', 'pods,persistentvolumeclaims,persistentvolumes')
 await show('get', 'configmaps,csistoragecapacities', '--namespace=elastic-local')
 

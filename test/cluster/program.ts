@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CommandError, commandEnv, type Output } from '../../src/run.ts'
+import { patience } from '../patience.ts'
 import { keepLog } from '../runner/logs.ts'
 
 /** A program of the rig that can be ended and started again. */
@@ -142,11 +143,11 @@ export async function runWithInput(
   }
 }
 
-/** Asks again and again until the answer is yes; throws when that takes too long. */
+/** Asks again and again until the answer is yes; throws when that takes too long, see `patience`. */
 export async function poll(check: () => Promise<boolean>, timeoutMs: number, signal?: AbortSignal): Promise<void> {
-  const deadline = Date.now() + timeoutMs
+  const deadline = Date.now() + timeoutMs * patience
   while (!(await check())) {
-    if (Date.now() > deadline) throw new Error(`it does not serve after ${timeoutMs} ms`)
+    if (Date.now() > deadline) throw new Error(`it does not serve after ${timeoutMs * patience} ms`)
     await sleep(50, undefined, signal ? { signal } : {})
   }
 }
