@@ -12,10 +12,10 @@ import type {
   V1PersistentVolume,
   V1PersistentVolumeClaim,
 } from '@kubernetes/client-node'
-import { ApiClient, findKubeConfig } from '../src/k8s/api.ts'
-import { selectedNodeAnnotation } from '../src/k8s/claim.ts'
-import { buildLedger, type Entry, parseLedger } from '../src/k8s/ledger.ts'
-import { buildVolume, volumeNameOf } from '../src/k8s/persistent-volume.ts'
+import { ApiClient, findKubeConfig } from '../src/k8s/client/api.ts'
+import { selectedNodeAnnotation } from '../src/k8s/model/claim.ts'
+import { buildLedger, type Entry, parseLedger } from '../src/k8s/model/ledger.ts'
+import { buildVolume, volumeNameOf } from '../src/k8s/model/persistent-volume.ts'
 import { claim, storageClass } from '../test/cluster/claim-objects.ts'
 import { type Cluster, startCluster } from '../test/cluster/cluster.ts'
 import { Elastic, executable, namespace } from '../test/cluster/elastic.ts'

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesObject } from '@kubernetes/client-node'
-import { type Api, ApiError, type ApiRequest, type WatchEvent } from '../src/k8s/api.ts'
-import { aborted } from '../src/k8s/reflector.ts'
+import { type Api, ApiError, type ApiRequest, type WatchEvent } from '../src/k8s/client/api.ts'
+import { aborted } from '../src/k8s/client/reflector.ts'
 import type { KubeMetadata } from './cluster/api.ts'
 
 /** An object as the API server has it. */

@@ -1,7 +1,7 @@
-import type { ApiRequest } from '../src/k8s/api.ts'
-import { buildLedger, type Entry, parseLedger, promisedBytes } from '../src/k8s/ledger.ts'
-import { finalizer, nodeLabel, provisionerNames } from '../src/k8s/names.ts'
-import { buildVolume } from '../src/k8s/persistent-volume.ts'
+import type { ApiRequest } from '../src/k8s/client/api.ts'
+import { buildLedger, type Entry, parseLedger, promisedBytes } from '../src/k8s/model/ledger.ts'
+import { finalizer, nodeLabel, provisionerNames } from '../src/k8s/model/names.ts'
+import { buildVolume } from '../src/k8s/model/persistent-volume.ts'
 import { claim, gibibyte, storageClass } from './cluster/claim-objects.ts'
 import type { Fate, Hook, MemoryApi, MemoryClient, StoredObject } from './memory-api.ts'
 

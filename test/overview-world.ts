@@ -1,8 +1,8 @@
 /** A cluster in memory in which all is well, for tests that break one thing of it and look at what is said. */
-import { buildCapacity } from '../src/k8s/capacity.ts'
-import { pickClass } from '../src/k8s/claim.ts'
-import { parseLedger } from '../src/k8s/ledger.ts'
-import { provisionerNames } from '../src/k8s/names.ts'
+import { buildCapacity } from '../src/k8s/model/capacity.ts'
+import { pickClass } from '../src/k8s/model/claim.ts'
+import { parseLedger } from '../src/k8s/model/ledger.ts'
+import { provisionerNames } from '../src/k8s/model/names.ts'
 import type { ClusterFacts } from '../src/overview/facts.ts'
 import { readCluster } from '../src/overview/read.ts'
 import { claim } from './cluster/claim-objects.ts'

@@ -1,5 +1,5 @@
 /** The links of what is under way with a volume that is there: that it grows, and that it goes. */
-import { finalizer } from '../k8s/names.ts'
+import { finalizer } from '../k8s/model/names.ts'
 import { formatBytes } from '../text/quantity.ts'
 import { daemonProblem } from './components.ts'
 import { because, findFreshWarning } from './events.ts'

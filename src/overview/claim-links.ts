@@ -1,6 +1,6 @@
 /** The links that the cluster makes: from the claim to its PersistentVolume. */
-import { type ClassFacts, checkClaim, readClass } from '../k8s/claim.ts'
-import { provisionerNames } from '../k8s/names.ts'
+import { type ClassFacts, checkClaim, readClass } from '../k8s/model/claim.ts'
+import { provisionerNames } from '../k8s/model/names.ts'
 import { formatBytes } from '../text/quantity.ts'
 import { messageOf } from '../volume/errors.ts'
 import { commandOn, describeProvisioner } from './components.ts'

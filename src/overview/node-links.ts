@@ -1,5 +1,5 @@
 /** The links that are made on the node: from the volume to the pod. */
-import { makeAnewAnnotation } from '../k8s/names.ts'
+import { makeAnewAnnotation } from '../k8s/model/names.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { commandOn, daemonProblem } from './components.ts'
 import { because, findFreshWarning, findWarning } from './events.ts'

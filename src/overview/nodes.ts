@@ -1,5 +1,5 @@
-import { isWanted, readClass } from '../k8s/claim.ts'
-import { longestNodeName } from '../k8s/names.ts'
+import { isWanted, readClass } from '../k8s/model/claim.ts'
+import { longestNodeName } from '../k8s/model/names.ts'
 import { formatAge, formatCount } from '../text/quantity.ts'
 import { commandOn, daemonProblem, findDaemon, unusablePool } from './components.ts'
 import { because, findFreshWarning, warningsOf } from './events.ts'

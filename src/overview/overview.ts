@@ -1,4 +1,4 @@
-import { freeBytes, type Ledger, promisedBytes } from '../k8s/ledger.ts'
+import { freeBytes, type Ledger, promisedBytes } from '../k8s/model/ledger.ts'
 import { buildChain } from './chain.ts'
 import { describeProvisioner } from './components.ts'
 import type { ClusterFacts } from './facts.ts'

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as assert from 'uvu/assert'
-import { parseLedger } from '../../src/k8s/ledger.ts'
+import { parseLedger } from '../../src/k8s/model/ledger.ts'
 import { ApiError, type KubeObject } from '../cluster/api.ts'
 import { claim, gibibyte, pod, storageClass } from '../cluster/claim-objects.ts'
 import type { Cluster } from '../cluster/cluster.ts'
