@@ -14,7 +14,7 @@ import type {
 } from '@kubernetes/client-node'
 import { ApiClient, findKubeConfig } from '../src/k8s/client/api.ts'
 import { selectedNodeAnnotation } from '../src/k8s/model/claim.ts'
-import { buildLedger, type Entry, parseLedger } from '../src/k8s/model/ledger.ts'
+import { buildLedger, type Entry, onlyPool, parseLedger } from '../src/k8s/model/ledger.ts'
 import { buildVolume, volumeNameOf } from '../src/k8s/model/persistent-volume.ts'
 import { claim, storageClass } from '../test/cluster/claim-objects.ts'
 import { type Cluster, startCluster } from '../test/cluster/cluster.ts'
@@ -96,7 +96,7 @@ async function fill(api: ApiClient): Promise<{ own: string[]; others: string[] }
       const name = `bound-${index}-${i}`
       const volume = await createBound(api, name, node)
       const pending = node === ownNode ? { pendingFor: `default/${name}` } : {}
-      entries.set(volume, { sizeBytes: gibibyte, ...pending })
+      entries.set(volume, { pool: onlyPool, kind: 'volume', promisedBytes: gibibyte, ...pending })
       if (node === ownNode) own.push(volume)
       else others.push(volume)
     }

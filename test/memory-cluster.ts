@@ -1,5 +1,5 @@
 import type { ApiRequest } from '../src/k8s/client/api.ts'
-import { buildLedger, type Entry, parseLedger, promisedBytes } from '../src/k8s/model/ledger.ts'
+import { buildLedger, type Entry, onlyPool, parseLedger, poolOf, promisedBytes } from '../src/k8s/model/ledger.ts'
 import { finalizer, nodeLabel, provisionerNames } from '../src/k8s/model/names.ts'
 import { buildVolume } from '../src/k8s/model/persistent-volume.ts'
 import { claim, gibibyte, storageClass } from './cluster/claim-objects.ts'
@@ -53,7 +53,13 @@ export function addVolume(server: MemoryApi, claimName: string, node: string, si
 
 /** Writes a promise into the ledger of a node. */
 export function addPromise(server: MemoryApi, node: string, volume: string, sizeBytes: bigint, pendingFor?: string) {
-  const entry = { sizeBytes: String(sizeBytes), ...(pendingFor ? { pendingFor } : {}) }
+  const [promised, pool] = [String(sizeBytes), onlyPool]
+  const entry = {
+    pool,
+    kind: 'volume',
+    promisedBytes: promised,
+    ...(pendingFor ? { pendingFor } : { madeBytes: promised }),
+  }
   server.change(ledgerPath(node), { data: { [volume]: JSON.stringify(entry) } })
 }
 
@@ -71,7 +77,7 @@ export function overbookings(server: MemoryApi): string[] {
     .list(configMapsPath)
     .flatMap(({ metadata }) => server.statesOf(`${configMapsPath}/${metadata.name}`))
     .map((object) => parseLedger(object as never))
-    .filter((ledger) => promisedBytes(ledger) > ledger.pool.capacityBytes)
+    .filter((ledger) => promisedBytes(ledger) > poolOf(ledger).capacityBytes)
     .map(({ node, resourceVersion }) => `${node} at ${resourceVersion}`)
 }
 

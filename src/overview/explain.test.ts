@@ -280,10 +280,10 @@ const cases: Case[] = [
     title: 'a ledger that cannot be read',
     set: (world) => {
       world.addClaim('data', { selected: 'node-1' })
-      world.server.change(ledgerPath('node-1'), { data: { _pool: 'rubbish' } })
+      world.server.change(ledgerPath('node-1'), { data: { '_pool.default': 'rubbish' } })
     },
     at: 'reservation',
-    message: /Cannot read _pool in ConfigMap elastic-local\/ledger-node-1/,
+    message: /Cannot read _pool.default in ConfigMap elastic-local\/ledger-node-1/,
   },
   {
     title: 'a PersistentVolume that is for another claim',

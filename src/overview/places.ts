@@ -1,5 +1,5 @@
 import { type ClassFacts, describeWish, isWanted, readClass } from '../k8s/model/claim.ts'
-import { freeBytes } from '../k8s/model/ledger.ts'
+import { freeBytes, poolOf } from '../k8s/model/ledger.ts'
 import { isAllowed } from '../k8s/model/node.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { minimumBytes } from '../volume/host.ts'
@@ -53,7 +53,7 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
   if (broken) return no(`has a ledger that cannot be read: ${broken}`)
   const ledger = facts.ledgers.get(node.name)
   if (!ledger) return no(missingLedger(facts, node.name))
-  const { pool } = ledger
+  const pool = poolOf(ledger)
   const wish = readClass(storageClass)
   if (!isWanted(wish, pool))
     return no(`has pool ${pool.name} (${pool.driverKind}), and the class wants ${describeWish(wish)}`)

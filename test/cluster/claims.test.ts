@@ -236,9 +236,9 @@ test('claims for more than the cluster holds: those that fit run, the others say
   const ledgers = async () => {
     const { items } = await cluster.api.request('GET', ledgersPath)
     return items.map(({ data }: KubeObject) => {
-      const { _pool: pool, ...entries } = data
+      const { '_pool.default': pool, ...entries } = data
       const capacity = Number(JSON.parse(pool).capacityBytes)
-      const sizes = Object.values(entries).map((entry) => Number(JSON.parse(String(entry)).sizeBytes))
+      const sizes = Object.values(entries).map((entry) => Number(JSON.parse(String(entry)).promisedBytes))
       return { capacity, promised: sizes.reduce((sum, size) => sum + size, 0), fits: Math.floor(capacity / gibibyte) }
     })
   }

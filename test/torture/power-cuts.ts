@@ -114,7 +114,7 @@ class Town {
       await api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${nodeName}`),
     )
     const intents = await this.#node.run('ls', [`${guestPaths.volumesDir}/.elastic-local/intents`], { accept: [2] })
-    const sizesDiffer = stored.filter(([name = '', size]) => String(entries.get(name)?.sizeBytes) !== size)
+    const sizesDiffer = stored.filter(([name = '', size]) => String(entries.get(name)?.promisedBytes) !== size)
     const pending = [...entries].filter(([, entry]) => entry.pendingFor).map(([name]) => name)
     return {
       persistentVolumes: items.map(({ metadata }: KubeObject) => metadata.name).sort(),

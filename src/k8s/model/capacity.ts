@@ -1,6 +1,6 @@
 import type { V1CSIStorageCapacity } from '@kubernetes/client-node'
 import { type ClassFacts, isWanted, readClass } from './claim.ts'
-import { freeBytes, type Ledger } from './ledger.ts'
+import { freeBytes, type Ledger, poolOf } from './ledger.ts'
 import { capacityName, hostnameLabel, nodeLabel } from './names.ts'
 
 /** What a class can still have of a node, as the scheduler wants to be told (storage.k8s.io/v1, CSIStorageCapacity). */
@@ -28,7 +28,7 @@ export function buildCapacity(
 
 function isUsable(storageClass: ClassFacts, ledger: Ledger): boolean {
   try {
-    return isWanted(readClass(storageClass), ledger.pool)
+    return isWanted(readClass(storageClass), poolOf(ledger))
   } catch {
     // Every claim of such a class is refused with the reason.
     return false

@@ -55,7 +55,12 @@ test('wishes that come together are written together, in whole units', async () 
   await Promise.all(['a', 'b', 'c'].map((name) => place(keeper, name, 21n)))
   assert.is(state.writes, 1)
   assert.is(promisedBytes(ledger()), 90n)
-  assert.equal(ledger().entries.get('a'), { sizeBytes: 30n, pendingFor: 'default/a' })
+  assert.equal(ledger().entries.get('a'), {
+    pool: 'default',
+    kind: 'volume',
+    promisedBytes: 30n,
+    pendingFor: 'default/a',
+  })
 })
 
 test('two keepers with old knowledge never promise more than there is, however many ask at once', async () => {
@@ -82,7 +87,7 @@ test('a refusal is said only after a look at what there is now', async () => {
 test('a change by somebody else in between is seen, and decided upon again', async () => {
   const { keeper, write, state, ledger } = openApi()
   await place(keeper, 'a', 10n)
-  state.before.push(() => write({ other: '{"sizeBytes":"90"}' }))
+  state.before.push(() => write({ other: '{"pool":"default","kind":"volume","promisedBytes":"90"}' }))
   await rejects('no-space', /has 0 of 100 bytes left/, () => place(keeper, 'b', 10n))
   assert.is(promisedBytes(ledger()), 100n)
 })
@@ -95,7 +100,7 @@ test('growth is promised only what is left, and never makes an entry smaller', a
     grow(101n),
   )
   await grow(30n)
-  assert.is(ledger().entries.get('a')?.sizeBytes, 50n)
+  assert.is(ledger().entries.get('a')?.promisedBytes, 50n)
   await grow(100n)
   assert.is(promisedBytes(ledger()), 100n)
 })
@@ -110,7 +115,7 @@ test('without a ledger nothing is placed, and the error says whose daemon to loo
 
 test('a ledger that somebody damaged is an error that names the key', async () => {
   const { write, ledger } = openApi()
-  write({ a: '{"sizeBytes":"-1"}' })
+  write({ a: '{"pool":"default","kind":"volume","promisedBytes":"-1"}' })
   await rejects('failed', /Cannot read a in ConfigMap ns\/ledger-n/, async () => ledger())
 })
 

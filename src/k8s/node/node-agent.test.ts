@@ -30,8 +30,10 @@ import { VolumeError } from '../../volume/errors.ts'
 import { MemoryMachine } from '../../volume/memory.ts'
 import { machineClock } from '../client/clock.ts'
 import { Recorder } from '../client/events.ts'
-import { parseLedger, promise } from '../model/ledger.ts'
+import { parseLedger, poolOf, promise } from '../model/ledger.ts'
 import { LedgerKeeper } from '../model/ledger-keeper.ts'
+import { makeAnewAnnotation } from '../model/names.ts'
+import { HeldVolumes } from './held-volumes.ts'
 import { NodeAgent } from './node-agent.ts'
 import type { Note, Notes } from './note.ts'
 import { OrphanedMounts } from './orphaned-mounts.ts'
@@ -130,7 +132,8 @@ class World {
       stored?.signatures[0] === 'ext4' &&
       this.noted.has(name) &&
       this.machine.intents.size === 0 &&
-      entry?.sizeBytes === stored.sizeBytes &&
+      entry?.promisedBytes === stored.sizeBytes &&
+      entry.madeBytes === stored.sizeBytes &&
       entry.pendingFor === undefined &&
       this.isPublished()
     )
@@ -142,7 +145,7 @@ class World {
   }
 
   isPublished(): boolean {
-    const promised = promises(this.server).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n)
+    const promised = promises(this.server).reduce((sum, { promisedBytes }) => sum + promisedBytes, 0n)
     const [capacity] = this.server.list('/apis/storage.k8s.io/v1/csistoragecapacities')
     return capacity?.capacity === String(capacityBytes - promised)
   }
@@ -354,11 +357,48 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   const annotations = { 'volumes.k8s.elastic.co/make-lost-anew': 'true' }
   world.wrongs.length = 0
   world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations } })
-  await world.server.until('it is made anew', () => world.isReady(world.volume))
+  const isAllowed = () =>
+    world.server.find(`${volumesPath}/${world.volume}`)?.metadata.annotations?.[makeAnewAnnotation]
+  await world.server.until('it is made anew, which is allowed once', () => world.isReady(world.volume) && !isAllowed())
   assert.is(daemon.agent.lostVolumes, 0)
   assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeMadeAnew'))
+  world.machine.volumes.delete(world.volume)
+  world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations: { changed: 'yes' } } })
+  await world.server.until('the next loss is noticed', () => daemon.agent.lostVolumes === 1)
+  await daemon.stop()
+  assert.not.ok(world.machine.volumes.has(world.volume))
+})
+
+test('a permission to make a volume anew that was not needed is taken away', async () => {
+  const world = await openMade()
+  const annotations = { [makeAnewAnnotation]: 'true' }
+  world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations } })
+  const daemon = await start(world)
+  const isAllowed = () =>
+    world.server.find(`${volumesPath}/${world.volume}`)?.metadata.annotations?.[makeAnewAnnotation]
+  await world.server.until('it is gone', () => !isAllowed())
   await daemon.stop()
 })
+
+for (const [title, lose] of [
+  ['its entry is gone from the ledger', () => {}],
+  [
+    'its entry is gone and there is no room for a new one',
+    (world: World) => addPromise(world.server, 'a', 'pvc-other', capacityBytes),
+  ],
+] as const)
+  test(`a volume that is lost is not made anew while a note says that it was made, though ${title}`, async () => {
+    const world = await openMade()
+    world.machine.volumes.delete(world.volume)
+    world.server.change(ledgerPath('a'), { data: { [world.volume]: null } })
+    lose(world)
+    const daemon = await start(world)
+    await world.server.until('it is told', () => daemon.agent.lostVolumes === 1)
+    await world.server.idle()
+    await daemon.stop()
+    assert.not.ok(world.machine.volumes.has(world.volume))
+    assert.equal(world.wrongs, [])
+  })
 
 test('nothing is made in a pool that is not the one of the ledger, until the operator says that it is', async () => {
   const world = await openPublished()
@@ -380,7 +420,7 @@ test('while the disk of the pool is away the node says so and offers no room, a 
   const world = await openMade()
   const daemon = await start(world)
   const reasons = () => world.server.list(eventsPath).map(({ reason }) => reason)
-  const room = () => parseLedger(world.server.find(ledgerPath('a')) as never).pool
+  const room = () => poolOf(parseLedger(world.server.find(ledgerPath('a')) as never))
   const { id } = room()
   const offers = () => world.server.list('/apis/storage.k8s.io/v1/csistoragecapacities').map(({ capacity }) => capacity)
   addClass(world.server, 'other')
@@ -508,7 +548,7 @@ const growing = (wantedBytes: bigint, answer: string): Journey => ({
   },
   isDone: (world) =>
     world.isReady(nameOf(world)) &&
-    world.entryOf(nameOf(world))?.sizeBytes === (answer === 'granted' ? wantedBytes : sizeBytes),
+    world.entryOf(nameOf(world))?.promisedBytes === (answer === 'granted' ? wantedBytes : sizeBytes),
 })
 survives('growth is granted where there is room', growing(4n * sizeBytes, 'granted'))
 survivesBreaks('growth is granted where there is room', growing(4n * sizeBytes, 'granted'))
@@ -529,6 +569,80 @@ test('the last room is given either to growth or to a new volume, whoever comes 
     world.mustBeRight()
   }
   await Promise.all(Array.from({ length: 20 }, compete))
+})
+
+/** Holds the growths of a machine until each is let go. */
+function holdGrowths({ machine }: World): { begun(): Promise<void>; goOn(): void } {
+  const { grow } = machine.pool
+  const waiting: (() => void)[] = []
+  const arrivals: (() => void)[] = []
+  machine.pool.grow = async (...args) => {
+    await new Promise<void>((resolve) => {
+      waiting.push(resolve)
+      arrivals.shift()?.()
+    })
+    return await grow.apply(machine.pool, args)
+  }
+  return {
+    begun: () => new Promise((resolve) => (waiting.length > 0 ? resolve() : arrivals.push(resolve))),
+    goOn: () => waiting.shift()?.(),
+  }
+}
+
+/** What becomes of a wish for so much room on node `a`, as the provisioner asks for it. */
+async function askForRoom(world: World, bytes: bigint): Promise<string> {
+  const provisioner = new LedgerKeeper({ api: world.server.client(), namespace, node: 'a' })
+  return await provisioner
+    .update((ledger) => [['pvc-new', promise(ledger, 'pvc-new', bytes, 'default/new')]])
+    .then(() => 'granted')
+    .catch((error) => error.code)
+}
+
+test('room that is promised to a growth under way stays promised while the reclaim policy is changed', async () => {
+  const world = await openMade()
+  const daemon = await start(world)
+  const growths = holdGrowths(world)
+  const grown = daemon.agent.grow(world.volume, 3n * sizeBytes)
+  await growths.begun()
+  world.server.change(`${volumesPath}/${world.volume}`, { spec: { persistentVolumeReclaimPolicy: 'Retain' } })
+  await world.server.idle()
+  assert.is(await askForRoom(world, 2n * sizeBytes), 'no-space')
+  growths.goOn()
+  await grown
+  await world.server.until('the growth is written', () => world.isReady(world.volume))
+  await daemon.stop()
+  world.mustBeRight()
+})
+
+test('room that is promised to a growth under way stays promised when an earlier one ends', async () => {
+  const world = await openMade()
+  const daemon = await start(world)
+  const growths = holdGrowths(world)
+  const both = [2n, 3n].map((times) => daemon.agent.grow(world.volume, times * sizeBytes))
+  await growths.begun()
+  growths.goOn()
+  await both[0]
+  await growths.begun()
+  assert.is(await askForRoom(world, 2n * sizeBytes), 'no-space')
+  growths.goOn()
+  await both[1]
+  await world.server.until('the growth is written', () => world.isReady(world.volume))
+  await daemon.stop()
+  world.mustBeRight()
+})
+
+test('a volume that is held by nobody any more changes nothing', async () => {
+  const world = await openMade()
+  const { pool, mounts, filesystems, journal } = world.machine
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log: silent })
+  const keeper = new LedgerKeeper({ api: world.server.client(), namespace, node: 'a' })
+  const held = new HeldVolumes({ engine, keeper, notes: world.notes, onWritten: () => {} })
+  const kept = await held.hold(world.volume, async (volume) => volume)
+  for (const change of [() => kept.remove(), () => kept.grow(1n), () => kept.changeEntry(() => undefined)])
+    await change().then(
+      () => assert.unreachable(),
+      (error) => assert.match(error.message, /is not held any more/),
+    )
 })
 
 test('a daemon that died between the promise and the growth takes the promise back when nobody asks again', async () => {
@@ -577,7 +691,10 @@ test('growth that the machine cannot give leaves the promise at what the volume 
   }
   await rejects('failed', /the disk is broken/, () => daemon.agent.grow(world.volume, 2n * sizeBytes))
   await daemon.stop()
-  assert.is(parseLedger(world.server.find(ledgerPath('a')) as never).entries.get(world.volume)?.sizeBytes, sizeBytes)
+  assert.is(
+    parseLedger(world.server.find(ledgerPath('a')) as never).entries.get(world.volume)?.promisedBytes,
+    sizeBytes,
+  )
 })
 
 test.run()

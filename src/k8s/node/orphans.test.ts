@@ -6,7 +6,7 @@ import { Engine } from '../../volume/engine.ts'
 import { MemoryMachine } from '../../volume/memory.ts'
 import { ApiError } from '../client/api.ts'
 import { Recorder } from '../client/events.ts'
-import type { Entry } from '../model/ledger.ts'
+import { buildLedger, type Entry, made, parseLedger } from '../model/ledger.ts'
 import { Orphans } from './orphans.ts'
 
 const test = suite('orphans')
@@ -26,13 +26,16 @@ async function openNode(entries: Record<string, Partial<Entry>>, removeAfterMs?:
   const now = () => new Date(hour.ms)
   const known = new Set<string>()
   const client = server.client()
-  const ledger = new Map<string, Entry>(Object.entries(entries).map(([name, entry]) => [name, { sizeBytes, ...entry }]))
+  const ledger = new Map(
+    Object.entries(entries).map(([name, { madeFor }]) => [name, made(undefined, sizeBytes, madeFor)]),
+  )
   const facts = { name: 'memory', driverKind: 'LVM', capacityBytes: 1n << 30n, unitBytes: 1n } as const
+  const empty = parseLedger(buildLedger('elastic-local', 'a', facts, new Map()))
   const parts = {
     api: client,
     node: 'a',
     engine,
-    keeper: { latest: { node: 'a', resourceVersion: '1', pool: facts, entries: ledger } },
+    keeper: { latest: { ...empty, entries: ledger } },
     recorder: new Recorder({ api: client, component: 'test', clock, now, log: silent }),
     removeAfterMs,
     isKnown: (name: string) => known.has(name),
@@ -96,7 +99,7 @@ test('a volume is no orphan whose PV the API server has, whatever a watch has se
   const node = await openNode({}, 0)
   const name = addVolume(node.server, 'data', 'elsewhere', sizeBytes)
   await node.engine.create(name, spec)
-  node.ledger.set(name, { sizeBytes, madeFor: 'uid' })
+  node.ledger.set(name, made(undefined, sizeBytes, 'uid'))
   await node.orphans.look()
   assert.ok(node.machine.volumes.has(name))
   assert.equal(node.said(), [])

@@ -9,7 +9,7 @@ import { WorkQueue } from '../client/queue.ts'
 import { type CopyState, Reflector } from '../client/reflector.ts'
 import { buildCapacity } from '../model/capacity.ts'
 import { type ClassFacts, pickClass } from '../model/claim.ts'
-import { type Changes, mustBeItsPool, type PoolFacts } from '../model/ledger.ts'
+import { type Changes, mustBeItsPool, type PoolFacts, poolOf } from '../model/ledger.ts'
 import type { LedgerKeeper } from '../model/ledger-keeper.ts'
 import { readNode } from '../model/lookups.ts'
 import { hostnameLabel, nodeLabel } from '../model/names.ts'
@@ -102,7 +102,7 @@ export class Publisher {
       await this.#parts.recorder.say(nodeObject(this.#parts.node), 'Warning', 'WrongPool', messageOf(error))
       throw error
     }
-    const known = keeper.latest?.pool
+    const known = keeper.latest && poolOf(keeper.latest)
     const begin = async () => {
       // What is said of a node that is gone is removed: nothing is made before it is back.
       this.#node = await this.#findNode()

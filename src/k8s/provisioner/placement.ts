@@ -1,6 +1,6 @@
 import type { V1TopologySelectorTerm } from '@kubernetes/client-node'
 import { isWanted, type PoolWish } from '../model/claim.ts'
-import { freeBytes, type Ledger } from '../model/ledger.ts'
+import { freeBytes, type Ledger, poolOf } from '../model/ledger.ts'
 import { isAllowed, type NodeFacts } from '../model/node.ts'
 
 /** The node with the most room among those that can take a volume of that class, or nothing. */
@@ -15,7 +15,7 @@ export function chooseNode(
   for (const node of nodes) {
     const ledger = ledgerOf(node.name)
     if (!ledger || !node.isReady || !node.isSchedulable || !node.hostname) continue
-    if (!isWanted(wish, ledger.pool) || !isAllowed(node.labels, wish.topologies)) continue
+    if (!isWanted(wish, poolOf(ledger)) || !isAllowed(node.labels, wish.topologies)) continue
     const free = freeBytes(ledger) - askedBytesOf(node.name)
     if (!best || free > best.freeBytes || (free === best.freeBytes && node.name < best.node.name))
       best = { node, freeBytes: free }

@@ -14,7 +14,7 @@ import {
   selectedNodeAnnotation,
 } from '../model/claim.ts'
 import { settleGrowth } from '../model/growth.ts'
-import { freeBytes, promise } from '../model/ledger.ts'
+import { freeBytes, poolOf, promise } from '../model/ledger.ts'
 import { claimPath, readClaim, readNode, readVolume, volumesPath } from '../model/lookups.ts'
 import { type NodeFacts, pickNode } from '../model/node.ts'
 import { buildVolume, type ClaimRef, pickVolume, type VolumeFacts, volumeNameOf } from '../model/persistent-volume.ts'
@@ -174,10 +174,11 @@ export class Placing {
     const volume = volumeNameOf(claim.uid)
     await this.#parts.ledgers.of(node.name).update((ledger) => {
       if (ledger.entries.has(volume)) return []
-      if (!isWanted(provision, ledger.pool))
+      const pool = poolOf(ledger)
+      if (!isWanted(provision, pool))
         throw new VolumeError(
           'not-found',
-          `Cannot place a volume on node ${node.name} as StorageClass ${claim.className} wants another pool than ${ledger.pool.name} (${ledger.pool.driverKind}).`,
+          `Cannot place a volume on node ${node.name} as StorageClass ${claim.className} wants another pool than ${pool.name} (${pool.driverKind}).`,
         )
       return [[volume, promise(ledger, volume, provision.sizeBytes, `${claim.namespace}/${claim.name}`)]]
     })

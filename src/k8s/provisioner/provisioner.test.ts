@@ -102,7 +102,7 @@ function mustBeConsistent(server: MemoryApi): void {
   const placed = server.list(volumesPath).map(({ metadata, spec }) => {
     return [metadata.name, metadata.labels?.[nodeLabel], spec.flexVolume.options.sizeBytes]
   })
-  const promised = promises(server).map(({ volume, node, sizeBytes }) => [volume, node, String(sizeBytes)])
+  const promised = promises(server).map(({ volume, node, promisedBytes }) => [volume, node, String(promisedBytes)])
   assert.equal(promised.sort(), placed.sort(), 'promises, and the PVs that they are for')
   assert.equal(overbookings(server), [])
 }
