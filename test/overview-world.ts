@@ -83,7 +83,7 @@ export class World {
         storageClass,
         ledger,
       )
-      if (!this.server.find(`${capacitiesPath}/${capacity.metadata?.name}`))
+      if (capacity && !this.server.find(`${capacitiesPath}/${capacity.metadata?.name}`))
         this.server.create(capacitiesPath, capacity)
     }
   }

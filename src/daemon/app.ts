@@ -107,10 +107,11 @@ export function buildApp(parts: AppParts): Hono {
     const target = await targetIn(body, about)
     const { volumeName: name, podUid, sharedPath: stage } = target
     const options = callOuts.parseOptions(body.options)
-    const admission = await front.admit({ volumeName: name, options, ...(podUid ? { podUid } : {}) })
-    // On the folder that pods share, others may write where this one may not.
-    const readOnly = admission.readOnly && podUid !== undefined
-    await engine.mount({ name, target: target.path, stage, ...admission, readOnly })
+    await front.admit({ volumeName: name, options, ...(podUid ? { podUid } : {}) }, async (admission) => {
+      // On the folder that pods share, others may write where this one may not.
+      const readOnly = admission.readOnly && podUid !== undefined
+      await engine.mount({ name, target: target.path, stage, ...admission, readOnly })
+    })
     return {}
   }
   const unmount = async (body: Record<string, unknown>, about: Subject): Promise<object> => {
@@ -126,8 +127,7 @@ export function buildApp(parts: AppParts): Hono {
     const options = callOuts.parseOptions(body.options)
     const volumeName = volumeNameIn(options)
     about.volume = volumeName
-    const { create } = await front.admit({ volumeName, options })
-    const source = await engine.attach(volumeName, create)
+    const source = await front.admit({ volumeName, options }, ({ create }) => engine.attach(volumeName, create))
     return { device: source.path }
   })
   flex('/expandfs', async (body, about) => {

@@ -56,7 +56,8 @@ export interface Admission {
 
 /** Whose volumes these are: it decides what the API may do with them. All throw `VolumeError`. */
 export interface Front {
-  admit(request: Request): Promise<Admission>
+  /** Has `work` mount, or attach, the volume for whom it is. */
+  admit<T>(request: Request, work: (admission: Admission) => Promise<T>): Promise<T>
   grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }>
   remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
   /** What is wrong with a volume besides what the node itself sees. */
@@ -68,14 +69,14 @@ export interface Front {
 /** Without a cluster, whoever can open the socket is believed; a call-out that names a size makes the volume. */
 export function buildStandaloneFront(engine: Engine): Front {
   return {
-    admit: async ({ options }) => {
+    admit: async ({ options }, work) => {
       const { readOnly, mountOptions, fsType } = options
-      return {
+      return await work({
         readOnly,
         mountOptions,
         ...(fsType ? { fsType } : {}),
         ...(options.sizeBytes === undefined ? {} : { create: buildSpec(options) }),
-      }
+      })
     },
     grow: (name, sizeBytes) => engine.grow(name, sizeBytes),
     remove: (name) => engine.remove(name),

@@ -207,6 +207,69 @@ test('a volume grows while its pod runs; beyond the pool it is refused on the cl
   await remove('pvc', 'grows', 'beside')
 })
 
+test('what is promised to a growth stays promised while it is under way, though its PV changes all the time', async () => {
+  await cluster.apply(claim('swells', { size: '64Mi' }), pod('swells', ['swells']))
+  const { nodeName } = (await running('swells')).spec
+  const { volumeName } = (await cluster.api.request('GET', claimPath('swells'))).spec
+  const promised: number[] = []
+  const note = (ledger: KubeObject | undefined) => {
+    const entry = ledger?.data[volumeName]
+    if (entry) promised.push(Number(JSON.parse(entry).promisedBytes))
+    return promised.at(-1) === gibibyte
+  }
+  const grown = cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${nodeName}`, note, 150_000)
+  const isGrown = cluster
+    .waitFor(claimPath('swells'), (state) => state?.status?.capacity?.storage === '1Gi', 150_000)
+    .then(() => true)
+  await cluster.kubectl(['patch', 'pvc', 'swells', '--patch', '{"spec":{"resources":{"requests":{"storage":"1Gi"}}}}'])
+  const path = `/api/v1/persistentvolumes/${volumeName}`
+  for (let round = 0; !(await Promise.race([isGrown, Promise.resolve(false)])); round += 1) {
+    const persistentVolumeReclaimPolicy = round % 2 ? 'Retain' : 'Delete'
+    await cluster.api.request('PATCH', path, { spec: { persistentVolumeReclaimPolicy } })
+  }
+  await grown
+  assert.equal(
+    promised,
+    promised.toSorted((a, b) => a - b),
+  )
+  await cluster.api.request('PATCH', path, { spec: { persistentVolumeReclaimPolicy: 'Delete' } })
+  await remove('pod', 'swells')
+  await gone(podPath('swells'))
+  await remove('pvc', 'swells')
+  await gone(path)
+})
+
+test('a claim for one pod is not mounted for a second one that names its node itself, until the first has gone', async () => {
+  await cluster.apply(claim('lonely', { spec: { accessModes: ['ReadWriteOncePod'] } }), pod('one', ['lonely']))
+  const { nodeName } = (await running('one')).spec
+  await cluster.apply(pod('two', ['lonely'], { spec: { nodeName } }))
+  await said('two', /uses the ReadWriteOncePod access mode and is already in use by another pod/)
+  assert.is.not((await cluster.api.request('GET', podPath('two'))).status.phase, 'Running')
+  await remove('pod', 'one')
+  await running('two', 180_000)
+  await remove('pod', 'two')
+  await gone(podPath('two'))
+  await remove('pvc', 'lonely')
+})
+
+test('a claim in whose way a PV of another driver is gets its own when that is deleted, as its event advises', async () => {
+  await cluster.apply(claim('barred'))
+  const { uid } = (await cluster.api.request('GET', claimPath('barred'))).metadata
+  await cluster.apply({
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name: `pvc-${uid}` },
+    spec: { capacity: { storage: '1Mi' }, accessModes: ['ReadOnlyMany'], hostPath: { path: '/nowhere' } },
+  })
+  await cluster.apply(pod('barred', ['barred']))
+  await said('barred', /there is one of that name which is not for this claim; delete it/)
+  await remove('pv', `pvc-${uid}`)
+  await running('barred')
+  await remove('pod', 'barred')
+  await gone(podPath('barred'))
+  await remove('pvc', 'barred')
+})
+
 test('a pod that names the volume of another in a flexVolume of its own does not get it, whatever options it writes', async () => {
   await cluster.apply(claim('victim', { class: 'immediate' }), pod('victim', ['victim']))
   const victim = await running('victim')

@@ -34,6 +34,7 @@ export class Reflector<T extends KubernetesObject, C> {
   readonly #parts: ReflectorParts<T, C>
   readonly #kept = new Map<string, C>()
   readonly #listeners = new Set<Listener<C>>()
+  readonly #goneListeners = new Set<(key: string) => void>()
   readonly #synced = Promise.withResolvers<void>()
   #isSynced = false
   /** How far it has heard; nothing when it has to list. */
@@ -68,6 +69,12 @@ export class Reflector<T extends KubernetesObject, C> {
   onChange(listener: Listener<C>, signal?: AbortSignal): void {
     this.#listeners.add(listener)
     signal?.addEventListener('abort', () => this.#listeners.delete(listener))
+  }
+
+  /** Has `listener` told of each object that a watch sees go, also of those that are passed over, until `signal` aborts. */
+  onGone(listener: (key: string) => void, signal: AbortSignal): void {
+    this.#goneListeners.add(listener)
+    signal.addEventListener('abort', () => this.#goneListeners.delete(listener))
   }
 
   /** Resolves when everything was listed once. */
@@ -145,6 +152,7 @@ export class Reflector<T extends KubernetesObject, C> {
       yield event.object.metadata?.resourceVersion ?? version
       if (event.type !== 'BOOKMARK')
         this.#change(keyOf(event.object), event.type === 'DELETED' ? undefined : this.#parts.pick(event.object))
+      if (event.type === 'DELETED') for (const listener of this.#goneListeners) listener(keyOf(event.object))
     }
   }
 

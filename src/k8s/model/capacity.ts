@@ -1,15 +1,21 @@
 import type { V1CSIStorageCapacity } from '@kubernetes/client-node'
+import { minimumBytes } from '../../volume/host.ts'
 import { type ClassFacts, isWanted, readClass } from './claim.ts'
 import { freeBytes, type Ledger, poolOf } from './ledger.ts'
 import { capacityName, hostnameLabel, nodeLabel } from './names.ts'
 
-/** What a class can still have of a node, as the scheduler wants to be told (storage.k8s.io/v1, CSIStorageCapacity). */
+/**
+ * What a class can still have of a node, as the scheduler wants to be told (storage.k8s.io/v1, CSIStorageCapacity); nothing
+ * where it wants another pool, or is wrong, so that every claim of it is refused with the reason.
+ */
 export function buildCapacity(
   namespace: string,
   node: { name: string; uid: string; hostname: string },
   storageClass: ClassFacts,
   ledger: Ledger,
-): V1CSIStorageCapacity {
+): V1CSIStorageCapacity | undefined {
+  const wish = findWish(storageClass)
+  if (!wish || !isWanted(wish, poolOf(ledger))) return undefined
   return {
     apiVersion: 'storage.k8s.io/v1',
     kind: 'CSIStorageCapacity',
@@ -22,15 +28,21 @@ export function buildCapacity(
     },
     storageClassName: storageClass.name,
     nodeTopology: { matchLabels: { [hostnameLabel]: node.hostname } },
-    capacity: String(isUsable(storageClass, ledger) ? freeBytes(ledger) : 0n),
+    capacity: String(offer(ledger, minimumBytes[wish.fsType])),
   }
 }
 
-function isUsable(storageClass: ClassFacts, ledger: Ledger): boolean {
+/** The largest volume that can be had: whole units, and no less than a volume of that class has. */
+function offer(ledger: Ledger, leastBytes: bigint): bigint {
+  const free = freeBytes(ledger)
+  const whole = free - (free % poolOf(ledger).unitBytes)
+  return whole >= leastBytes ? whole : 0n
+}
+
+function findWish(storageClass: ClassFacts) {
   try {
-    return isWanted(readClass(storageClass), poolOf(ledger))
+    return readClass(storageClass)
   } catch {
-    // Every claim of such a class is refused with the reason.
-    return false
+    return undefined
   }
 }

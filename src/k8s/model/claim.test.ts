@@ -1,6 +1,14 @@
+import { V1PersistentVolumeClaimSpec, V1StorageClass } from '@kubernetes/client-node'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type ClaimFacts, type ClassFacts, decideClaim } from './claim.ts'
+import {
+  type ClaimFacts,
+  type ClassFacts,
+  decideClaim,
+  knownClaimFields,
+  knownClassFields,
+  pickClaim,
+} from './claim.ts'
 import { buildVolume, pickVolume } from './persistent-volume.ts'
 
 const test = suite('claim')
@@ -21,12 +29,16 @@ const claim: ClaimFacts = {
   resourceVersion: '1',
   className: 'fast',
   selectedNode: 'node-1',
+  provisioner: '',
   volumeName: '',
   request: '1Gi',
+  limit: '',
   accessModes: ['ReadWriteOnce'],
   volumeMode: 'Filesystem',
   hasSelector: false,
-  hasDataSource: false,
+  dataSource: '',
+  isPopulated: false,
+  attributesClass: '',
   isDeleting: false,
   isGrowing: false,
   created: 0,
@@ -50,10 +62,43 @@ test('decideClaim() takes the selected node, and chooses none itself only for Im
     kind: 'provision',
     provision: { sizeBytes: 1n << 30n, fsType: 'ext4', options: {}, node: 'node-1' },
   })
-  assert.equal(decide({ selectedNode: '' }, { waitsForPod: false }), {
+  assert.equal(decide({ selectedNode: '', provisioner: storageClass.provisioner }, { waitsForPod: false }), {
     kind: 'provision',
     provision: { sizeBytes: 1n << 30n, fsType: 'ext4', options: {} },
   })
+})
+
+test('decideClaim() leaves an Immediate claim to the controller manager until that wants a PV made', () => {
+  for (const provisioner of ['', 'another'])
+    assert.equal(decide({ provisioner }, { waitsForPod: false }), { kind: 'none' })
+})
+
+test('pickClaim() reads the class and who is to make the PV where Kubernetes does, also by their old names', () => {
+  const annotations = {
+    'volume.beta.kubernetes.io/storage-class': 'old',
+    'volume.beta.kubernetes.io/storage-provisioner': 'someone',
+  }
+  const { className, provisioner } = pickClaim({ metadata: { annotations }, spec: { storageClassName: 'new' } })
+  assert.equal([className, provisioner], ['old', 'someone'])
+})
+
+test('decideClaim() leaves a claim to the populator of its data source, and says nothing', () => {
+  const dataSourceRef = { apiGroup: 'example.com', kind: 'Dump', name: 'one' }
+  const { isPopulated, dataSource } = pickClaim({ spec: { dataSourceRef } })
+  assert.equal(decide({ isPopulated, dataSource }), { kind: 'none' })
+  const clone = pickClaim({ spec: { dataSourceRef: { kind: 'PersistentVolumeClaim', name: 'other' } } })
+  assert.is(decide({ isPopulated: clone.isPopulated, dataSource: clone.dataSource }).kind, 'refuse')
+})
+
+test('every field of a claim and of a class that the API has is known', () => {
+  const fieldsOf = (type: { getAttributeTypeMap(): { name: string }[] }) =>
+    type.getAttributeTypeMap().map(({ name }) => name)
+  assert.equal(fieldsOf(V1PersistentVolumeClaimSpec), knownClaimFields)
+  const common = ['apiVersion', 'kind', 'metadata']
+  assert.equal(
+    fieldsOf(V1StorageClass).filter((field) => !common.includes(field)),
+    knownClassFields,
+  )
 })
 
 test('decideClaim() makes a claim as large as its filesystem must be', () => {
@@ -81,7 +126,13 @@ test('decideClaim() refuses what cannot be, and says which', () => {
     [{ volumeMode: 'Block' }, {}, /volumeMode must be Filesystem/],
     [{ accessModes: ['ReadWriteOnce', 'ReadOnlyMany'] }, {}, /one is ReadOnlyMany/],
     [{ hasSelector: true }, {}, /selector/],
-    [{ hasDataSource: true }, {}, /data source/],
+    [{ dataSource: 'PersistentVolumeClaim' }, {}, /data source \(PersistentVolumeClaim\)/],
+    [{ attributesClass: 'gold' }, {}, /volumeAttributesClassName must not be set.*gold/],
+    [
+      { request: '1Mi', limit: '100Mi' },
+      { parameters: { fsType: 'xfs' } },
+      /xfs has at least 314572800 bytes: its limit is 100Mi/,
+    ],
     [{ request: '' }, {}, /Cannot read the size/],
     [{}, { parameters: { typo: '1' } }, /one is "typo"/],
     [{}, { parameters: { fsType: 'ntfs' } }, /fsType must be one of/],

@@ -1,4 +1,9 @@
-import type { V1PersistentVolumeClaim, V1StorageClass, V1TopologySelectorTerm } from '@kubernetes/client-node'
+import type {
+  V1PersistentVolumeClaim,
+  V1PersistentVolumeClaimSpec,
+  V1StorageClass,
+  V1TopologySelectorTerm,
+} from '@kubernetes/client-node'
 import { messageOf } from '../../volume/errors.ts'
 import { minimumBytes } from '../../volume/host.ts'
 import { parseMkfsOptions, parseMountOptions } from '../../volume/options.ts'
@@ -9,6 +14,26 @@ import { provisionerNames } from './names.ts'
 import type { ClaimRef } from './persistent-volume.ts'
 
 export const selectedNodeAnnotation = 'volume.kubernetes.io/selected-node'
+/** Set by the controller manager when it has found no PV for the claim and wants one made; the second is its old name. */
+const provisionerAnnotations = [
+  'volume.kubernetes.io/storage-provisioner',
+  'volume.beta.kubernetes.io/storage-provisioner',
+]
+/** The class, as it was named before claims had a field for it; it goes before the field (GetPersistentVolumeClaimClass). */
+const classAnnotation = 'volume.beta.kubernetes.io/storage-class'
+
+/** Every field of a claim's spec, as the API has it, that is looked at here. */
+export const knownClaimFields: readonly (keyof V1PersistentVolumeClaimSpec)[] = [
+  'accessModes',
+  'dataSource',
+  'dataSourceRef',
+  'resources',
+  'selector',
+  'storageClassName',
+  'volumeAttributesClassName',
+  'volumeMode',
+  'volumeName',
+]
 
 /** What is needed of a claim. */
 export interface ClaimFacts extends ClaimRef {
@@ -16,13 +41,21 @@ export interface ClaimFacts extends ClaimRef {
   className: string
   /** Set by the scheduler. */
   selectedNode: string
+  /** Whom the controller manager wants to make a PV for it; empty while it looks for one, or for what is not to be made. */
+  provisioner: string
   /** Set once it is bound, or by its author. */
   volumeName: string
   request: string
+  /** The most that it may become; empty for any size. */
+  limit: string
   accessModes: readonly string[]
   volumeMode: string
   hasSelector: boolean
-  hasDataSource: boolean
+  /** Kind of what the volume is to begin with; empty for nothing. */
+  dataSource: string
+  /** Whether somebody else fills volumes of that kind, and has one made for that by a claim of his own. */
+  isPopulated: boolean
+  attributesClass: string
   isDeleting: boolean
   /** Whether its growth is not settled. */
   isGrowing: boolean
@@ -30,26 +63,46 @@ export interface ClaimFacts extends ClaimRef {
   created: number
 }
 
+/** What provisioners themselves begin volumes with; any other kind has a populator (KEP-1495). */
+const ownSources = ['/PersistentVolumeClaim', 'snapshot.storage.k8s.io/VolumeSnapshot']
+
 export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
   const { metadata, spec } = claim
+  const annotations = metadata?.annotations ?? {}
+  const source = spec?.dataSource ?? spec?.dataSourceRef
   return {
     namespace: metadata?.namespace ?? '',
     name: metadata?.name ?? '',
     uid: metadata?.uid ?? '',
     resourceVersion: metadata?.resourceVersion ?? '',
-    className: spec?.storageClassName ?? '',
-    selectedNode: metadata?.annotations?.[selectedNodeAnnotation] ?? '',
+    className: annotations[classAnnotation] ?? spec?.storageClassName ?? '',
+    selectedNode: annotations[selectedNodeAnnotation] ?? '',
+    provisioner: provisionerAnnotations.map((key) => annotations[key]).find(Boolean) ?? '',
     volumeName: spec?.volumeName ?? '',
     request: spec?.resources?.requests?.storage ?? '',
+    limit: spec?.resources?.limits?.storage ?? '',
     accessModes: spec?.accessModes ?? [],
     volumeMode: spec?.volumeMode ?? 'Filesystem',
     hasSelector: spec?.selector !== undefined,
-    hasDataSource: spec?.dataSource !== undefined || spec?.dataSourceRef !== undefined,
+    dataSource: source?.kind ?? '',
+    isPopulated: source !== undefined && !ownSources.includes(`${source.apiGroup ?? ''}/${source.kind}`),
+    attributesClass: spec?.volumeAttributesClassName ?? '',
     isDeleting: metadata?.deletionTimestamp !== undefined,
     isGrowing: isGrowing(claim),
     created: Math.floor(new Date(metadata?.creationTimestamp ?? 0).getTime() / 1000),
   }
 }
+
+/** Every field of a StorageClass; `allowVolumeExpansion` is the API server's to hold. */
+export const knownClassFields: readonly (keyof V1StorageClass)[] = [
+  'allowVolumeExpansion',
+  'allowedTopologies',
+  'mountOptions',
+  'parameters',
+  'provisioner',
+  'reclaimPolicy',
+  'volumeBindingMode',
+]
 
 /** What is needed of a StorageClass of ours. */
 export interface ClassFacts {
@@ -100,14 +153,20 @@ export type Decision =
 
 /** What is to be done about a claim. */
 export function decideClaim(claim: ClaimFacts, storageClass: ClassFacts | undefined): Decision {
-  if (!storageClass || claim.volumeName || claim.isDeleting) return { kind: 'none' }
+  if (!storageClass || claim.volumeName || claim.isDeleting || claim.isPopulated) return { kind: 'none' }
   try {
     // Of a class that is wrong, daemons publish no room: the scheduler would never get as far as to select a node.
     const wish = readClass(storageClass)
     if (storageClass.waitsForPod && !claim.selectedNode) return { kind: 'none' }
     checkClaim(claim)
+    // The controller manager may still find one that is there.
+    if (!storageClass.waitsForPod && claim.provisioner !== storageClass.provisioner) return { kind: 'none' }
     const requested = parseQuantity(claim.request, 'the size that the claim requests')
     const least = minimumBytes[wish.fsType]
+    if (claim.limit && least > parseQuantity(claim.limit, 'the limit of the claim'))
+      throw new Error(
+        `Cannot make a volume for this claim as one with ${wish.fsType} has at least ${least} bytes: its limit is ${claim.limit}.`,
+      )
     return {
       kind: 'provision',
       provision: {
@@ -135,7 +194,9 @@ export function checkClaim(claim: ClaimFacts): void {
       `its accessModes must be of ${accessModes.join(', ')}, which is what a disk of one node can give: one is ${mode}`,
     )
   if (claim.hasSelector) refuse('it has a selector, and a new volume can fit none')
-  if (claim.hasDataSource) refuse('it has a data source, and volumes are made empty')
+  if (claim.dataSource) refuse(`it has a data source (${claim.dataSource}), and volumes are made empty`)
+  if (claim.attributesClass)
+    refuse(`volumeAttributesClassName must not be set, as volumes have nothing to set: it is ${claim.attributesClass}`)
 }
 
 /** Parameters of a StorageClass. */

@@ -7,6 +7,7 @@ import {
   buildLedger,
   type Changes,
   type Entry,
+  fullLedger,
   type Ledger,
   type PoolFacts,
   parseLedger,
@@ -114,7 +115,10 @@ export class LedgerKeeper {
         }
       }
     } catch (error) {
-      for (const wish of wishes) wish.reject(error)
+      const isTooLong = hasStatus(error, 413, 422)
+      // What one of them adds keeps no other from being written.
+      if (isTooLong && wishes.length > 1) for (const wish of wishes) await this.#writeOnce([wish])
+      else for (const wish of wishes) wish.reject(isTooLong ? fullLedger(this.#node) : error)
     }
   }
 

@@ -3,7 +3,16 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../../test/contract.ts'
 import { type Api, ApiError, type ApiRequest } from '../client/api.ts'
-import { buildLedger, type PoolFacts, parseLedger, promise, promisedBytes } from './ledger.ts'
+import {
+  buildLedger,
+  freeBytes,
+  fullLength,
+  made,
+  type PoolFacts,
+  parseLedger,
+  promise,
+  promisedBytes,
+} from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 
 const test = suite('ledger')
@@ -13,7 +22,7 @@ const pool: PoolFacts = { name: 'vg', driverKind: 'LVM', capacityBytes: 100n, un
 function openApi() {
   let version = 1
   let stored: V1ConfigMap | undefined = buildLedger('ns', 'n', pool, new Map())
-  const state = { writes: 0, before: [] as (() => void)[] }
+  const state = { writes: 0, before: [] as (() => void)[], refuse: (_data: object): boolean => false }
   const get = () => ({ ...stored, metadata: { ...stored?.metadata, resourceVersion: String(version) } })
   const write = (data: Record<string, string | null>) => {
     version += 1
@@ -31,6 +40,7 @@ function openApi() {
       const patch = body as { metadata?: { resourceVersion: string }; data: Record<string, string | null> }
       if (patch.metadata && patch.metadata.resourceVersion !== String(version))
         throw new ApiError('conflict', { status: 409 })
+      if (state.refuse(patch.data)) throw new ApiError('Too long: may not be more than 1048576 bytes', { status: 422 })
       state.writes += 1
       write(patch.data)
       return get() as T
@@ -103,6 +113,40 @@ test('growth is promised only what is left, and never makes an entry smaller', a
   assert.is(ledger().entries.get('a')?.promisedBytes, 50n)
   await grow(100n)
   assert.is(promisedBytes(ledger()), 100n)
+})
+
+test('a ledger that is full takes no new volume, offers nothing, and lets those that it has grow', async () => {
+  const { keeper, ledger, write } = openApi()
+  await place(keeper, 'a', 10n)
+  write({
+    b: JSON.stringify({ pool: 'default', kind: 'volume', promisedBytes: '10', pendingFor: 'x'.repeat(fullLength) }),
+  })
+  await rejects('no-space', /node n as its ledger is full \(ConfigMap ledger-n\)/, () => place(keeper, 'c', 10n))
+  assert.is(freeBytes(ledger()), 0n)
+  await keeper.update((seen) => [['a', promise(seen, 'a', 20n)]])
+  assert.is(ledger().entries.get('a')?.promisedBytes, 20n)
+  write({ b: null })
+  await place(keeper, 'c', 10n)
+})
+
+test('how long a ledger is, and what is taken of it, is known after changes as after reading it', async () => {
+  const { keeper, ledger } = openApi()
+  await Promise.all(['a', 'b'].map((name) => place(keeper, name, 30n)))
+  await keeper.update((seen) => [['a', made(seen.entries.get('a'), 50n, 'uid')]])
+  await keeper.update(() => [['b', undefined]])
+  const { textLength, takenBytes } = ledger()
+  assert.equal([keeper.latest?.textLength, keeper.latest?.takenBytes], [textLength, takenBytes])
+  assert.is(promisedBytes(ledger()), 50n)
+})
+
+test('what the API server finds too long is no room for whom it is about, and keeps no other from being written', async () => {
+  const { keeper, ledger, state } = openApi()
+  state.refuse = (data) => JSON.stringify(data).includes('too long')
+  const long = keeper.update((seen) => [['a', promise(seen, 'a', 10n, 'too long')]])
+  const short = place(keeper, 'b', 10n)
+  await rejects('no-space', /its ledger is full/, () => long)
+  await short
+  assert.equal([...ledger().entries.keys()], ['b'])
 })
 
 test('without a ledger nothing is placed, and the error says whose daemon to look at', async () => {

@@ -47,7 +47,12 @@ export interface Ledger {
   entries: ReadonlyMap<string, Entry>
   /** What the entries of each pool take in all, kept so that looking for room costs no look at each. */
   takenBytes: ReadonlyMap<string, bigint>
+  /** How long it is as a ConfigMap, of which there may be no more than a MiB. */
+  textLength: number
 }
+
+/** A ledger that long takes no further volume, so that what it holds can still change. */
+export const fullLength = 900 << 10
 
 /** The key of the pool that a daemon serves. */
 export const onlyPool = 'default'
@@ -98,6 +103,7 @@ export function parseLedger({ metadata, data = {} }: V1ConfigMap): Ledger {
     pools,
     entries,
     takenBytes: sumUp(entries),
+    textLength: Object.entries(data).reduce((sum, [key, text]) => sum + key.length + text.length, 0),
   }
 }
 
@@ -122,12 +128,16 @@ export type Changes = ReadonlyMap<string, Entry | undefined>
 
 export function applyChanges(ledger: Ledger, changes: Changes): Ledger {
   const entries = new Map(ledger.entries)
+  let { textLength } = ledger
   for (const [volume, entry] of changes) {
+    textLength += lengthOf(volume, entry) - lengthOf(volume, entries.get(volume))
     if (entry) entries.set(volume, entry)
     else entries.delete(volume)
   }
-  return { ...ledger, entries, takenBytes: sumUp(entries) }
+  return { ...ledger, entries, takenBytes: sumUp(entries), textLength }
 }
+
+const lengthOf = (volume: string, entry: Entry | undefined) => (entry ? volume.length + toJson(entry).length : 0)
 
 /** A ConfigMap of a new ledger. */
 export function buildLedger(namespace: string, node: string, pool: PoolFacts, entries: Changes): V1ConfigMap {
@@ -160,10 +170,28 @@ export function promisedBytes({ takenBytes }: Ledger): bigint {
   return takenBytes.get(onlyPool) ?? 0n
 }
 
-/** What a ledger can still promise; never below 0. */
-export function freeBytes(ledger: Ledger): bigint {
+/** What is left for volumes that are there to grow; never below 0. */
+export function leftBytes(ledger: Ledger): bigint {
   const left = poolOf(ledger).capacityBytes - promisedBytes(ledger)
   return left > 0n ? left : 0n
+}
+
+/** What a ledger can still promise to a new volume; never below 0. */
+export function freeBytes(ledger: Ledger): bigint {
+  return isFull(ledger) ? 0n : leftBytes(ledger)
+}
+
+/** Whether it can hold no further volume, whatever room there is. */
+export function isFull({ textLength }: Ledger): boolean {
+  return textLength >= fullLength
+}
+
+/** What is said of a ledger that can hold no more. */
+export function fullLedger(node: string): VolumeError {
+  return new VolumeError(
+    'no-space',
+    `Cannot place anything more on node ${node} as its ledger is full (ConfigMap ${ledgerName(node)}): a node can have some 5,000 volumes.`,
+  )
 }
 
 /**
@@ -175,7 +203,8 @@ export function promise(ledger: Ledger, volume: string, sizeBytes: bigint, pendi
   const { name, unitBytes, capacityBytes } = poolOf(ledger)
   const had = before ? takenBytes(before) : 0n
   const wanted = roundUp(sizeBytes, unitBytes)
-  const free = freeBytes(ledger)
+  const free = leftBytes(ledger)
+  if (!before && isFull(ledger)) throw fullLedger(ledger.node)
   if (wanted - had > free)
     throw new VolumeError(
       'no-space',

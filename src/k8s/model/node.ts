@@ -8,6 +8,8 @@ export interface NodeFacts {
   hostname: string
   isReady: boolean
   isSchedulable: boolean
+  /** Whether only pods that tolerate it may come. */
+  isTainted: boolean
 }
 
 export function pickNode({ metadata, spec, status }: V1Node): NodeFacts {
@@ -18,6 +20,7 @@ export function pickNode({ metadata, spec, status }: V1Node): NodeFacts {
     hostname: labels[hostnameLabel] ?? '',
     isReady: status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True',
     isSchedulable: spec?.unschedulable !== true,
+    isTainted: spec?.taints?.some(({ effect }) => effect !== 'PreferNoSchedule') ?? false,
   }
 }
 

@@ -23,6 +23,10 @@ export interface VolumeFacts {
   node: string
   /** Whether pods that use it are held to a node. */
   hasNode: boolean
+  /** The value of the node's `kubernetes.io/hostname` that they are held to; empty for any other affinity. */
+  hostname: string
+  /** Whether one pod at a time may have it. */
+  isForOnePod: boolean
   className: string
   phase: string
   deletesData: boolean
@@ -52,6 +56,8 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
     resourceVersion: metadata?.resourceVersion ?? '',
     node: metadata?.labels?.[nodeLabel] ?? '',
     hasNode: spec.nodeAffinity?.required !== undefined,
+    hostname: readHostname(spec.nodeAffinity),
+    isForOnePod: spec.accessModes?.join() === 'ReadWriteOncePod',
     className: spec.storageClassName ?? '',
     phase: status?.phase ?? '',
     deletesData: spec.persistentVolumeReclaimPolicy === 'Delete',
@@ -119,4 +125,12 @@ export function buildVolume(request: VolumeRequest): V1PersistentVolume {
 export function buildNodeAffinity(hostname: string): V1VolumeNodeAffinity {
   const matchExpressions = [{ key: hostnameLabel, operator: 'In', values: [hostname] }]
   return { required: { nodeSelectorTerms: [{ matchExpressions }] } }
+}
+
+/** The host name that an affinity as ours holds pods to. */
+function readHostname(affinity: V1VolumeNodeAffinity | undefined): string {
+  const expressions =
+    affinity?.required?.nodeSelectorTerms.flatMap(({ matchExpressions = [] }) => matchExpressions) ?? []
+  const [only, ...others] = expressions
+  return only?.key === hostnameLabel && others.length === 0 ? (only.values?.[0] ?? '') : ''
 }

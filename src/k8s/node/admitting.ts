@@ -12,16 +12,16 @@ import { mustBeTheirs } from './who-may-mount.ts'
 export class Admitting {
   readonly #context: NodeContext
   readonly #making: Making
-  readonly #orphanedMounts: Pick<OrphanedMounts, 'note'>
+  readonly #orphanedMounts: Pick<OrphanedMounts, 'note' | 'podOf'>
 
-  constructor(context: NodeContext, making: Making, orphanedMounts: Pick<OrphanedMounts, 'note'>) {
+  constructor(context: NodeContext, making: Making, orphanedMounts: Pick<OrphanedMounts, 'note' | 'podOf'>) {
     this.#context = context
     this.#making = making
     this.#orphanedMounts = orphanedMounts
   }
 
-  async admit({ volumeName, podUid, options }: Request): Promise<Admission> {
-    const { api, node } = this.#context.parts
+  async admit<T>({ volumeName, podUid, options }: Request, work: (admission: Admission) => Promise<T>): Promise<T> {
+    const { api, node, held } = this.#context.parts
     const known = await this.#findVolume(volumeName)
     if (!known)
       throw new VolumeError(
@@ -32,7 +32,26 @@ export class Admitting {
     if (known.volume) await this.#mustBeMade(known.volume)
     await this.#orphanedMounts.note(podUid, options.pod)
     const { fsType, mountOptions } = optionsOf(known.note)
-    return { readOnly: options.readOnly, mountOptions, ...(fsType ? { fsType } : {}) }
+    const admission = { readOnly: options.readOnly, mountOptions, ...(fsType ? { fsType } : {}) }
+    if (!known.note.isForOnePod || podUid === undefined) return await work(admission)
+    return await held.hold(volumeName, async () => {
+      await this.#mustBeAlone(volumeName, podUid)
+      return await work(admission)
+    })
+  }
+
+  /**
+   * The kubelet holds to ReadWriteOncePod by a name of the volume that differs between pods where nothing attaches it
+   * (GenerateMountVolumeFunc, v1.37.2); what it says of the others is said here. Throws `busy`.
+   */
+  async #mustBeAlone(name: string, podUid: string): Promise<void> {
+    const { mounts } = (await this.#context.parts.engine.find(name)) ?? { mounts: [] }
+    const others = mounts.map(({ target }) => this.#orphanedMounts.podOf(target)).filter((pod) => pod && pod !== podUid)
+    if (others.length > 0)
+      throw new VolumeError(
+        'busy',
+        `Cannot mount ${name}: volume uses the ReadWriteOncePod access mode and is already in use by another pod (${others[0]}).`,
+      )
   }
 
   /** Throws `not-found` for a volume on its way out, and makes one that never was. */

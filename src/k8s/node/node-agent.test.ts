@@ -352,7 +352,7 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   assert.not.ok(world.machine.volumes.has(world.volume))
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
   await rejects('not-found', /its data is lost.*make-lost-anew=true/, () =>
-    daemon.agent.admit({ volumeName: world.volume, podUid: 'pod', options }),
+    daemon.agent.admit({ volumeName: world.volume, podUid: 'pod', options }, async () => {}),
   )
   const annotations = { 'volumes.k8s.elastic.co/make-lost-anew': 'true' }
   world.wrongs.length = 0
@@ -653,6 +653,31 @@ test('a daemon that died between the promise and the growth takes the promise ba
   await daemon.stop()
 })
 
+test('a volume for one pod is mounted for one at a time, in whatever order they ask', async () => {
+  const world = await openMade()
+  world.server.change(`${volumesPath}/${world.volume}`, { spec: { accessModes: ['ReadWriteOncePod'] } })
+  const daemon = await start(world)
+  await world.server.until('it is noted', () => world.noted.get(world.volume)?.isForOnePod === true)
+  const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
+  const folder = (pod: string) => `/kubelet/pods/${pod}/volumes/volumes.k8s.elastic.co~elastic-local/${world.volume}`
+  const mount = (podUid: string) =>
+    daemon.agent.admit({ volumeName: world.volume, podUid, options }, ({ readOnly, mountOptions }) =>
+      daemon.engine.mount({ name: world.volume, target: folder(podUid), readOnly, mountOptions }),
+    )
+  const results = await Promise.allSettled(['first', 'second'].map(mount))
+  assert.equal(
+    results.map(({ status }) => status),
+    ['fulfilled', 'rejected'],
+  )
+  await rejects('busy', /uses the ReadWriteOncePod access mode and is already in use by another pod \(first\)/, () =>
+    mount('second'),
+  )
+  assert.equal(await mount('first'), { action: 'unchanged' })
+  await daemon.engine.unmount(world.volume, folder('first'))
+  await mount('second')
+  await daemon.stop()
+})
+
 test('a mount that is under way when its PV is let go leaves no volume behind', async () => {
   const world = await openPublished()
   world.machine.onStep = (step) => {
@@ -671,7 +696,8 @@ test('a mount that is under way when its PV is let go leaves no volume behind', 
     return found
   }
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
-  const admitted = daemon.agent.admit({ volumeName: name, podUid: 'pod', options }).catch((error) => error)
+  const request = { volumeName: name, podUid: 'pod', options }
+  const admitted = daemon.agent.admit(request, async () => {}).catch((error) => error)
   await isLooking.promise
   world.dismiss('data', name)
   await world.server.idle()

@@ -156,8 +156,8 @@ export class NodeAgent implements Front {
     return this.#parts.orphanedMounts.problemsOf(name)
   }
 
-  async admit(request: Request): Promise<Admission> {
-    return await this.#admitting.admit(request)
+  async admit<T>(request: Request, work: (admission: Admission) => Promise<T>): Promise<T> {
+    return await this.#admitting.admit(request, work)
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {

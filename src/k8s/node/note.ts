@@ -7,6 +7,8 @@ import type { ClaimRef, VolumeFacts } from '../model/persistent-volume.ts'
 /** What the node remembers of a volume that it made, to mount it also while the API server is away. */
 export interface Note extends VolumeSource {
   claim?: ClaimRef
+  /** Whether one pod at a time may have it. */
+  isForOnePod?: boolean
 }
 
 /** The notes of this node, each on the disk when its change resolves. */
@@ -16,8 +18,8 @@ export interface Notes {
   clear(name: string): Promise<void>
 }
 
-export function noteOf({ fsType, options, claim }: VolumeFacts): Note {
-  return { fsType, options, ...(claim ? { claim } : {}) }
+export function noteOf({ fsType, options, claim, isForOnePod }: VolumeFacts): Note {
+  return { fsType, options, ...(claim ? { claim } : {}), ...(isForOnePod ? { isForOnePod } : {}) }
 }
 
 /** What a PV's volume is made by. */

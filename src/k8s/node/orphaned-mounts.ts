@@ -1,4 +1,5 @@
 import type { V1Node } from '@kubernetes/client-node'
+import AsyncLock from 'async-lock'
 import { findPodTarget } from '../../flex/target.ts'
 import type { Log } from '../../log.ts'
 import type { Engine } from '../../volume/engine.ts'
@@ -65,6 +66,8 @@ export class OrphanedMounts {
   /** When each was first seen to be one, by target. */
   readonly #since = new Map<string, number>()
   readonly #noted = new Set<string>()
+  /** A note is written or taken away, never both at a time. */
+  readonly #locks = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
   /** Pods without a mount, and when that was first seen. */
   readonly #idleSince = new Map<string, number>()
   #problems = new Map<string, string[]>()
@@ -75,13 +78,23 @@ export class OrphanedMounts {
 
   /** Notes for which pod a volume is about to be mounted. Never throws: without a note the mount is left for ever. */
   async note(podUid: string | undefined, pod: PodName | undefined): Promise<void> {
-    if (!podUid || !pod || !apiUid.test(podUid) || this.#noted.has(podUid)) return
-    try {
-      await this.#parts.pods.write(podUid, pod)
-      this.#noted.add(podUid)
-    } catch (error) {
-      this.#parts.log.warn(messageOf(error), { pod: podUid })
-    }
+    if (!podUid || !pod || !apiUid.test(podUid)) return
+    // It is about to have a mount.
+    this.#idleSince.delete(podUid)
+    await this.#locks.acquire(podUid, async () => {
+      if (this.#noted.has(podUid)) return
+      try {
+        await this.#parts.pods.write(podUid, pod)
+        this.#noted.add(podUid)
+      } catch (error) {
+        this.#parts.log.warn(messageOf(error), { pod: podUid })
+      }
+    })
+  }
+
+  /** The pod in whose folder a volume is mounted there. */
+  podOf(target: string): string | undefined {
+    return findPodTarget(this.#parts.kubeletDir, target)?.podUid
   }
 
   /** What is wrong with the mounts of that volume, as seen last. */
@@ -189,11 +202,12 @@ export class OrphanedMounts {
       const since = this.#idleSince.get(podUid) ?? clock.now()
       if (mounted.has(podUid)) this.#idleSince.delete(podUid)
       else if (clock.now() - since < usualMs) this.#idleSince.set(podUid, since)
-      else {
-        this.#idleSince.delete(podUid)
-        this.#noted.delete(podUid)
-        await pods.clear(podUid)
-      }
+      else
+        await this.#locks.acquire(podUid, async () => {
+          if (!this.#idleSince.delete(podUid)) return
+          this.#noted.delete(podUid)
+          await pods.clear(podUid)
+        })
     }
   }
 

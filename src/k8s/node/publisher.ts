@@ -114,7 +114,7 @@ export class Publisher {
     const wanted = new Map<string, V1CSIStorageCapacity>()
     for (const storageClass of this.#classes.objects.values()) {
       const capacity = buildCapacity(namespace, this.#node, storageClass, ledger)
-      wanted.set(capacity.metadata?.name ?? '', capacity)
+      if (capacity) wanted.set(capacity.metadata?.name ?? '', capacity)
     }
     for (const [name, capacity] of wanted) {
       if (this.#published.get(name) === capacity.capacity) continue

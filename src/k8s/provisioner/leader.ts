@@ -15,6 +15,8 @@ export interface ProvisionerParts {
   nodeGoneGraceMs: number
   /** Whether claims of a node that is gone are deleted, so that their owners get new ones elsewhere. */
   deleteClaimsOfGoneNodes: boolean
+  /** Claims without a volume are looked at again after so long, or sooner. */
+  lookAgainMs?: number
   /** Promises nobody came back for are looked at again after so long. */
   tidyMs?: number
   /** For how long a node is away, which setting the hour must not change. */

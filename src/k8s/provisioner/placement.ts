@@ -14,7 +14,7 @@ export function chooseNode(
   let best: { node: NodeFacts; freeBytes: bigint } | undefined
   for (const node of nodes) {
     const ledger = ledgerOf(node.name)
-    if (!ledger || !node.isReady || !node.isSchedulable || !node.hostname) continue
+    if (!ledger || !node.isReady || !node.isSchedulable || node.isTainted || !node.hostname) continue
     if (!isWanted(wish, poolOf(ledger)) || !isAllowed(node.labels, wish.topologies)) continue
     const free = freeBytes(ledger) - askedBytesOf(node.name)
     if (!best || free > best.freeBytes || (free === best.freeBytes && node.name < best.node.name))

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { V1PersistentVolume } from '@kubernetes/client-node'
 import { observed } from '../../meter.ts'
 import { codeOf, VolumeError } from '../../volume/errors.ts'
@@ -14,9 +15,9 @@ import {
   selectedNodeAnnotation,
 } from '../model/claim.ts'
 import { settleGrowth } from '../model/growth.ts'
-import { freeBytes, poolOf, promise } from '../model/ledger.ts'
+import { freeBytes, leftBytes, poolOf, promise } from '../model/ledger.ts'
 import { claimPath, readClaim, readNode, readVolume, volumesPath } from '../model/lookups.ts'
-import { type NodeFacts, pickNode } from '../model/node.ts'
+import { isAllowed, type NodeFacts, pickNode } from '../model/node.ts'
 import { buildVolume, type ClaimRef, pickVolume, type VolumeFacts, volumeNameOf } from '../model/persistent-volume.ts'
 import type { LeaderParts } from './leader.ts'
 import { chooseNode } from './placement.ts'
@@ -25,6 +26,7 @@ import { chooseNode } from './placement.ts'
 const concurrency = 256
 /** Claims that wait for room are tried again so long after room appeared: once for many changes. */
 const roomMs = 250
+const usualLookAgainMs = 180_000
 
 /** From claims to PVs: has room promised for each claim that wants a volume, and makes the PV. */
 export class Placing {
@@ -36,7 +38,10 @@ export class Placing {
   readonly #askedBytes = new Map<string, bigint>()
   /** PVs that a person made and keeps for a claim, of which there are few. */
   readonly #kept = new Map<string, ClaimRef>()
+  /** Claims without a volume, by UID. */
+  readonly #unbound = new Map<string, string>()
   #roomTimer: NodeJS.Timeout | undefined
+  #lookTimer: NodeJS.Timeout | undefined
 
   constructor(parts: LeaderParts) {
     this.#parts = parts
@@ -54,29 +59,53 @@ export class Placing {
     const { claims, classes, nodes, ledgers, volumes } = this.#parts.copies
     volumes.onChange((name, now) => this.#noteKept(name, now?.claim), signal)
     for (const [name, { claim }] of volumes.objects) this.#noteKept(name, claim)
-    claims.onChange((key) => this.#queue.add(key), signal)
+    claims.onChange((key, now, before) => {
+      this.#noteUnbound(key, now, before)
+      this.#queue.add(key)
+    }, signal)
+    for (const [key, claim] of claims.objects) this.#noteUnbound(key, claim)
+    // A PV of that name, of whatever driver, may have been in a claim's way.
+    volumes.onGone((name) => {
+      const key = name.startsWith(volumeNameOf('')) && this.#unbound.get(name.slice(volumeNameOf('').length))
+      if (key) this.#queue.add(key)
+    }, signal)
     classes.onChange((name) => {
       for (const [key, claim] of claims.objects) if (claim.className === name && !claim.volumeName) this.#queue.add(key)
     }, signal)
     nodes.onChange((_, now, before) => {
-      if (now && !before?.isReady) this.#roomAppeared()
+      if (now && !isDeepStrictEqual(now, before)) this.#roomAppeared()
     }, signal)
     ledgers.onChange((_, now, before) => {
-      if (now && (!before || freeBytes(now) > freeBytes(before))) this.#roomAppeared()
+      if (now && (!before || freeBytes(now) > freeBytes(before) || !isDeepStrictEqual(now.pools, before.pools)))
+        this.#roomAppeared()
     }, signal)
     for (const key of claims.objects.keys()) this.#queue.add(key)
+    const { lookAgainMs = usualLookAgainMs } = this.#parts
+    this.#lookTimer = setInterval(() => this.#lookAgain(lookAgainMs), lookAgainMs)
+  }
+
+  /** What helps may not be seen: every claim that waits is looked at again, not all at once, and what it lacks is said anew. */
+  #lookAgain(withinMs: number): void {
+    for (const [key, { volumeName, isGrowing }] of this.#parts.copies.claims.objects)
+      if (!volumeName || isGrowing) this.#queue.addAfter(key, Math.random() * withinMs)
+  }
+
+  #noteUnbound(key: string, now: ClaimFacts | undefined, before?: ClaimFacts): void {
+    if (before) this.#unbound.delete(before.uid)
+    if (now && !now.volumeName) this.#unbound.set(now.uid, key)
   }
 
   /** Resolves when what was begun has ended. */
   async stop(): Promise<void> {
     clearTimeout(this.#roomTimer)
+    clearInterval(this.#lookTimer)
     await this.#queue.stop()
   }
 
   async #provision(key: string): Promise<void> {
     const claim = this.#parts.copies.claims.objects.get(key)
     this.#waiting.delete(key)
-    const volume = claim && this.#parts.copies.volumes.objects.get(volumeNameOf(claim.uid))
+    const volume = claim && this.#parts.copies.volumes.objects.get(claim.volumeName || volumeNameOf(claim.uid))
     if (claim && volume && claim.isGrowing) return await this.#settleGrowth(claim, volume)
     if (!claim || volume) return
     const storageClass = this.#parts.copies.classes.objects.get(claim.className)
@@ -107,8 +136,12 @@ export class Placing {
   }
 
   #noteKept(volume: string, claim: ClaimRef | undefined): void {
+    const before = this.#kept.get(volume)
     if (claim?.uid === '') this.#kept.set(volume, claim)
-    else this.#kept.delete(volume)
+    else if (before) {
+      this.#kept.delete(volume)
+      this.#queue.add(`${before.namespace}/${before.name}`)
+    }
   }
 
   /** Brings a growth that the node refused to an end, or lets it be tried again. */
@@ -117,7 +150,7 @@ export class Placing {
     const path = claimPath(namespace, name)
     const ledger = this.#parts.ledgers.of(node).latest
     const found = await readClaim(api, namespace, name)
-    const body = found && settleGrowth(found, ledger ? freeBytes(ledger) : 0n)
+    const body = found && settleGrowth(found, ledger ? leftBytes(ledger) : 0n)
     if (!body) return
     await api.send({ method: 'PATCH', path: `${path}/status`, body }).catch(unlessOvertaken)
   }
@@ -132,7 +165,7 @@ export class Placing {
     }
     if (promisedOn) await this.#parts.ledgers.release(promisedOn.node, volume)
     if (provision.node) {
-      const node = await this.#mustFindNode(provision.node)
+      const node = await this.#mustFindNode(provision.node, storageClass)
       await this.#promise(node, claim, provision)
       return node
     }
@@ -146,7 +179,7 @@ export class Placing {
       if (!best)
         throw new VolumeError(
           'not-found',
-          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready and has ${describeWish(provision)}.`,
+          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready, without taints, and has ${describeWish(provision)}.`,
         )
       try {
         // What is known may be old: a node that seems full is asked as well, and says what there is.
@@ -184,15 +217,16 @@ export class Placing {
     })
   }
 
-  async #mustFindNode(name: string): Promise<NodeFacts> {
+  /** The node that was selected; not all that may write a selection have looked at what the scheduler looks at. */
+  async #mustFindNode(name: string, { name: className, topologies }: ClassFacts): Promise<NodeFacts> {
+    const refuse = (why: string) => new VolumeError('not-found', `Cannot place a volume on node ${name} as ${why}.`)
     const node = await this.#findNode(name)
-    if (node?.hostname) return node
-    throw new VolumeError(
-      'not-found',
-      node
-        ? `Cannot place a volume on node ${name} as it has no label kubernetes.io/hostname.`
-        : `Cannot place a volume on node ${name} as there is no such node.`,
-    )
+    if (!node) throw refuse('there is no such node')
+    if (!node.hostname) throw refuse('it has no label kubernetes.io/hostname')
+    if (!node.isReady) throw refuse('it is not ready')
+    if (!isAllowed(node.labels, topologies))
+      throw refuse(`it is none of the allowedTopologies of StorageClass ${className}`)
+    return node
   }
 
   async #findNode(name: string): Promise<NodeFacts | undefined> {

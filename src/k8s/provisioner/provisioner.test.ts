@@ -29,7 +29,7 @@ import {
 } from '../../../test/memory-cluster.ts'
 import { sideBySide } from '../../../test/side-by-side.ts'
 import { machineClock } from '../client/clock.ts'
-import { finalizer, nodeLabel } from '../model/names.ts'
+import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
 import type { ProvisionerParts } from './leader.ts'
 import { Provisioner } from './provisioner.ts'
 
@@ -79,11 +79,15 @@ function openCluster(nodes: Record<string, bigint> = { a: 10_240n * mebibyte }, 
   return server
 }
 
+const wantedOf = 'volume.kubernetes.io/storage-provisioner'
+
 /** A claim that the scheduler has chosen a node for, or one that is placed at once. */
 function addClaim(server: MemoryApi, name: string, more: { node?: string; size?: string; spec?: object } = {}) {
   const { node, ...rest } = more
   const object = claim(name, { class: node ? 'elastic-local' : 'immediate', ...rest })
-  const annotations = node ? { [selectedNode]: node } : {}
+  const annotations: Record<string, string> = node
+    ? { [selectedNode]: node }
+    : { [wantedOf]: provisionerNames[0] ?? '' }
   return server.create(claimsPath, { ...object, metadata: { ...object.metadata, annotations } })
 }
 
@@ -445,6 +449,162 @@ test('a promise is taken back as soon as another provisioner has made the PV on 
   await running.stop()
   mustBeConsistent(server)
 })
+
+test('a claim whose PV is deleted before it is bound gets another', async () => {
+  const server = openCluster(undefined, false)
+  addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client())
+  await server.until('its PV is made', () => server.list(volumesPath).length === 1)
+  const [first] = server.list(volumesPath)
+  server.change(`${volumesPath}/${first?.metadata.name}`, { metadata: { finalizers: [] } })
+  server.delete(`${volumesPath}/${first?.metadata.name}`)
+  await server.until('it is made again', () =>
+    server.list(volumesPath).some((one) => one.metadata.uid !== first?.metadata.uid),
+  )
+  await running.stop()
+})
+
+test('a claim in whose way a PV of another driver was is served when that is deleted, as its event advises', async () => {
+  const server = openCluster()
+  const { metadata } = addClaim(server, 'data', { node: 'a' })
+  server.create(volumesPath, { metadata: { name: `pvc-${metadata.uid}` }, spec: { hostPath: { path: '/precious' } } })
+  const running = start(server.client())
+  await server.until('it is said', () => eventsOf(server, 'data').length > 0)
+  await server.idle()
+  server.delete(`${volumesPath}/pvc-${metadata.uid}`)
+  await server.until('it is placed', () => isBound(server, 'data'))
+  await running.stop()
+})
+
+test('a claim for which somebody kept a PV by its name is served when that is deleted', async () => {
+  const server = openCluster()
+  addVolume(server, 'other', 'a', 64n * mebibyte)
+  const [kept] = server.list(volumesPath)
+  const { claimRef, ...spec } = kept?.spec ?? {}
+  server.create(volumesPath, {
+    metadata: { name: 'kept' },
+    spec: { ...spec, claimRef: { namespace: 'default', name: 'data' } },
+  })
+  addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client())
+  await server.idle()
+  assert.not.ok(isBound(server, 'data'))
+  server.delete(`${volumesPath}/kept`)
+  await server.until('it is placed', () => isBound(server, 'data'))
+  await running.stop()
+})
+
+for (const [title, before, after] of [
+  ['uncordoned', { spec: { unschedulable: true } }, { spec: { unschedulable: null } }],
+  ['ready', { status: { conditions: [] } }, { status: { conditions: [{ type: 'Ready', status: 'True' }] } }],
+  [
+    'free of a taint',
+    { spec: { taints: [{ key: 'node-role.kubernetes.io/control-plane', effect: 'NoSchedule' }] } },
+    { spec: { taints: [] } },
+  ],
+  ['given a label that the class wants', {}, { metadata: { labels: { zone: 'here' } } }],
+] as const)
+  test(`a claim that no node may have is served when one is ${title}`, async () => {
+    const server = openCluster()
+    const allowedTopologies = [{ matchLabelExpressions: [{ key: 'zone', values: ['here'] }] }]
+    addClass(server, 'somewhere', { volumeBindingMode: 'Immediate', allowedTopologies })
+    if (title !== 'given a label that the class wants')
+      server.change('/api/v1/nodes/a', { ...before, metadata: { labels: { zone: 'here' } } })
+    const object = addClaim(server, 'data', { spec: { storageClassName: 'somewhere' } })
+    const running = start(server.client())
+    await server.until('it is said', () => eventsOf(server, 'data').length > 0)
+    assert.equal(volumesOf(server, object), [])
+    server.change('/api/v1/nodes/a', after)
+    await server.until('it is placed', () => isBound(server, 'data'))
+    await running.stop()
+  })
+
+test('a claim whose PV was refused once is tried again by itself', async () => {
+  const server = openCluster()
+  let refused = 0
+  server.policy = ({ method, path }) => (method === 'POST' && path === volumesPath && refused++ === 0 ? 422 : undefined)
+  addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client(), { lookAgainMs: 50 })
+  await server.until('it is placed', () => isBound(server, 'data'))
+  assert.is(eventsOf(server, 'data').length, 1)
+  await running.stop()
+})
+
+test('an Immediate claim is left to the controller manager until that wants a PV made', async () => {
+  const server = openCluster()
+  const { metadata } = server.create(claimsPath, claim('data', { class: 'immediate' }))
+  const running = start(server.client())
+  await server.idle()
+  assert.equal([server.list(volumesPath), promises(server)], [[], []])
+  server.change(`${claimsPath}/${metadata.name}`, { metadata: { annotations: { [wantedOf]: provisionerNames[0] } } })
+  await server.until('it is placed', () => isBound(server, 'data'))
+  await running.stop()
+})
+
+for (const [title, change, message] of [
+  ['is not ready', { status: { conditions: [] } }, /it is not ready/],
+  ['the class does not allow', { metadata: { labels: { zone: 'elsewhere' } } }, /none of the allowedTopologies/],
+] as const)
+  test(`a node that ${title} is not taken, whoever selected it`, async () => {
+    const server = openCluster()
+    const allowedTopologies = [{ matchLabelExpressions: [{ key: 'zone', values: ['here'] }] }]
+    addClass(server, 'somewhere', { allowedTopologies })
+    server.change('/api/v1/nodes/a', { metadata: { labels: { zone: 'here' } } })
+    server.change('/api/v1/nodes/a', change)
+    addClaim(server, 'data', { node: 'a', spec: { storageClassName: 'somewhere' } })
+    const running = start(server.client())
+    const selected = () => server.find(`${claimsPath}/data`)?.metadata.annotations?.[selectedNode]
+    await server.until(
+      'the scheduler is asked again',
+      () => selected() === undefined && eventsOf(server, 'data').length > 0,
+    )
+    await running.stop()
+    assert.match(eventsOf(server, 'data')[0]?.message, message)
+    assert.equal(promises(server), [])
+  })
+
+test('growth that its node refused is settled also where the PV has a name of its own', async () => {
+  const server = openCluster()
+  const [first] = [addVolume(server, 'data', 'a', 64n * mebibyte)]
+  const object = server.find(`${volumesPath}/${first}`)
+  server.delete(`${volumesPath}/${first}`)
+  server.change(`${volumesPath}/${first}`, { metadata: { finalizers: [] } })
+  server.create(volumesPath, { ...object, metadata: { name: 'adopted', labels: { [nodeLabel]: 'a' } } })
+  const message = 'Cannot grow adopted from 67108864 to 1048576000 bytes as pool vg of node a has 0 bytes left.'
+  server.change(`${claimsPath}/data`, {
+    spec: { volumeName: 'adopted', resources: { requests: { storage: '65Mi' } } },
+    status: {
+      allocatedResources: { storage: '1000Mi' },
+      allocatedResourceStatuses: { storage: 'NodeResizePending' },
+      conditions: [{ type: 'NodeResizeError', status: 'True', message }],
+    },
+  })
+  const running = start(server.client())
+  const allocated = () => server.find(`${claimsPath}/data`)?.status.allocatedResources.storage
+  await server.until('it is settled', () => allocated() === '65Mi')
+  await running.stop()
+})
+
+for (const [title, change] of [
+  ['label', { metadata: { labels: { [nodeLabel]: null } } }],
+  ['finalizer', { metadata: { finalizers: ['kubernetes.io/pv-protection'] } }],
+  ['annotation', { metadata: { annotations: { 'pv.kubernetes.io/provisioned-by': null } } }],
+] as const)
+  test(`a PV from which somebody took our ${title} is seen off all the same`, async () => {
+    const server = openBound()
+    const name = server.list(volumesPath)[0]?.metadata.name
+    await server.idle()
+    server.change(`${volumesPath}/${name}`, change)
+    const running = start(server.client())
+    await server.until('it is whole', () => {
+      const { labels, finalizers = [] } = server.find(`${volumesPath}/${name}`)?.metadata ?? {}
+      return labels?.[nodeLabel] === 'a' && finalizers.includes(finalizer)
+    })
+    playDaemons(server)
+    server.delete(`${claimsPath}/data`)
+    await server.until('it is gone', () => isEmpty(server))
+    await running.stop()
+  })
 
 /** Numbers from 0 to 1, the same for the same seed (mulberry32). */
 function randomFrom(seed: number): () => number {

@@ -2,7 +2,7 @@ import type { LogFields } from '../../log.ts'
 import { unlessOvertaken } from '../client/api.ts'
 import { WorkQueue } from '../client/queue.ts'
 import { claimPath, letVolumeGo, readClaim, readNode, readVolume, volumePath } from '../model/lookups.ts'
-import { finalizer, provisionerNames } from '../model/names.ts'
+import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
 import {
   aboutVolume,
   buildNodeAffinity,
@@ -88,14 +88,26 @@ export class Upkeep {
     await this.#seeOff(volume)
   }
 
-  /** The predecessor's PVs have no finalizer of ours, without which the data would outlive them, and perhaps no node. */
-  async #complete({ name, node, isDeleting, provisionedBy, finalizers, hasNode, resourceVersion }: VolumeFacts) {
-    const hostname = this.#parts.copies.nodes.objects.get(node)?.hostname
+  /**
+   * The predecessor's PVs have no finalizer of ours, without which the data would outlive them, and perhaps no node; of ours
+   * somebody may have taken the finalizer, or the label without which no daemon sees them.
+   */
+  async #complete(volume: VolumeFacts) {
+    const { name, isDeleting, finalizers, hasNode, hostname: heldTo, resourceVersion } = volume
+    const { nodes } = this.#parts.copies
+    const label =
+      volume.node || (heldTo && nodes.objects.values().find(({ hostname }) => hostname === heldTo)?.name) || ''
+    const hostname = nodes.objects.get(label)?.hostname
+    const lacksLabel = label !== volume.node
     const lacksNode = !hasNode && hostname
-    const lacksFinalizer = !finalizers.includes(finalizer)
-    if (isDeleting || !provisionerNames.includes(provisionedBy) || !(lacksNode || lacksFinalizer)) return
+    const lacksFinalizer = !isDeleting && !finalizers.includes(finalizer)
+    if (!isOurs(volume) || (isDeleting && !lacksLabel) || !(lacksLabel || lacksNode || lacksFinalizer)) return
     const body = {
-      metadata: { resourceVersion, finalizers: lacksFinalizer ? [...finalizers, finalizer] : finalizers },
+      metadata: {
+        resourceVersion,
+        ...(lacksLabel ? { labels: { [nodeLabel]: label } } : {}),
+        finalizers: lacksFinalizer ? [...finalizers, finalizer] : finalizers,
+      },
       ...(lacksNode ? { spec: { nodeAffinity: buildNodeAffinity(hostname) } } : {}),
     }
     await this.#parts.api.send({ method: 'PATCH', path: volumePath(name), body }).catch(unlessOvertaken)
@@ -108,7 +120,7 @@ export class Upkeep {
     const endsWithNode = volume.isDeleting || (volume.phase === 'Bound' && this.#parts.deleteClaimsOfGoneNodes)
     if (isGone && endsWithNode) return await this.#giveUp(volume)
     if (volume.isDeleting || volume.phase !== 'Released' || !volume.deletesData) return
-    if (!provisionerNames.includes(volume.provisionedBy)) return
+    if (!isOurs(volume)) return
     if (volume.claim && (await this.#isClaimed(volume, volume.claim))) return
     const { uid, resourceVersion } = volume
     const body = { preconditions: { uid, resourceVersion } }
@@ -187,6 +199,12 @@ export class Upkeep {
     if (!found && isFor(claim?.metadata?.uid)) return
     await this.#parts.ledgers.release(node, volume)
   }
+}
+
+/** Whether our provisioner, or the predecessor's, made it; also when somebody took away the annotation that says so. */
+function isOurs({ name, provisionedBy, claim, hasKey }: VolumeFacts): boolean {
+  if (provisionedBy !== '') return provisionerNames.includes(provisionedBy)
+  return hasKey && claim !== undefined && name === volumeNameOf(claim.uid)
 }
 
 /** Keys of promises are `node/volume`. */
