@@ -77,7 +77,7 @@ try {
       seeVolume(metadata?.name ?? '', isGone ? 'PV gone' : 'PV created'),
     ),
     follow<V1ConfigMap>(api, ledgersPath, signal, (object) => {
-      if (!object.metadata?.name?.startsWith('ledger-')) return
+      if (!object.metadata?.name?.endsWith('.ledger')) return
       for (const [volume, { pendingFor }] of parseLedger(object).entries)
         if (!pendingFor) seeVolume(volume, 'volume made')
     }),

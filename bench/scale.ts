@@ -194,7 +194,7 @@ try {
   const volumesDir = join(scratch, 'volumes')
   await mkdir(volumesDir)
   const flags = [`--kubeconfig=${kubeconfig}`, `--node-name=${ownNode}`, `--volumes-dir=${volumesDir}`]
-  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/ledger-${ownNode}`
+  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${ownNode}.ledger`
   const areMade = (ledger: V1ConfigMap | undefined) => {
     const entries = ledger ? [...parseLedger(ledger).entries.values()] : []
     return entries.filter(({ pendingFor }) => !pendingFor).length === volumesPerNode

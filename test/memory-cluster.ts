@@ -1,6 +1,7 @@
 import type { ApiRequest } from '../src/k8s/client/api.ts'
+import { buildLease } from '../src/k8s/model/lease.ts'
 import { buildLedger, type Entry, onlyPool, parseLedger, poolOf, promisedBytes } from '../src/k8s/model/ledger.ts'
-import { finalizer, nodeLabel, provisionerNames } from '../src/k8s/model/names.ts'
+import { finalizer, ledgerName, nodeLabel, provisionerNames } from '../src/k8s/model/names.ts'
 import { buildVolume } from '../src/k8s/model/persistent-volume.ts'
 import { claim, gibibyte, storageClass } from './cluster/claim-objects.ts'
 import type { Fate, Hook, MemoryApi, MemoryClient, StoredObject } from './memory-api.ts'
@@ -10,7 +11,9 @@ export const volumesPath = '/api/v1/persistentvolumes'
 export const claimsPath = '/api/v1/namespaces/default/persistentvolumeclaims'
 export const eventsPath = '/api/v1/namespaces/default/events'
 export const configMapsPath = `/api/v1/namespaces/${namespace}/configmaps`
-export const ledgerPath = (node: string) => `${configMapsPath}/ledger-${node}`
+export const ledgerPath = (node: string) => `${configMapsPath}/${ledgerName(node)}`
+export const leasesPath = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`
+export const capacitiesPath = `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities`
 export const selectedNode = 'volume.kubernetes.io/selected-node'
 const protection = 'kubernetes.io/pv-protection'
 export const extentBytes = 4n << 20n
@@ -33,6 +36,14 @@ export function addNode(server: MemoryApi, name: string): void {
 export function addLedger(server: MemoryApi, node: string, capacityBytes = 10n * BigInt(gibibyte)): void {
   const pool = { name: 'vg', driverKind: 'LVM', capacityBytes, unitBytes: extentBytes } as const
   server.create(configMapsPath, buildLedger(namespace, node, pool, new Map()))
+  renewLease(server, node)
+}
+
+/** What the daemon of a node does as long as it is at work. */
+export function renewLease(server: MemoryApi, node: string, durationSeconds = 600): void {
+  const lease = buildLease(namespace, node, durationSeconds, new Date())
+  if (server.find(`${leasesPath}/${lease.metadata.name}`)) server.change(`${leasesPath}/${lease.metadata.name}`, lease)
+  else server.create(leasesPath, lease)
 }
 
 /** A claim, and its PV as the provisioner makes it; gives the PV's name. What is promised is the caller's to say. */

@@ -164,7 +164,7 @@ function capacityProblems(facts: ClusterFacts, name: string): Problem[] {
     problem(
       'warn',
       `the scheduler does not know its room for ${untold.map((one) => one?.name).join(', ')}: there is no CSIStorageCapacity object`,
-      `The daemon of node ${name} publishes it; look at its log, and whether it may write them.`,
+      `The provisioner publishes it while the daemon of node ${name} renews its Lease; look at the logs of both.`,
     ),
   ]
 }

@@ -180,7 +180,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
   ],
   [
     'a daemon that has not said what it has',
-    (world) => world.server.delete('/api/v1/namespaces/elastic-local/configmaps/ledger-node-1'),
+    (world) => world.server.delete('/api/v1/namespaces/elastic-local/configmaps/elastic-local.node-1.ledger'),
     /^fail node node-1: its daemon has not said what its pool holds/,
   ],
   [

@@ -64,9 +64,7 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
     )
   const isUntold = !isTold(facts, storageClass.name, node.hostname) && !facts.notRead.has('csistoragecapacities')
   if (storageClass.waitsForPod && facts.capacityCounts && isUntold)
-    return no(
-      'has room, and its daemon has not told the scheduler: there is no CSIStorageCapacity object for the class',
-    )
+    return no('has room, and the scheduler does not know of it: there is no CSIStorageCapacity object for the class')
   return { fits: true, reason: `has room: ${formatBytes(free)} left` }
 }
 

@@ -96,7 +96,10 @@ test('a deleted claim takes its PV, its data and its promise with it', async () 
   await remove('pvc', 'data')
   await gone(`/api/v1/persistentvolumes/${spec.volumeName}`)
   assert.not.ok(existsSync(image))
-  const ledger = await cluster.api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${node?.name}`)
+  const ledger = await cluster.api.request(
+    'GET',
+    `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${node?.name}.ledger`,
+  )
   assert.not.ok(spec.volumeName in ledger.data)
   // An account of who wrote which key would double each of its versions.
   assert.not('managedFields' in ledger.metadata)
@@ -158,7 +161,10 @@ test('a claim with Retain leaves its PV and its data, also when the PV is delete
   await remove('pv', volumeName)
   await gone(path)
   assert.ok(existsSync(image))
-  const ledger = await cluster.api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${node?.name}`)
+  const ledger = await cluster.api.request(
+    'GET',
+    `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${node?.name}.ledger`,
+  )
   assert.ok(volumeName in ledger.data)
   const { body } = await request({
     socketPath: String(node?.socket),
@@ -217,15 +223,21 @@ test('what is promised to a growth stays promised while it is under way, though 
     if (entry) promised.push(Number(JSON.parse(entry).promisedBytes))
     return promised.at(-1) === gibibyte
   }
-  const grown = cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${nodeName}`, note, 150_000)
+  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${nodeName}.ledger`
+  const grown = cluster.waitFor(ledgerPath, note, 150_000)
   const isGrown = cluster
     .waitFor(claimPath('swells'), (state) => state?.status?.capacity?.storage === '1Gi', 150_000)
     .then(() => true)
   await cluster.kubectl(['patch', 'pvc', 'swells', '--patch', '{"spec":{"resources":{"requests":{"storage":"1Gi"}}}}'])
   const path = `/api/v1/persistentvolumes/${volumeName}`
   for (let round = 0; !(await Promise.race([isGrown, Promise.resolve(false)])); round += 1) {
-    const persistentVolumeReclaimPolicy = round % 2 ? 'Retain' : 'Delete'
+    const isKept = round % 2 === 0
+    const persistentVolumeReclaimPolicy = isKept ? 'Retain' : 'Delete'
     await cluster.api.request('PATCH', path, { spec: { persistentVolumeReclaimPolicy } })
+    // The daemon has seen it.
+    const isTold = (ledger: KubeObject | undefined) =>
+      (JSON.parse(ledger?.data[volumeName]).madeFor === undefined) === isKept
+    await cluster.waitFor(ledgerPath, isTold)
   }
   await grown
   assert.equal(

@@ -272,7 +272,7 @@ test('two provisioners that both believe they lead place each claim once and not
     two.plan = (passing) => {
       if (!isWrite(passing)) return undefined
       if (passing.path === volumesPath) making.resolve()
-      else if (passing.path.endsWith('ledger-node-2')) promising.resolve()
+      else if (passing.path.endsWith('elastic-local.node-2.ledger')) promising.resolve()
       else return undefined
       return held.promise
     }

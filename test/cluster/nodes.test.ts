@@ -23,7 +23,7 @@ const nodes = new Map<string, ElasticNode>()
 const podPath = (name: string) => `/api/v1/namespaces/default/pods/${name}`
 const claimPath = (name: string) => `/api/v1/namespaces/default/persistentvolumeclaims/${name}`
 const volumePath = (name: string) => `/api/v1/persistentvolumes/${name}`
-const ledgerPath = (node: string) => `/api/v1/namespaces/${namespace}/configmaps/ledger-${node}`
+const ledgerPath = (node: string) => `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${node}.ledger`
 const eventsPath = '/api/v1/namespaces/default/events'
 const isGone = (object: unknown) => object === undefined
 const running = (name: string) => cluster.waitFor(podPath(name), (state) => state?.status?.phase === 'Running', 120_000)

@@ -228,7 +228,7 @@ test('a promise to a claim that was deleted before its PV was made, while no pro
   await provisioner.kill('SIGTERM')
   const volume = 'pvc-0f0e0d0c-7777-8888-9999-000011112222'
   const entry = promisedEntry('default/deleted')
-  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/ledger-node-1`
+  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/elastic-local.node-1.ledger`
   await cluster.api.request('PATCH', ledgerPath, { data: { [volume]: entry } })
   provisioner = await elastic.startProvisioner()
   await cluster.waitFor(ledgerPath, (state) => state !== undefined && !(volume in state.data), 120_000)

@@ -111,7 +111,7 @@ class Town {
     const rows = [...new Set(stdout.split('\n').filter(Boolean))]
     const stored = rows.map((row) => row.trim().split('/')).filter(([, , type]) => type !== 'thin-pool')
     const { entries } = parseLedger(
-      await api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${nodeName}`),
+      await api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${nodeName}.ledger`),
     )
     const intents = await this.#node.run('ls', [`${guestPaths.volumesDir}/.elastic-local/intents`], { accept: [2] })
     const sizesDiffer = stored.filter(([name = '', size]) => String(entries.get(name)?.promisedBytes) !== size)

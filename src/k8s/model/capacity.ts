@@ -4,6 +4,34 @@ import { type ClassFacts, isWanted, readClass } from './claim.ts'
 import { freeBytes, type Ledger, poolOf } from './ledger.ts'
 import { capacityName, hostnameLabel, nodeLabel } from './names.ts'
 
+/** What is needed of a CSIStorageCapacity object of our namespace. */
+export interface CapacityObject {
+  name: string
+  /** Empty where somebody took the label away. */
+  node: string
+  className: string
+  hostname: string
+  capacity: string
+  /** UID of the Node object that it goes with. */
+  owner: string
+}
+
+export function pickCapacity({
+  metadata,
+  storageClassName,
+  nodeTopology,
+  capacity,
+}: V1CSIStorageCapacity): CapacityObject {
+  return {
+    name: metadata?.name ?? '',
+    node: metadata?.labels?.[nodeLabel] ?? '',
+    className: storageClassName,
+    hostname: nodeTopology?.matchLabels?.[hostnameLabel] ?? '',
+    capacity: capacity ?? '',
+    owner: metadata?.ownerReferences?.[0]?.uid ?? '',
+  }
+}
+
 /**
  * What a class can still have of a node, as the scheduler wants to be told (storage.k8s.io/v1, CSIStorageCapacity); nothing
  * where it wants another pool, or is wrong, so that every claim of it is refused with the reason.

@@ -121,7 +121,9 @@ test('a ledger that is full takes no new volume, offers nothing, and lets those 
   write({
     b: JSON.stringify({ pool: 'default', kind: 'volume', promisedBytes: '10', pendingFor: 'x'.repeat(fullLength) }),
   })
-  await rejects('no-space', /node n as its ledger is full \(ConfigMap ledger-n\)/, () => place(keeper, 'c', 10n))
+  await rejects('no-space', /node n as its ledger is full \(ConfigMap elastic-local.n.ledger\)/, () =>
+    place(keeper, 'c', 10n),
+  )
   assert.is(freeBytes(ledger()), 0n)
   await keeper.update((seen) => [['a', promise(seen, 'a', 20n)]])
   assert.is(ledger().entries.get('a')?.promisedBytes, 20n)
@@ -160,7 +162,7 @@ test('without a ledger nothing is placed, and the error says whose daemon to loo
 test('a ledger that somebody damaged is an error that names the key', async () => {
   const { write, ledger } = openApi()
   write({ a: '{"pool":"default","kind":"volume","promisedBytes":"-1"}' })
-  await rejects('failed', /Cannot read a in ConfigMap ns\/ledger-n/, async () => ledger())
+  await rejects('failed', /Cannot read a in ConfigMap ns\/elastic-local.n.ledger/, async () => ledger())
 })
 
 test.run()

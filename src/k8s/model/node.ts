@@ -4,6 +4,7 @@ import { hostnameLabel } from './names.ts'
 /** What is needed of a Node. */
 export interface NodeFacts {
   name: string
+  uid: string
   labels: Readonly<Record<string, string>>
   hostname: string
   isReady: boolean
@@ -16,6 +17,7 @@ export function pickNode({ metadata, spec, status }: V1Node): NodeFacts {
   const labels = metadata?.labels ?? {}
   return {
     name: metadata?.name ?? '',
+    uid: metadata?.uid ?? '',
     labels,
     hostname: labels[hostnameLabel] ?? '',
     isReady: status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True',

@@ -1,14 +1,15 @@
+import { randomUUID } from 'node:crypto'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../../test/contract.ts'
 import { MemoryApi, type MemoryClient } from '../../../test/memory-api.ts'
 import {
-  addClass,
   addNode,
   addPromise,
   addVolume,
   claimsPath,
   eventsPath,
+  leasesPath,
   ledgerPath,
   namespace,
   overbookings,
@@ -65,7 +66,6 @@ class World {
   readonly broken = Promise.withResolvers<void>()
 
   constructor() {
-    addClass(this.server)
     addNode(this.server, 'a')
     playControllerManager(this.server)
     this.machine.onStep = (step, name) => this.#step(step, name)
@@ -145,9 +145,9 @@ class World {
   }
 
   isPublished(): boolean {
-    const promised = promises(this.server).reduce((sum, { promisedBytes }) => sum + promisedBytes, 0n)
-    const [capacity] = this.server.list('/apis/storage.k8s.io/v1/csistoragecapacities')
-    return capacity?.capacity === String(capacityBytes - promised)
+    const ledger = this.server.find(ledgerPath('a'))
+    const isAlive = this.server.find(`${leasesPath}/elastic-local.a.alive`) !== undefined
+    return isAlive && ledger !== undefined && poolOf(parseLedger(ledger as never)).capacityBytes === capacityBytes
   }
 
   mustBeRight(): void {
@@ -418,20 +418,20 @@ test('nothing is made in a pool that is not the one of the ledger, until the ope
 
 test('while the disk of the pool is away the node says so and offers no room, a PV is neither made nor let go, and then all is as before', async () => {
   const world = await openMade()
+  world.server.delete(`${leasesPath}/elastic-local.a.alive`)
   const daemon = await start(world)
   const reasons = () => world.server.list(eventsPath).map(({ reason }) => reason)
   const room = () => poolOf(parseLedger(world.server.find(ledgerPath('a')) as never))
   const { id } = room()
-  const offers = () => world.server.list('/apis/storage.k8s.io/v1/csistoragecapacities').map(({ capacity }) => capacity)
-  addClass(world.server, 'other')
-  await world.server.until('the daemon publishes', () => offers().length === 2)
+  await world.server.until('the daemon is at work', () => world.isPublished())
   world.machine.isAway = true
   world.dismiss('data', world.volume)
-  // Whatever of the classes changes has the pool looked at again.
-  addClass(world.server, 'another')
+  // Whatever of the ledger changes has the pool looked at again.
+  const look = () => world.server.change(ledgerPath('a'), { metadata: { annotations: { look: randomUUID() } } })
+  look()
   await world.server.until(
     'no room is offered',
-    () => new Set(offers()).size === 1 && offers()[0] === '0' && reasons().includes('VolumeNotRemoved'),
+    () => room().capacityBytes === 0n && reasons().includes('VolumeNotRemoved'),
   )
   assert.ok(reasons().includes('PoolProblem'))
   assert.equal([room().capacityBytes, room().id], [0n, id])
@@ -439,10 +439,27 @@ test('while the disk of the pool is away the node says so and offers no room, a 
   const late = addVolume(world.server, 'late', 'a', sizeBytes)
   await world.server.until('it is said that none is made', () => reasons().includes('VolumeNotMade'))
   world.machine.isAway = false
-  addClass(world.server, 'third')
+  look()
   await world.server.until('all is as before', () => room().capacityBytes === capacityBytes && world.isReady(late))
   assert.not.ok(world.machine.volumes.has(world.volume))
   assert.equal(world.wrongs, [])
+  await daemon.stop()
+})
+
+test('a pool that cannot be read any more offers nothing, is said to be so, and its daemon is soon taken for dead', async () => {
+  const world = await openMade()
+  world.server.delete(`${leasesPath}/elastic-local.a.alive`)
+  const { report } = world.machine.pool
+  world.machine.pool.report = async () => {
+    throw new VolumeError('failed', 'the volume group is gone')
+  }
+  const daemon = await start(world)
+  const room = () => poolOf(parseLedger(world.server.find(ledgerPath('a')) as never)).capacityBytes
+  const said = () => world.server.list(eventsPath).map(({ message }) => message)
+  await world.server.until('nothing is offered', () => room() === 0n && said().some((one) => /group is gone/.test(one)))
+  assert.is(world.server.find(`${leasesPath}/elastic-local.a.alive`), undefined)
+  world.machine.pool.report = report
+  await world.server.until('all is as before', () => world.isPublished())
   await daemon.stop()
 })
 

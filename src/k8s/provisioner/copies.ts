@@ -1,5 +1,7 @@
 import type {
   V1ConfigMap,
+  V1CSIStorageCapacity,
+  V1Lease,
   V1Node,
   V1PersistentVolume,
   V1PersistentVolumeClaim,
@@ -9,10 +11,12 @@ import type { Log } from '../../log.ts'
 import { messageOf } from '../../volume/errors.ts'
 import type { Api } from '../client/api.ts'
 import { Reflector } from '../client/reflector.ts'
+import { type CapacityObject, pickCapacity } from '../model/capacity.ts'
 import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from '../model/claim.ts'
+import { type LeaseFacts, pickLease } from '../model/lease.ts'
 import { type Ledger, parseLedger } from '../model/ledger.ts'
 import { volumesPath } from '../model/lookups.ts'
-import { ledgerLabel, nodeLabel } from '../model/names.ts'
+import { aliveLabel, ledgerLabel, nodeLabel } from '../model/names.ts'
 import { type NodeFacts, pickNode } from '../model/node.ts'
 import { pickVolume, type VolumeFacts } from '../model/persistent-volume.ts'
 
@@ -23,6 +27,8 @@ export class Copies {
   readonly volumes: Reflector<V1PersistentVolume, VolumeFacts>
   readonly nodes: Reflector<V1Node, NodeFacts>
   readonly ledgers: Reflector<V1ConfigMap, Ledger>
+  readonly leases: Reflector<V1Lease, LeaseFacts>
+  readonly capacities: Reflector<V1CSIStorageCapacity, CapacityObject>
 
   constructor({ api, namespace, log }: { api: Api; namespace: string; log: Pick<Log, 'warn'> }) {
     const common = { api, log }
@@ -30,6 +36,17 @@ export class Copies {
     this.classes = new Reflector({ ...common, path: '/apis/storage.k8s.io/v1/storageclasses', pick: pickClass })
     this.volumes = new Reflector({ ...common, path: volumesPath, pick: pickVolume })
     this.nodes = new Reflector({ ...common, path: '/api/v1/nodes', pick: pickNode })
+    this.leases = new Reflector({
+      ...common,
+      path: `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`,
+      query: { labelSelector: aliveLabel },
+      pick: pickLease,
+    })
+    this.capacities = new Reflector({
+      ...common,
+      path: `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities`,
+      pick: pickCapacity,
+    })
     this.ledgers = new Reflector({
       ...common,
       path: `/api/v1/namespaces/${namespace}/configmaps`,
@@ -47,7 +64,7 @@ export class Copies {
 
   /** Each of them. */
   get all() {
-    return [this.claims, this.classes, this.volumes, this.nodes, this.ledgers]
+    return [this.claims, this.classes, this.volumes, this.nodes, this.ledgers, this.leases, this.capacities]
   }
 
   /** Follows the cluster until `signal` aborts; resolves with that. */

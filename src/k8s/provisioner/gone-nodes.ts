@@ -5,7 +5,7 @@ import { type Api, orMissing, unlessOvertaken } from '../client/api.ts'
 import type { Clock } from '../client/clock.ts'
 import { WorkQueue } from '../client/queue.ts'
 import { readNode, volumesPath } from '../model/lookups.ts'
-import { ledgerName, nodeLabel } from '../model/names.ts'
+import { aliveName, ledgerName, nodeLabel } from '../model/names.ts'
 
 export interface GoneNodesParts {
   api: Api
@@ -61,13 +61,20 @@ export class GoneNodes {
     const leftMs = this.leftMs(node)
     if (leftMs > 0) return this.#queue.addAfter(node, leftMs)
     const path = `/api/v1/namespaces/${namespace}/configmaps/${ledgerName(node)}`
+    const lease = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/${aliveName(node)}`
     const ledger = await orMissing(api.send<V1ConfigMap>({ method: 'GET', path }))
-    if (!ledger?.metadata || (await this.#isNeeded(node))) return
-    // What is promised in the meantime changes the version.
-    const { uid, resourceVersion } = ledger.metadata
-    const body = { preconditions: { uid, resourceVersion } }
-    const removed = api.send({ method: 'DELETE', path, body })
-    await removed.then(() => log.info(`Removed the ledger of node ${node}, which is gone.`, { node }), unlessOvertaken)
+    if (await this.#isNeeded(node)) return
+    if (ledger?.metadata) {
+      // What is promised in the meantime changes the version.
+      const { uid, resourceVersion } = ledger.metadata
+      const body = { preconditions: { uid, resourceVersion } }
+      const removed = api.send({ method: 'DELETE', path, body })
+      await removed.then(
+        () => log.info(`Removed the ledger of node ${node}, which is gone.`, { node }),
+        unlessOvertaken,
+      )
+    }
+    await api.send({ method: 'DELETE', path: lease }).catch(unlessOvertaken)
   }
 
   /** Whether the API server, asked now, knows the node or a PV there. */

@@ -5,6 +5,7 @@ import type { Clock } from '../client/clock.ts'
 import type { Recorder } from '../client/events.ts'
 import type { LedgerKeepers } from '../model/ledger-keeper.ts'
 import type { Copies } from './copies.ts'
+import type { Liveness } from './liveness.ts'
 
 /** What a provisioner is told. */
 export interface ProvisionerParts {
@@ -32,6 +33,7 @@ export interface LeaderParts extends ProvisionerParts {
   /** For acting; it refuses when another may lead. */
   api: Api
   copies: Copies
+  liveness: Liveness
   ledgers: LedgerKeepers
   recorder: Recorder
 }

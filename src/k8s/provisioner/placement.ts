@@ -7,6 +7,8 @@ import { isAllowed, type NodeFacts } from '../model/node.ts'
 export function chooseNode(
   nodes: Iterable<NodeFacts>,
   ledgerOf: (node: string) => Ledger | undefined,
+  /** Whether the daemon of a node is at work. */
+  isAlive: (node: string) => boolean,
   /** What is being asked of a node at this moment, and is not in its ledger yet. */
   askedBytesOf: (node: string) => bigint,
   wish: PoolWish & { topologies: readonly V1TopologySelectorTerm[] },
@@ -15,6 +17,7 @@ export function chooseNode(
   for (const node of nodes) {
     const ledger = ledgerOf(node.name)
     if (!ledger || !node.isReady || !node.isSchedulable || node.isTainted || !node.hostname) continue
+    if (!isAlive(node.name)) continue
     if (!isWanted(wish, poolOf(ledger)) || !isAllowed(node.labels, wish.topologies)) continue
     const free = freeBytes(ledger) - askedBytesOf(node.name)
     if (!best || free > best.freeBytes || (free === best.freeBytes && node.name < best.node.name))

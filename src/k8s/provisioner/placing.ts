@@ -79,6 +79,9 @@ export class Placing {
       if (now && (!before || freeBytes(now) > freeBytes(before) || !isDeepStrictEqual(now.pools, before.pools)))
         this.#roomAppeared()
     }, signal)
+    this.#parts.liveness.onChange((node) => {
+      if (this.#parts.liveness.isAlive(node)) this.#roomAppeared()
+    }, signal)
     for (const key of claims.objects.keys()) this.#queue.add(key)
     const { lookAgainMs = usualLookAgainMs } = this.#parts
     this.#lookTimer = setInterval(() => this.#lookAgain(lookAgainMs), lookAgainMs)
@@ -173,13 +176,14 @@ export class Placing {
       const best = chooseNode(
         this.#parts.copies.nodes.objects.values(),
         (name) => this.#parts.ledgers.of(name).latest,
+        (name) => this.#parts.liveness.isAlive(name),
         (name) => this.#askedBytes.get(name) ?? 0n,
         { ...provision, topologies: storageClass.topologies },
       )
       if (!best)
         throw new VolumeError(
           'not-found',
-          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready, without taints, and has ${describeWish(provision)}.`,
+          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready, without taints, has a daemon of ours at work, and ${describeWish(provision)}.`,
         )
       try {
         // What is known may be old: a node that seems full is asked as well, and says what there is.
@@ -224,6 +228,8 @@ export class Placing {
     if (!node) throw refuse('there is no such node')
     if (!node.hostname) throw refuse('it has no label kubernetes.io/hostname')
     if (!node.isReady) throw refuse('it is not ready')
+    if (!this.#parts.liveness.isAlive(name))
+      throw refuse('its elastic-local daemon is not at work, or cannot use its pool')
     if (!isAllowed(node.labels, topologies))
       throw refuse(`it is none of the allowedTopologies of StorageClass ${className}`)
     return node

@@ -2,8 +2,10 @@ import type { Api } from '../client/api.ts'
 import { Recorder } from '../client/events.ts'
 import { aborted } from '../client/reflector.ts'
 import { LedgerKeepers } from '../model/ledger-keeper.ts'
+import { Capacities } from './capacities.ts'
 import { Copies } from './copies.ts'
 import type { ProvisionerParts } from './leader.ts'
+import { Liveness } from './liveness.ts'
 import { Placing } from './placing.ts'
 import { Upkeep } from './upkeep.ts'
 
@@ -14,10 +16,12 @@ import { Upkeep } from './upkeep.ts'
 export class Provisioner {
   readonly #parts: ProvisionerParts
   readonly #copies: Copies
+  readonly #liveness: Liveness
 
   constructor(parts: ProvisionerParts) {
     this.#parts = parts
     this.#copies = new Copies(parts)
+    this.#liveness = new Liveness(this.#copies.leases, parts.clock)
   }
 
   /** What it keeps of the cluster. */
@@ -27,7 +31,7 @@ export class Provisioner {
 
   /** Follows the cluster until `signal` aborts; resolves with that. */
   async follow(signal: AbortSignal): Promise<void> {
-    await this.#copies.run(signal)
+    await Promise.all([this.#copies.run(signal), this.#liveness.run(signal)])
   }
 
   /** Acts until `signal` aborts, by `api`, which may refuse. Resolves when what was begun has ended. */
@@ -38,8 +42,8 @@ export class Provisioner {
     const { namespace, clock, now, log } = this.#parts
     const ledgers = new LedgerKeepers({ api, namespace })
     const recorder = new Recorder({ api, component: 'elastic-local-provisioner', clock, now, log })
-    const leaderParts = { ...this.#parts, api, copies, ledgers, recorder }
-    const work = [new Placing(leaderParts), new Upkeep(leaderParts)]
+    const leaderParts = { ...this.#parts, api, copies, liveness: this.#liveness, ledgers, recorder }
+    const work = [new Placing(leaderParts), new Upkeep(leaderParts), new Capacities(leaderParts)]
     // Before anybody acts on it.
     copies.ledgers.onChange((_, ledger, before) => ledgers.of((ledger ?? before)?.node ?? '').see(ledger), signal)
     for (const ledger of copies.ledgers.objects.values()) ledgers.of(ledger.node).see(ledger)

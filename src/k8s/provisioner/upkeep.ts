@@ -51,7 +51,7 @@ export class Upkeep {
 
   /** Begins, and goes on with what changes until `signal` aborts. */
   start(signal: AbortSignal): void {
-    const { claims, volumes, nodes, ledgers } = this.#parts.copies
+    const { claims, volumes, nodes, ledgers, leases } = this.#parts.copies
     claims.onChange((_, now, before) => {
       if (before && !now) this.#tidyVolume(volumeNameOf(before.uid))
     }, signal)
@@ -61,6 +61,9 @@ export class Upkeep {
     }, signal)
     ledgers.onChange((_, now, before) => this.#goneNodes.see((now ?? before)?.node ?? ''), signal)
     for (const { node } of ledgers.objects.values()) this.#goneNodes.see(node)
+    // One that is removed was removed for that.
+    leases.onChange((_, now) => now && this.#goneNodes.see(now.node), signal)
+    for (const { node } of leases.objects.values()) this.#goneNodes.see(node)
     nodes.onChange((name, now) => {
       this.#goneNodes.see(name)
       if (!now) this.#addVolumesOf(name)
