@@ -12,9 +12,9 @@ import {
   type V1PersistentVolume,
   type V1PersistentVolumeClaim,
 } from '@kubernetes/client-node'
-import { ApiClient, findKubeConfig } from '../src/k8s/api.ts'
-import { buildLedger } from '../src/k8s/ledger.ts'
-import { buildVolume } from '../src/k8s/persistent-volume.ts'
+import { ApiClient, findKubeConfig } from '../src/k8s/client/api.ts'
+import { buildLedger } from '../src/k8s/model/ledger.ts'
+import { buildVolume } from '../src/k8s/model/persistent-volume.ts'
 import { claim, storageClass } from '../test/cluster/claim-objects.ts'
 import { type Cluster, startCluster } from '../test/cluster/cluster.ts'
 import { Elastic, namespace } from '../test/cluster/elastic.ts'

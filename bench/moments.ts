@@ -1,8 +1,8 @@
 import { readSync, watch as watchFile } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 import type { KubernetesObject } from '@kubernetes/client-node'
-import type { Api } from '../src/k8s/api.ts'
-import { Reflector } from '../src/k8s/reflector.ts'
+import type { Api } from '../src/k8s/client/api.ts'
+import { Reflector } from '../src/k8s/client/reflector.ts'
 import { say } from './measure.ts'
 
 const longestMs = 180_000

@@ -8,10 +8,10 @@ import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { V1ConfigMap, V1PersistentVolume, V1PersistentVolumeClaim, V1Pod } from '@kubernetes/client-node'
-import { ApiClient, findKubeConfig } from '../src/k8s/api.ts'
-import { selectedNodeAnnotation } from '../src/k8s/claim.ts'
-import { parseLedger } from '../src/k8s/ledger.ts'
-import { volumeNameOf } from '../src/k8s/persistent-volume.ts'
+import { ApiClient, findKubeConfig } from '../src/k8s/client/api.ts'
+import { selectedNodeAnnotation } from '../src/k8s/model/claim.ts'
+import { parseLedger } from '../src/k8s/model/ledger.ts'
+import { volumeNameOf } from '../src/k8s/model/persistent-volume.ts'
 import { claim, gibibyte, pod, storageClass } from '../test/cluster/claim-objects.ts'
 import { startCluster } from '../test/cluster/cluster.ts'
 import { Elastic, type ElasticNode, namespace } from '../test/cluster/elastic.ts'
@@ -77,7 +77,7 @@ try {
       seeVolume(metadata?.name ?? '', isGone ? 'PV gone' : 'PV created'),
     ),
     follow<V1ConfigMap>(api, ledgersPath, signal, (object) => {
-      if (!object.metadata?.name?.startsWith('ledger-')) return
+      if (!object.metadata?.name?.endsWith('.ledger')) return
       for (const [volume, { pendingFor }] of parseLedger(object).entries)
         if (!pendingFor) seeVolume(volume, 'volume made')
     }),

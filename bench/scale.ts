@@ -12,10 +12,10 @@ import type {
   V1PersistentVolume,
   V1PersistentVolumeClaim,
 } from '@kubernetes/client-node'
-import { ApiClient, findKubeConfig } from '../src/k8s/api.ts'
-import { selectedNodeAnnotation } from '../src/k8s/claim.ts'
-import { buildLedger, type Entry, parseLedger } from '../src/k8s/ledger.ts'
-import { buildVolume, volumeNameOf } from '../src/k8s/persistent-volume.ts'
+import { ApiClient, findKubeConfig } from '../src/k8s/client/api.ts'
+import { selectedNodeAnnotation } from '../src/k8s/model/claim.ts'
+import { buildLedger, type Entry, onlyPool, parseLedger } from '../src/k8s/model/ledger.ts'
+import { buildVolume, volumeNameOf } from '../src/k8s/model/persistent-volume.ts'
 import { claim, storageClass } from '../test/cluster/claim-objects.ts'
 import { type Cluster, startCluster } from '../test/cluster/cluster.ts'
 import { Elastic, executable, namespace } from '../test/cluster/elastic.ts'
@@ -96,7 +96,7 @@ async function fill(api: ApiClient): Promise<{ own: string[]; others: string[] }
       const name = `bound-${index}-${i}`
       const volume = await createBound(api, name, node)
       const pending = node === ownNode ? { pendingFor: `default/${name}` } : {}
-      entries.set(volume, { sizeBytes: gibibyte, ...pending })
+      entries.set(volume, { pool: onlyPool, kind: 'volume', promisedBytes: gibibyte, ...pending })
       if (node === ownNode) own.push(volume)
       else others.push(volume)
     }
@@ -194,7 +194,7 @@ try {
   const volumesDir = join(scratch, 'volumes')
   await mkdir(volumesDir)
   const flags = [`--kubeconfig=${kubeconfig}`, `--node-name=${ownNode}`, `--volumes-dir=${volumesDir}`]
-  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/ledger-${ownNode}`
+  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${ownNode}.ledger`
   const areMade = (ledger: V1ConfigMap | undefined) => {
     const entries = ledger ? [...parseLedger(ledger).entries.values()] : []
     return entries.filter(({ pendingFor }) => !pendingFor).length === volumesPerNode

@@ -37,6 +37,18 @@ test('replaceFile() makes a file and puts new content in its place, with that mo
     assert.equal(await readdir(folder), ['file'])
   }))
 
+test('of several who write, or remove, one file at once, each comes to its end, and the last one has its way', () =>
+  withScratch(async (folder) => {
+    const path = join(folder, 'file')
+    for (let round = 0; round < 20; round += 1) {
+      await Promise.all(['a', 'b', 'c'].map((text) => replaceFile(path, text)))
+      assert.is(await readFile(path, 'utf8'), 'c')
+      await Promise.all([replaceFile(path, 'd'), removeFile(path), replaceFile(`${folder}/./file`, 'e')])
+      assert.is(await readFile(path, 'utf8'), 'e')
+    }
+    assert.equal(await readdir(folder), ['file'])
+  }))
+
 test('replaceFile() gives the file its mode whatever the umask is', () =>
   withScratch(async (folder) => {
     const umask = process.umask(0o777)

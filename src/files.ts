@@ -1,24 +1,29 @@
 import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
+import AsyncLock from 'async-lock'
 import { hasErrno } from './volume/errors.ts'
 
 const temporaryEnd = '.tmp'
+/** Of each path, whoever writes it: two at a time would share the temporary file. */
+const writers = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
 
 /**
  * Puts `content` into the file `path`, whole or not at all, and on the disk when the promise resolves: a dot-named
- * temporary file, fsync, rename, fsync of the folder (fsync(2)). One writer a path at a time.
+ * temporary file, fsync, rename, fsync of the folder (fsync(2)). Of several that come at once, the last one's stays.
  */
 export async function replaceFile(path: string, content: string | Buffer, mode = 0o600): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}${temporaryEnd}`)
-  await removeFile(temporary)
-  try {
-    await writeSynced(temporary, content, mode)
-    await rename(temporary, path)
-  } catch (error) {
-    await unlink(temporary).catch(() => {})
-    throw error
-  }
-  await syncFolder(dirname(path))
+  await writers.acquire(resolve(path), async () => {
+    const temporary = join(dirname(path), `.${basename(path)}${temporaryEnd}`)
+    await unlinkIfThere(temporary)
+    try {
+      await writeSynced(temporary, content, mode)
+      await rename(temporary, path)
+    } catch (error) {
+      await unlink(temporary).catch(() => {})
+      throw error
+    }
+    await syncFolder(dirname(path))
+  })
 }
 
 async function writeSynced(path: string, content: string | Buffer, mode: number): Promise<void> {
@@ -51,13 +56,19 @@ export async function makeFolders(path: string, mode: number): Promise<void> {
 
 /** Removes a file, and says so to the disk; nothing to do when there is none. */
 export async function removeFile(path: string): Promise<void> {
+  await writers.acquire(resolve(path), async () => {
+    if (await unlinkIfThere(path)) await syncFolder(dirname(path))
+  })
+}
+
+async function unlinkIfThere(path: string): Promise<boolean> {
   try {
     await unlink(path)
+    return true
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return
+    if (hasErrno(error, 'ENOENT')) return false
     throw error
   }
-  await syncFolder(dirname(path))
 }
 
 /** Makes what was created, renamed or removed in the folder survive a power cut. */

@@ -13,6 +13,7 @@ import { build } from '../build.mjs'
 import { buildApp } from '../src/daemon/app.ts'
 import { Drain } from '../src/daemon/drain.ts'
 import { buildStandaloneFront } from '../src/daemon/front.ts'
+import { buildCallOuts } from '../src/flex/call-outs.ts'
 import { parseOptions } from '../src/flex/options.ts'
 import { decodeCallOut, decodeDaemonAnswer, type FlexAnswer, formatAnswer } from '../src/flex/protocol.ts'
 import { parseAnswer, parseLogicalVolume, parseVolumeGroup } from '../src/lvm/report.ts'
@@ -264,7 +265,7 @@ test('any body of any request is answered with one JSON document, and no volume 
     const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
     await engine.start()
     const front = buildStandaloneFront(engine)
-    const app = buildApp({ engine, drain: new Drain(), kubeletDir, front, version: '1', log })
+    const app = buildApp({ engine, drain: new Drain(), callOuts: buildCallOuts(kubeletDir), front, version: '1', log })
     const path = fc.oneof(
       {
         weight: 9,

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesObject } from '@kubernetes/client-node'
-import { type Api, ApiError, type ApiRequest, type WatchEvent } from '../src/k8s/api.ts'
-import { aborted } from '../src/k8s/reflector.ts'
+import { type Api, ApiError, type ApiRequest, type WatchEvent } from '../src/k8s/client/api.ts'
+import { aborted } from '../src/k8s/client/reflector.ts'
 import type { KubeMetadata } from './cluster/api.ts'
 
 /** An object as the API server has it. */
@@ -407,9 +407,10 @@ function keyOf({ collection, namespace = '', name }: { collection: string; names
 /** Whether objects are of the place's namespace and fit the label selector (`key`, `!key`, `key=value`, `key!=value`). */
 function buildSelector(place: Place, query: Readonly<Record<string, string>>): (object: StoredObject) => boolean {
   const { fieldSelector } = query
-  // Of all fields that a server knows, the one that we ask for.
+  // Of all fields that a server knows, those that we ask for.
   const [, type] = /^type=(\w+)$/.exec(fieldSelector ?? '') ?? []
-  if (fieldSelector && !type) throw new Error(`Cannot select by ${fieldSelector} in memory.`)
+  const [, wantedName] = /^metadata\.name=([\w.-]+)$/.exec(fieldSelector ?? '') ?? []
+  if (fieldSelector && !type && !wantedName) throw new Error(`Cannot select by ${fieldSelector} in memory.`)
   const tests = (query.labelSelector ?? '')
     .split(',')
     .filter(Boolean)
@@ -420,9 +421,10 @@ function buildSelector(place: Place, query: Readonly<Record<string, string>>): (
           ? Object.hasOwn(labels, key) !== (not === '!')
           : (labels[key] === value) !== operator.startsWith('!')
     })
-  return ({ metadata: { namespace, labels = {} }, ...object }) =>
+  return ({ metadata: { namespace, name, labels = {} }, ...object }) =>
     (place.namespace === '' || namespace === place.namespace) &&
     (type === undefined || object.type === type) &&
+    (wantedName === undefined || name === wantedName) &&
     tests.every((fits) => fits(labels))
 }
 

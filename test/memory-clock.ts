@@ -1,4 +1,4 @@
-import type { Clock } from '../src/k8s/clock.ts'
+import type { Clock } from '../src/k8s/client/clock.ts'
 
 /** Time that passes only when a test lets it. */
 export class MemoryClock implements Clock {

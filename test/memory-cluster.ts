@@ -1,7 +1,8 @@
-import type { ApiRequest } from '../src/k8s/api.ts'
-import { buildLedger, type Entry, parseLedger, promisedBytes } from '../src/k8s/ledger.ts'
-import { finalizer, nodeLabel, provisionerNames } from '../src/k8s/names.ts'
-import { buildVolume } from '../src/k8s/persistent-volume.ts'
+import type { ApiRequest } from '../src/k8s/client/api.ts'
+import { buildLease } from '../src/k8s/model/lease.ts'
+import { buildLedger, type Entry, onlyPool, parseLedger, poolOf, promisedBytes } from '../src/k8s/model/ledger.ts'
+import { finalizer, ledgerName, nodeLabel, provisionerNames } from '../src/k8s/model/names.ts'
+import { buildVolume } from '../src/k8s/model/persistent-volume.ts'
 import { claim, gibibyte, storageClass } from './cluster/claim-objects.ts'
 import type { Fate, Hook, MemoryApi, MemoryClient, StoredObject } from './memory-api.ts'
 
@@ -10,7 +11,9 @@ export const volumesPath = '/api/v1/persistentvolumes'
 export const claimsPath = '/api/v1/namespaces/default/persistentvolumeclaims'
 export const eventsPath = '/api/v1/namespaces/default/events'
 export const configMapsPath = `/api/v1/namespaces/${namespace}/configmaps`
-export const ledgerPath = (node: string) => `${configMapsPath}/ledger-${node}`
+export const ledgerPath = (node: string) => `${configMapsPath}/${ledgerName(node)}`
+export const leasesPath = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`
+export const capacitiesPath = `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities`
 export const selectedNode = 'volume.kubernetes.io/selected-node'
 const protection = 'kubernetes.io/pv-protection'
 export const extentBytes = 4n << 20n
@@ -33,6 +36,14 @@ export function addNode(server: MemoryApi, name: string): void {
 export function addLedger(server: MemoryApi, node: string, capacityBytes = 10n * BigInt(gibibyte)): void {
   const pool = { name: 'vg', driverKind: 'LVM', capacityBytes, unitBytes: extentBytes } as const
   server.create(configMapsPath, buildLedger(namespace, node, pool, new Map()))
+  renewLease(server, node)
+}
+
+/** What the daemon of a node does as long as it is at work. */
+export function renewLease(server: MemoryApi, node: string, durationSeconds = 600): void {
+  const lease = buildLease(namespace, node, durationSeconds, new Date())
+  if (server.find(`${leasesPath}/${lease.metadata.name}`)) server.change(`${leasesPath}/${lease.metadata.name}`, lease)
+  else server.create(leasesPath, lease)
 }
 
 /** A claim, and its PV as the provisioner makes it; gives the PV's name. What is promised is the caller's to say. */
@@ -53,7 +64,13 @@ export function addVolume(server: MemoryApi, claimName: string, node: string, si
 
 /** Writes a promise into the ledger of a node. */
 export function addPromise(server: MemoryApi, node: string, volume: string, sizeBytes: bigint, pendingFor?: string) {
-  const entry = { sizeBytes: String(sizeBytes), ...(pendingFor ? { pendingFor } : {}) }
+  const [promised, pool] = [String(sizeBytes), onlyPool]
+  const entry = {
+    pool,
+    kind: 'volume',
+    promisedBytes: promised,
+    ...(pendingFor ? { pendingFor } : { madeBytes: promised }),
+  }
   server.change(ledgerPath(node), { data: { [volume]: JSON.stringify(entry) } })
 }
 
@@ -71,7 +88,7 @@ export function overbookings(server: MemoryApi): string[] {
     .list(configMapsPath)
     .flatMap(({ metadata }) => server.statesOf(`${configMapsPath}/${metadata.name}`))
     .map((object) => parseLedger(object as never))
-    .filter((ledger) => promisedBytes(ledger) > ledger.pool.capacityBytes)
+    .filter((ledger) => promisedBytes(ledger) > poolOf(ledger).capacityBytes)
     .map(({ node, resourceVersion }) => `${node} at ${resourceVersion}`)
 }
 

@@ -1,8 +1,10 @@
 /** A cluster in memory in which all is well, for tests that break one thing of it and look at what is said. */
-import { buildCapacity } from '../src/k8s/capacity.ts'
-import { pickClass } from '../src/k8s/claim.ts'
-import { parseLedger } from '../src/k8s/ledger.ts'
-import { provisionerNames } from '../src/k8s/names.ts'
+
+import { toJson } from '../src/json.ts'
+import { buildCapacity } from '../src/k8s/model/capacity.ts'
+import { pickClass } from '../src/k8s/model/claim.ts'
+import { made, parseLedger } from '../src/k8s/model/ledger.ts'
+import { provisionerNames } from '../src/k8s/model/names.ts'
 import type { ClusterFacts } from '../src/overview/facts.ts'
 import { readCluster } from '../src/overview/read.ts'
 import { claim } from './cluster/claim-objects.ts'
@@ -81,7 +83,7 @@ export class World {
         storageClass,
         ledger,
       )
-      if (!this.server.find(`${capacitiesPath}/${capacity.metadata?.name}`))
+      if (capacity && !this.server.find(`${capacitiesPath}/${capacity.metadata?.name}`))
         this.server.create(capacitiesPath, capacity)
     }
   }
@@ -140,8 +142,8 @@ export class World {
   promise(node: string, volume: string, more: { madeFor?: string | undefined; pendingFor?: string } = {}): void {
     addPromise(this.server, node, volume, halfGibibyte, more.pendingFor)
     if (!more.madeFor) return
-    const entry = { sizeBytes: String(halfGibibyte), madeFor: more.madeFor }
-    this.server.change(ledgerPath(node), { data: { [volume]: JSON.stringify(entry) } })
+    const entry = made(undefined, halfGibibyte, more.madeFor)
+    this.server.change(ledgerPath(node), { data: { [volume]: toJson(entry) } })
   }
 
   addPod(name: string, { claims = [], node, phase = 'Pending', unschedulable, waiting, spec }: PodWish): void {

@@ -6,7 +6,8 @@ import { buildStandaloneFront } from '../daemon/front.ts'
 import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen, watchSocket } from '../daemon/server.ts'
 import { removeTemporaries } from '../files.ts'
-import type { NodeAgent } from '../k8s/node-agent.ts'
+import { buildCallOuts } from '../flex/call-outs.ts'
+import type { NodeAgent } from '../k8s/node/node-agent.ts'
 import { type LeveledLog, type Log, withFields } from '../log.ts'
 import type { Meter } from '../meter.ts'
 import { closeToOthers } from '../mount/folder.ts'
@@ -183,13 +184,13 @@ async function openCluster(
   log: Log,
 ): Promise<Cluster> {
   // Only here: without a cluster, none of it needs memory.
-  const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/api.ts')
-  const { nodeObject, Recorder } = await import('../k8s/events.ts')
-  const { findDead, findUnsynced } = await import('../k8s/health.ts')
-  const { NodeAgent } = await import('../k8s/node-agent.ts')
-  const { OrphanedMounts } = await import('../k8s/orphaned-mounts.ts')
-  const { machineClock: clock } = await import('../k8s/clock.ts')
-  const { longestNodeName } = await import('../k8s/names.ts')
+  const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/client/api.ts')
+  const { nodeObject, Recorder } = await import('../k8s/client/events.ts')
+  const { findDead, findUnsynced } = await import('../k8s/client/health.ts')
+  const { NodeAgent } = await import('../k8s/node/node-agent.ts')
+  const { OrphanedMounts } = await import('../k8s/node/orphaned-mounts.ts')
+  const { machineClock: clock } = await import('../k8s/client/clock.ts')
+  const { longestNodeName } = await import('../k8s/model/names.ts')
   const { namespace, takeover, removeOrphansAfter } = settings
   const node = ownNodeName(settings.nodeName)
   if (node.length > longestNodeName)
@@ -248,7 +249,8 @@ async function serve({ engine, started, settings, cluster, status, served, told,
     health.ready.push(cluster.health.ready(agent))
   }
   const version = buildInfo.version
-  const app = buildApp({ engine, drain, kubeletDir, front, version, health, observe: meter.callout, log })
+  const callOuts = buildCallOuts(kubeletDir)
+  const app = buildApp({ engine, drain, callOuts, front, version, health, observe: meter.callout, log })
   app.route('/', buildLogLevelRoutes(log))
   const recover = async () => {
     await started

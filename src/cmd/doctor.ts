@@ -76,8 +76,8 @@ async function openCluster({
   kubeconfig?: string | undefined
   nodeName?: string | undefined
 }) {
-  const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
-  const { readVolumes } = await import('../k8s/lookups.ts')
+  const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
+  const { readVolumes } = await import('../k8s/model/lookups.ts')
   const api = new ApiClient(findKubeConfig(kubeconfig))
   return { node: ownNodeName(nodeName), readVolumes: () => readVolumes(api) }
 }

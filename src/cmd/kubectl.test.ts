@@ -9,7 +9,7 @@ import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
 import { claimsPath } from '../../test/memory-cluster.ts'
 import { ago, nodePath, World } from '../../test/overview-world.ts'
-import { ApiError } from '../k8s/api.ts'
+import { ApiError } from '../k8s/client/api.ts'
 import { runCli } from './cli.ts'
 
 const test = suite('kubectl elastic_local')

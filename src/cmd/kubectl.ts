@@ -151,7 +151,7 @@ async function look(
   call: ClusterCall,
   choose: ((own: string) => string) | undefined,
 ): Promise<{ screen: Screen; facts: ClusterFacts; overview: Overview; within: string | undefined }> {
-  const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
+  const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
   const { readCluster } = await import('../overview/read.ts')
   const { kubeconfig, context, systemNamespace: namespace } = call.flags
   const screen = openScreen(call)

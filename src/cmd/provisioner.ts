@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { Hono } from 'hono'
 import { close, listen, watchSocket } from '../daemon/server.ts'
-import type { Api } from '../k8s/api.ts'
+import type { Api } from '../k8s/client/api.ts'
 import { buildHealthRoutes } from '../status/health.ts'
 import { buildLogLevelRoutes } from '../status/log-level.ts'
 import { buildInfo } from './build-info.ts'
@@ -25,13 +25,13 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
   flags: { socket: socketFlag, ...clusterFlags, ...provisionerFlags, ...statusFlags },
   run: async ({ flags, log }) => {
     keepHeapSmall()
-    const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/api.ts')
-    const { machineClock } = await import('../k8s/clock.ts')
-    const { findDead, findUnsynced } = await import('../k8s/health.ts')
-    const { countPending, countStranded } = await import('../k8s/pending.ts')
-    const { lead } = await import('../k8s/lease.ts')
-    const { leaseName } = await import('../k8s/names.ts')
-    const { Provisioner } = await import('../k8s/provisioner.ts')
+    const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/client/api.ts')
+    const { machineClock } = await import('../k8s/client/clock.ts')
+    const { findDead, findUnsynced } = await import('../k8s/client/health.ts')
+    const { countPending, countStranded } = await import('../k8s/provisioner/pending.ts')
+    const { lead } = await import('../k8s/client/lease.ts')
+    const { leaseName } = await import('../k8s/model/names.ts')
+    const { Provisioner } = await import('../k8s/provisioner/provisioner.ts')
     const { kubeconfig, namespace, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress, page } = flags
     if (page && !httpAddress)
       throw new UsageError('Cannot serve --page as it must have an address: say where, with --http-address.')
@@ -97,7 +97,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
 
 /** Only where it is wanted, so that otherwise none of it needs memory. */
 async function openPage(api: Api, namespace: string, now: () => Date): Promise<Hono> {
-  const { machineClock } = await import('../k8s/clock.ts')
+  const { machineClock } = await import('../k8s/client/clock.ts')
   const { buildPage } = await import('../page/app.ts')
   const { ClusterView } = await import('../page/cluster-view.ts')
   const { readCluster } = await import('../overview/read.ts')

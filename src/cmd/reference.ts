@@ -1,9 +1,9 @@
 /** Writes docs/reference.md from the definitions in the code; `make docs`. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { commonMountOptions, ownMountOptions } from '../flex/options.ts'
-import type { parameterNames } from '../k8s/claim.ts'
-import { finalizer, makeAnewAnnotation, nodeLabel, provisionerNames } from '../k8s/names.ts'
+import type { parameterNames } from '../k8s/model/claim.ts'
+import { finalizer, makeAnewAnnotation, nodeLabel, provisionerNames } from '../k8s/model/names.ts'
+import { commonMountOptions, ownMountOptions } from '../volume/options.ts'
 import { driverKinds, fsTypes } from '../volume/pool.ts'
 import type { Command } from './command.ts'
 import { commonFlags, type Flag, machineFlags } from './flags.ts'

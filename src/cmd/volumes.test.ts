@@ -9,6 +9,7 @@ import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront } from '../daemon/front.ts'
 import { lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen } from '../daemon/server.ts'
+import { buildCallOuts } from '../flex/call-outs.ts'
 import { Engine } from '../volume/engine.ts'
 import { MemoryMachine } from '../volume/memory.ts'
 import { runCli } from './cli.ts'
@@ -56,7 +57,7 @@ online('list, show, grow and remove volumes, and show pools', async () => {
   const app = buildApp({
     engine,
     drain: new Drain(),
-    kubeletDir: '/kubelet',
+    callOuts: buildCallOuts('/kubelet'),
     front: buildStandaloneFront(engine),
     version: '1',
     log,

@@ -72,8 +72,8 @@ export const volumesAdoptCommand = defineCommand({
   flags: { ...visitFlags, ...clusterFlags, nodeName: daemonFlags.nodeName, ...adoptFlags },
   run: async (call) => {
     const { kubeconfig, nodeName, claim, storageClass } = call.flags
-    const { ApiClient, findKubeConfig } = await import('../k8s/api.ts')
-    const { buildAdoption } = await import('../k8s/adopt.ts')
+    const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
+    const { buildAdoption } = await import('../k8s/node/adopt.ts')
     const api = new ApiClient(findKubeConfig(kubeconfig))
     return await withKeeper(call, false, async ({ keeper, screen, output }) => {
       const { name, sizeBytes, fsType = 'ext4' } = await mustFind(keeper, call.args[0] ?? '')

@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../../test/scratch.ts'
+import { buildCallOuts } from '../flex/call-outs.ts'
 import type { LogFields } from '../log.ts'
 import type { Done } from '../meter.ts'
 import type { Health } from '../status/health.ts'
@@ -36,7 +37,7 @@ async function openApp(kubeletDir: string, health?: Health) {
   const app = buildApp({
     engine,
     drain,
-    kubeletDir,
+    callOuts: buildCallOuts(kubeletDir),
     front: { ...buildStandaloneFront(engine), claimOf: (name) => ({ namespace: 'default', name: `claim-of-${name}` }) },
     version: '1.2.3',
     ...(health ? { health } : {}),

@@ -1,6 +1,5 @@
 import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
-import { checkTarget } from '../flex/target.ts'
 import { toJson } from '../json.ts'
 import type { Log } from '../log.ts'
 import { type Observe, observed } from '../meter.ts'
@@ -10,13 +9,13 @@ import { codeOf, messageOf, VolumeError, type VolumeErrorCode } from '../volume/
 import { parseSize } from '../volume/size.ts'
 import type { VolumeView } from '../volume/view.ts'
 import type { Drain } from './drain.ts'
-import { type Front, volumeNameIn } from './front.ts'
+import { type CallOuts, type Front, volumeNameIn } from './front.ts'
 import { Turns } from './turns.ts'
 
 export interface AppParts {
   engine: Engine
   drain: Drain
-  kubeletDir: string
+  callOuts: CallOuts
   front: Front
   version: string
   /** What is looked at for a probe; nothing: the daemon is well when it answers. */
@@ -57,7 +56,7 @@ const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> =
  * with the thing asked for or `{error: {code, message}}`. What takes long is preceded by white space.
  */
 export function buildApp(parts: AppParts): Hono {
-  const { engine, front, drain, kubeletDir, observe, log } = parts
+  const { engine, front, drain, callOuts, observe, log } = parts
   const looks = new Turns(looksAtOnce)
   const app = new Hono()
   app.use(bodyLimit({ maxSize: largestBodyBytes, onError: refuseBody }))
@@ -99,7 +98,7 @@ export function buildApp(parts: AppParts): Hono {
 
   /** The target of a call-out, which is about the volume there. */
   const targetIn = async ({ targetDir }: Record<string, unknown>, about: Subject) => {
-    const target = await checkTarget(kubeletDir, targetDir)
+    const target = await callOuts.checkTarget(targetDir)
     about.volume = target.volumeName
     about.pod = target.podUid
     return target
@@ -107,10 +106,12 @@ export function buildApp(parts: AppParts): Hono {
   const mount = async (body: Record<string, unknown>, about: Subject): Promise<object> => {
     const target = await targetIn(body, about)
     const { volumeName: name, podUid, sharedPath: stage } = target
-    const admission = await front.admit({ volumeName: name, options: body.options, ...(podUid ? { podUid } : {}) })
-    // On the folder that pods share, others may write where this one may not.
-    const readOnly = admission.readOnly && podUid !== undefined
-    await engine.mount({ name, target: target.path, stage, ...admission, readOnly })
+    const options = callOuts.parseOptions(body.options)
+    await front.admit({ volumeName: name, options, ...(podUid ? { podUid } : {}) }, async (admission) => {
+      // On the folder that pods share, others may write where this one may not.
+      const readOnly = admission.readOnly && podUid !== undefined
+      await engine.mount({ name, target: target.path, stage, ...admission, readOnly })
+    })
     return {}
   }
   const unmount = async (body: Record<string, unknown>, about: Subject): Promise<object> => {
@@ -123,10 +124,10 @@ export function buildApp(parts: AppParts): Hono {
   flex('/mountdevice', mount)
   flex('/unmountdevice', unmount)
   flex('/waitforattach', async (body, about) => {
-    const volumeName = volumeNameIn(body.options)
+    const options = callOuts.parseOptions(body.options)
+    const volumeName = volumeNameIn(options)
     about.volume = volumeName
-    const { create } = await front.admit({ volumeName, options: body.options })
-    const source = await engine.attach(volumeName, create)
+    const source = await front.admit({ volumeName, options }, ({ create }) => engine.attach(volumeName, create))
     return { device: source.path }
   })
   flex('/expandfs', async (body, about) => {

@@ -1,15 +1,48 @@
-import { buildSpec, parseOptions } from '../flex/options.ts'
 import type { Engine, VolumeSpec } from '../volume/engine.ts'
+import { VolumeError } from '../volume/errors.ts'
 import { parseVolumeName } from '../volume/name.ts'
 import type { FsType, StoredVolume } from '../volume/pool.ts'
+
+/** What a call-out's options say about a volume. */
+export interface CallOptions {
+  /** Missing when the options name no size. */
+  sizeBytes?: bigint
+  /** Missing when the options name none. */
+  fsType?: FsType
+  mkfsOptions: string[]
+  mountOptions: string[]
+  readOnly: boolean
+  /** What the kubelet calls the volume; a pod's own option of that name would hide it. */
+  volumeName?: string
+  /** What only the PV's own options hold; a pod's own option of that name may stand in its place. */
+  key?: string
+  /** The pod that a mount is for, as its options say, which its author may have written. */
+  pod?: { namespace: string; name: string }
+}
+
+/** A folder that the kubelet wants a volume in. */
+export interface Target {
+  /** Absolute, without links. */
+  path: string
+  volumeName: string
+  /** The folder that all pods of a node share, where the kubelet has a device mounted first (attach mode). */
+  sharedPath: string
+  /** Missing when that folder is the target. */
+  podUid?: string
+}
+
+/** How the kubelet's call-outs are read: what it says of places and of volumes. Both throw `invalid`. */
+export interface CallOuts {
+  checkTarget(path: unknown): Promise<Target>
+  parseOptions(options: unknown): CallOptions
+}
 
 /** A call-out that wants a volume. */
 export interface Request {
   volumeName: string
   /** The pod whose folder the target is in; missing for the folder that all pods of a node share. */
   podUid?: string
-  /** As they came: a JSON object of texts. */
-  options: unknown
+  options: CallOptions
 }
 
 /** How a volume may be mounted. */
@@ -23,7 +56,8 @@ export interface Admission {
 
 /** Whose volumes these are: it decides what the API may do with them. All throw `VolumeError`. */
 export interface Front {
-  admit(request: Request): Promise<Admission>
+  /** Has `work` mount, or attach, the volume for whom it is. */
+  admit<T>(request: Request, work: (admission: Admission) => Promise<T>): Promise<T>
   grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }>
   remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
   /** What is wrong with a volume besides what the node itself sees. */
@@ -35,15 +69,14 @@ export interface Front {
 /** Without a cluster, whoever can open the socket is believed; a call-out that names a size makes the volume. */
 export function buildStandaloneFront(engine: Engine): Front {
   return {
-    admit: async ({ options: given }) => {
-      const options = parseOptions(given)
+    admit: async ({ options }, work) => {
       const { readOnly, mountOptions, fsType } = options
-      return {
+      return await work({
         readOnly,
         mountOptions,
         ...(fsType ? { fsType } : {}),
         ...(options.sizeBytes === undefined ? {} : { create: buildSpec(options) }),
-      }
+      })
     },
     grow: (name, sizeBytes) => engine.grow(name, sizeBytes),
     remove: (name) => engine.remove(name),
@@ -52,7 +85,17 @@ export function buildStandaloneFront(engine: Engine): Front {
   }
 }
 
+/** What to make a volume by. Throws `invalid` when the options name no size. */
+export function buildSpec({ sizeBytes, fsType = 'ext4', mkfsOptions }: CallOptions): VolumeSpec {
+  if (sizeBytes === undefined)
+    throw new VolumeError(
+      'invalid',
+      'Cannot make a volume as option sizeBytes must be its size in bytes: it is missing.',
+    )
+  return { sizeBytes, fsType, mkfsOptions }
+}
+
 /** The volume that a call-out without a target is about. Throws `invalid`. */
-export function volumeNameIn(options: unknown): string {
-  return parseVolumeName(parseOptions(options).volumeName ?? '')
+export function volumeNameIn({ volumeName = '' }: CallOptions): string {
+  return parseVolumeName(volumeName)
 }

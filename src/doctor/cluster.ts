@@ -1,4 +1,4 @@
-import type { VolumeFacts } from '../k8s/persistent-volume.ts'
+import type { VolumeFacts } from '../k8s/model/persistent-volume.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import type { UnmarkedVolume } from '../volume/pool.ts'
 import { type Finding, fail, ok, warn } from './finding.ts'

@@ -8,9 +8,10 @@ import { buildApp } from '../daemon/app.ts'
 import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront } from '../daemon/front.ts'
 import { close, listen } from '../daemon/server.ts'
+import { buildCallOuts } from '../flex/call-outs.ts'
 import { formatSettings } from '../flex/settings.ts'
 import { buildDaemonKeeper } from '../inspect/keeper.ts'
-import type { VolumeFacts } from '../k8s/persistent-volume.ts'
+import type { VolumeFacts } from '../k8s/model/persistent-volume.ts'
 import { CommandError, type Output, type Runner, searchPath } from '../run.ts'
 import { plain } from '../text/paint.ts'
 import { Engine } from '../volume/engine.ts'
@@ -575,7 +576,7 @@ async function openDaemon(version = '1.2.3', reason?: string) {
   const app = buildApp({
     engine,
     drain: new Drain(),
-    kubeletDir: '/kubelet',
+    callOuts: buildCallOuts('/kubelet'),
     front: buildStandaloneFront(engine),
     version,
     health: { alive: [], ready: [() => reason] },

@@ -1,7 +1,7 @@
 import { lstat, readdir, readFile, realpath } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import type { Keeper } from '../inspect/keeper.ts'
-import type { VolumeFacts } from '../k8s/persistent-volume.ts'
+import type { VolumeFacts } from '../k8s/model/persistent-volume.ts'
 import { parseMountInfo } from '../mount/table.ts'
 import type { Runner } from '../run.ts'
 import type { Engine } from '../volume/engine.ts'

@@ -1,21 +1,11 @@
 import { lstat, realpath } from 'node:fs/promises'
 import { join, normalize, relative, sep } from 'node:path'
+import type { Target } from '../daemon/front.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import { parseVolumeName } from '../volume/name.ts'
 
 /** The driver's name as the cluster's objects hold it. */
 export const driverName = 'volumes.k8s.elastic.co/elastic-local'
-
-/** A folder that the kubelet wants a volume in. */
-export interface Target {
-  /** Absolute, without links. */
-  path: string
-  volumeName: string
-  /** The folder that all pods of a node share, where the kubelet has a device mounted first (attach mode). */
-  sharedPath: string
-  /** Missing when that folder is the target. */
-  podUid?: string
-}
 
 const podPattern = new RegExp(
   `^pods/([0-9a-zA-Z-]{1,64})/volumes/${RegExp.escape(driverName.replace('/', '~'))}/([^/]+)$`,

@@ -10,6 +10,7 @@ import { ClientError } from '../daemon/client.ts'
 import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront } from '../daemon/front.ts'
 import { close, listen } from '../daemon/server.ts'
+import { buildCallOuts } from '../flex/call-outs.ts'
 import type { OutputFormat } from '../text/document.ts'
 import { plain } from '../text/paint.ts'
 import type { Screen } from '../text/screen.ts'
@@ -53,7 +54,7 @@ async function openDaemon() {
   const app = buildApp({
     engine: world.engine,
     drain,
-    kubeletDir: '/kubelet',
+    callOuts: buildCallOuts('/kubelet'),
     front: buildStandaloneFront(world.engine),
     version: '1.2.3',
     log,

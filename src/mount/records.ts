@@ -91,6 +91,7 @@ const noteSchema = v.object({
   fsType: v.string(),
   options: v.record(v.string(), v.string()),
   claim: v.exactOptional(v.object({ namespace: v.string(), name: v.string(), uid: v.string() })),
+  isForOnePod: v.exactOptional(v.boolean()),
 })
 
 /** What a node remembers of the PVs whose volumes it made, in `<volumesDir>/.elastic-local/notes`. */

@@ -1,5 +1,6 @@
 /** The links of what is under way with a volume that is there: that it grows, and that it goes. */
-import { finalizer } from '../k8s/names.ts'
+import { poolOf } from '../k8s/model/ledger.ts'
+import { finalizer } from '../k8s/model/names.ts'
 import { formatBytes } from '../text/quantity.ts'
 import { daemonProblem } from './components.ts'
 import { because, findFreshWarning } from './events.ts'
@@ -20,7 +21,7 @@ export function growthLink(_: ClusterFacts, { claim, volume, promise, pods }: Su
   const what = `from ${formatBytes(grantedBytes)} to ${formatBytes(requestedBytes)}`
   if (growth?.message || growth?.phase.endsWith('Infeasible'))
     return link('growth', 'fail', `it does not grow ${what}: ${ownWordsOf(growth.message ?? growth.phase)}`, {
-      advice: `Lower the request to take it back (to more than the ${formatBytes(grantedBytes)} that it has: Kubernetes allows no less), or make room in pool ${promise?.ledger.pool.name ?? 'of its node'}: it is then tried again by itself.`,
+      advice: `Lower the request to take it back (to more than the ${formatBytes(grantedBytes)} that it has: Kubernetes allows no less), or make room in pool ${promise ? poolOf(promise.ledger).name : 'of its node'}: it is then tried again by itself.`,
     })
   if (pods.length === 0) return link('growth', 'wait', `it grows ${what} when a pod mounts it`)
   return link('growth', 'wait', `it grows ${what}; the kubelet does it within two minutes`)

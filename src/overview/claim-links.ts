@@ -1,6 +1,7 @@
 /** The links that the cluster makes: from the claim to its PersistentVolume. */
-import { type ClassFacts, checkClaim, readClass } from '../k8s/claim.ts'
-import { provisionerNames } from '../k8s/names.ts'
+import { type ClassFacts, checkClaim, readClass } from '../k8s/model/claim.ts'
+import { poolOf, takenBytes } from '../k8s/model/ledger.ts'
+import { provisionerNames } from '../k8s/model/names.ts'
 import { formatBytes } from '../text/quantity.ts'
 import { messageOf } from '../volume/errors.ts'
 import { commandOn, describeProvisioner } from './components.ts'
@@ -145,8 +146,9 @@ export function reservationLink(
   { claim, volume, promise, storageClass }: Subject,
 ): Link | undefined {
   if (promise) {
-    const { pool, node } = promise.ledger
-    return link('reservation', 'ok', `${formatBytes(promise.entry.sizeBytes)} of pool ${pool.name} on node ${node}`)
+    const { ledger, entry } = promise
+    const what = `${formatBytes(takenBytes(entry))} of pool ${poolOf(ledger).name}`
+    return link('reservation', 'ok', `${what} on node ${ledger.node}`)
   }
   if (volume || claim?.volumeName)
     return link('reservation', 'ok', 'not needed: the PersistentVolume was not made by the provisioner')

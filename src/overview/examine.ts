@@ -1,6 +1,6 @@
 import { type Finding, fail, ok, warn } from '../doctor/finding.ts'
-import { readClass } from '../k8s/claim.ts'
-import { provisionerNames } from '../k8s/names.ts'
+import { readClass } from '../k8s/model/claim.ts'
+import { provisionerNames } from '../k8s/model/names.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { ClusterFacts } from './facts.ts'

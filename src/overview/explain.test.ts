@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import { claimsPath, ledgerPath, namespace, volumesPath } from '../../test/memory-cluster.ts'
 import { ago, classesPath, nodePath, podsPath, World } from '../../test/overview-world.ts'
 import { thrownBy } from '../../test/thrown.ts'
-import { ApiError } from '../k8s/api.ts'
+import { ApiError } from '../k8s/client/api.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { explain, type Question } from './explain.ts'
 import type { Link, LinkName } from './records.ts'
@@ -280,10 +280,10 @@ const cases: Case[] = [
     title: 'a ledger that cannot be read',
     set: (world) => {
       world.addClaim('data', { selected: 'node-1' })
-      world.server.change(ledgerPath('node-1'), { data: { _pool: 'rubbish' } })
+      world.server.change(ledgerPath('node-1'), { data: { '_pool.default': 'rubbish' } })
     },
     at: 'reservation',
-    message: /Cannot read _pool in ConfigMap elastic-local\/ledger-node-1/,
+    message: /Cannot read _pool.default in ConfigMap elastic-local\/elastic-local.node-1.ledger/,
   },
   {
     title: 'a PersistentVolume that is for another claim',
@@ -447,11 +447,11 @@ const cases: Case[] = [
       world.say(
         nodePath('node-1'),
         'WrongPool',
-        'Cannot use pool vg of node node-1 as it is not the one that its volumes were made in (a): it is b. Is its disk mounted? If the disk was replaced for good, delete ConfigMap ledger-node-1.',
+        'Cannot use pool vg of node node-1 as it is not the one that its volumes were made in (a): it is b. Is its disk mounted? If the disk was replaced for good, delete ConfigMap elastic-local.node-1.ledger.',
       )
     },
     at: 'node',
-    message: /it is not the one that its volumes were made in.*delete ConfigMap ledger-node-1/,
+    message: /it is not the one that its volumes were made in.*delete ConfigMap elastic-local.node-1.ledger/,
     advice: /Nothing is made there/,
   },
   {

@@ -10,12 +10,12 @@ import type {
   V1StorageClass,
 } from '@kubernetes/client-node'
 import { driverName } from '../flex/target.ts'
-import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from '../k8s/claim.ts'
-import type { Ledger } from '../k8s/ledger.ts'
-import { hostnameLabel } from '../k8s/names.ts'
-import { pickVolume, type VolumeFacts } from '../k8s/persistent-volume.ts'
-import { type NodeFacts, pickNode } from '../k8s/placement.ts'
-import { parseQuantity } from '../k8s/quantity.ts'
+import { parseQuantity } from '../k8s/client/quantity.ts'
+import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from '../k8s/model/claim.ts'
+import type { Ledger } from '../k8s/model/ledger.ts'
+import { hostnameLabel } from '../k8s/model/names.ts'
+import { type NodeFacts, pickNode } from '../k8s/model/node.ts'
+import { pickVolume, type VolumeFacts } from '../k8s/model/persistent-volume.ts'
 
 export interface ClusterFacts {
   readAt: Date

@@ -1,5 +1,6 @@
 /** The links that are made on the node: from the volume to the pod. */
-import { makeAnewAnnotation } from '../k8s/names.ts'
+import { poolOf, takenBytes } from '../k8s/model/ledger.ts'
+import { makeAnewAnnotation } from '../k8s/model/names.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { commandOn, daemonProblem } from './components.ts'
 import { because, findFreshWarning, findWarning } from './events.ts'
@@ -42,7 +43,7 @@ export function volumeLink(facts: ClusterFacts, { name, volume, promise }: Subje
   const left = unread(facts, 'volume', 'ledgers')
   if (left) return left
   if (!isMade) return link('volume', 'wait', 'the daemon has not made it yet')
-  return link('volume', 'ok', `made, ${formatBytes(promise.entry.sizeBytes)} in pool ${promise.ledger.pool.name}`)
+  return link('volume', 'ok', `made, ${formatBytes(takenBytes(promise.entry))} in pool ${poolOf(promise.ledger).name}`)
 }
 
 /** What the daemon said last of making a volume, if it still says so. */
@@ -67,7 +68,7 @@ export const isLost = (message: string) => /its data is lost/.test(message)
 export function filesystemLink(facts: ClusterFacts, { name, volume, promise }: Subject): Link | undefined {
   const { ledger } = promise ?? {}
   if (!ledger) return undefined
-  const kind = ledger.pool.driverKind === 'BINDMOUNT' ? 'that of the disk below' : volume?.fsType || 'ext4'
+  const kind = poolOf(ledger).driverKind === 'BINDMOUNT' ? 'that of the disk below' : volume?.fsType || 'ext4'
   const advice = `What is in use, its node knows: ${commandOn(facts, ledger.node, `volumes show ${name}`)}.`
   return link('filesystem', 'ok', kind, { advice })
 }

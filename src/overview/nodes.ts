@@ -1,5 +1,6 @@
-import { isWanted, readClass } from '../k8s/claim.ts'
-import { longestNodeName } from '../k8s/names.ts'
+import { isWanted, readClass } from '../k8s/model/claim.ts'
+import { poolOf } from '../k8s/model/ledger.ts'
+import { longestNodeName } from '../k8s/model/names.ts'
 import { formatAge, formatCount } from '../text/quantity.ts'
 import { commandOn, daemonProblem, findDaemon, unusablePool } from './components.ts'
 import { because, findFreshWarning, warningsOf } from './events.ts'
@@ -18,7 +19,8 @@ export function describeNodes(facts: ClusterFacts): NodeRecord[] {
 function describeNode(facts: ClusterFacts, name: string): NodeRecord {
   const node = facts.nodes.get(name)
   const { state, pod } = findDaemon(facts, name)
-  const pool = facts.ledgers.get(name)?.pool.name
+  const ledger = facts.ledgers.get(name)
+  const pool = ledger && poolOf(ledger).name
   return {
     name,
     ...(node?.hostname ? { hostname: node.hostname } : {}),
@@ -155,14 +157,14 @@ function capacityProblems(facts: ClusterFacts, name: string): Problem[] {
   if (!ledger || !hostname || facts.notRead.has('csistoragecapacities')) return []
   const untold = [...facts.classes.values()]
     .map(({ facts }) => facts)
-    .filter((one) => one?.waitsForPod && isWantedBy(one, ledger.pool))
+    .filter((one) => one?.waitsForPod && isWantedBy(one, poolOf(ledger)))
     .filter((one) => !isTold(facts, one?.name ?? '', hostname))
   if (untold.length === 0) return []
   return [
     problem(
       'warn',
       `the scheduler does not know its room for ${untold.map((one) => one?.name).join(', ')}: there is no CSIStorageCapacity object`,
-      `The daemon of node ${name} publishes it; look at its log, and whether it may write them.`,
+      `The provisioner publishes it while the daemon of node ${name} renews its Lease; look at the logs of both.`,
     ),
   ]
 }

@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert'
 import { claimsPath, ledgerPath, volumesPath } from '../../test/memory-cluster.ts'
 import { ago, halfGibibyte, nodePath, now, World } from '../../test/overview-world.ts'
 import { toJson } from '../json.ts'
+import { made } from '../k8s/model/ledger.ts'
 import { examineCluster } from './examine.ts'
 import { buildOverview } from './overview.ts'
 import type { VolumeRecord } from './records.ts'
@@ -179,7 +180,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
   ],
   [
     'a daemon that has not said what it has',
-    (world) => world.server.delete('/api/v1/namespaces/elastic-local/configmaps/ledger-node-1'),
+    (world) => world.server.delete('/api/v1/namespaces/elastic-local/configmaps/elastic-local.node-1.ledger'),
     /^fail node node-1: its daemon has not said what its pool holds/,
   ],
   [
@@ -209,7 +210,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
     'a pool that is nearly full',
     (world) => {
       world.server.change(ledgerPath('node-1'), {
-        data: { a: JSON.stringify({ sizeBytes: String((10n * gibibyte * 95n) / 100n) }) },
+        data: { a: toJson(made(undefined, (10n * gibibyte * 95n) / 100n, undefined)) },
       })
     },
     /^warn pool of node-1: vg is nearly full: 512 MiB of 10 GiB are left to promise/,

@@ -1,4 +1,4 @@
-import { freeBytes, type Ledger, promisedBytes } from '../k8s/ledger.ts'
+import { freeBytes, type Ledger, poolOf, promisedBytes, takenBytes } from '../k8s/model/ledger.ts'
 import { buildChain } from './chain.ts'
 import { describeProvisioner } from './components.ts'
 import type { ClusterFacts } from './facts.ts'
@@ -26,7 +26,8 @@ function byKey<T>(keyOf: (one: T) => string): (a: T, b: T) => number {
 }
 
 function describePool(facts: ClusterFacts, ledger: Ledger): PoolRecord {
-  const { node, pool } = ledger
+  const { node } = ledger
+  const pool = poolOf(ledger)
   return {
     node,
     name: pool.name,
@@ -44,7 +45,7 @@ function describeVolume(facts: ClusterFacts, subject: Subject): VolumeRecord {
   const chain = buildChain(facts, subject)
   const storageClass = claim?.className || volume?.className
   const whose = claim ?? volume?.claim
-  const sizeBytes = promise && !promise.entry.pendingFor ? promise.entry.sizeBytes : undefined
+  const sizeBytes = promise && !promise.entry.pendingFor ? takenBytes(promise.entry) : undefined
   const createdAt = claim?.createdAt ?? volume?.createdAt
   return {
     name,
@@ -52,7 +53,9 @@ function describeVolume(facts: ClusterFacts, subject: Subject): VolumeRecord {
     ...(whose ? { claim: { namespace: whose.namespace, name: whose.name } } : {}),
     ...(storageClass ? { storageClass } : {}),
     ...(chain.node ? { node: chain.node } : {}),
-    ...(volume && promise?.ledger.pool.driverKind !== 'BINDMOUNT' ? { fsType: volume.fsType || 'ext4' } : {}),
+    ...(volume && (!promise || poolOf(promise.ledger).driverKind !== 'BINDMOUNT')
+      ? { fsType: volume.fsType || 'ext4' }
+      : {}),
     ...(sizeBytes === undefined ? {} : { sizeBytes }),
     ...(claim?.requestedBytes === undefined ? {} : { requestedBytes: claim.requestedBytes }),
     ...(volume ? { reclaimPolicy: volume.deletesData ? ('Delete' as const) : ('Retain' as const) } : {}),

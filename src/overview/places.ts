@@ -1,6 +1,6 @@
-import { type ClassFacts, describeWish, isWanted, readClass } from '../k8s/claim.ts'
-import { freeBytes } from '../k8s/ledger.ts'
-import { isAllowed } from '../k8s/placement.ts'
+import { type ClassFacts, describeWish, isWanted, readClass } from '../k8s/model/claim.ts'
+import { freeBytes, poolOf } from '../k8s/model/ledger.ts'
+import { isAllowed } from '../k8s/model/node.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { minimumBytes } from '../volume/host.ts'
 import { roundUp } from '../volume/size.ts'
@@ -53,7 +53,7 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
   if (broken) return no(`has a ledger that cannot be read: ${broken}`)
   const ledger = facts.ledgers.get(node.name)
   if (!ledger) return no(missingLedger(facts, node.name))
-  const { pool } = ledger
+  const pool = poolOf(ledger)
   const wish = readClass(storageClass)
   if (!isWanted(wish, pool))
     return no(`has pool ${pool.name} (${pool.driverKind}), and the class wants ${describeWish(wish)}`)
@@ -64,9 +64,7 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
     )
   const isUntold = !isTold(facts, storageClass.name, node.hostname) && !facts.notRead.has('csistoragecapacities')
   if (storageClass.waitsForPod && facts.capacityCounts && isUntold)
-    return no(
-      'has room, and its daemon has not told the scheduler: there is no CSIStorageCapacity object for the class',
-    )
+    return no('has room, and the scheduler does not know of it: there is no CSIStorageCapacity object for the class')
   return { fits: true, reason: `has room: ${formatBytes(free)} left` }
 }
 

@@ -11,10 +11,10 @@ import type {
   V1Pod,
   V1StorageClass,
 } from '@kubernetes/client-node'
-import { type Api, hasStatus, listPages, orMissing } from '../k8s/api.ts'
-import { type Ledger, parseLedger } from '../k8s/ledger.ts'
-import { volumesPath } from '../k8s/lookups.ts'
-import { leaseName, ledgerLabel, nodeLabel, provisionerNames } from '../k8s/names.ts'
+import { type Api, hasStatus, listPages, orMissing } from '../k8s/client/api.ts'
+import { type Ledger, parseLedger } from '../k8s/model/ledger.ts'
+import { volumesPath } from '../k8s/model/lookups.ts'
+import { leaseName, ledgerLabel, nodeLabel, provisionerNames } from '../k8s/model/names.ts'
 import { messageOf } from '../volume/errors.ts'
 import {
   type ClusterFacts,

@@ -1,5 +1,5 @@
-import type { Entry, Ledger } from '../k8s/ledger.ts'
-import { volumeNameOf } from '../k8s/persistent-volume.ts'
+import type { Entry, Ledger } from '../k8s/model/ledger.ts'
+import { volumeNameOf } from '../k8s/model/persistent-volume.ts'
 import { isVolumeName } from '../volume/name.ts'
 import type { ClaimState, ClassState, ClusterFacts, PodFacts, VolumeState } from './facts.ts'
 import { indexed } from './indexed.ts'

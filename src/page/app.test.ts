@@ -132,7 +132,7 @@ test('nothing that comes from the cluster, or from who asks, is HTML, an address
   const world = new World()
   const name = world.addBound('data', 'node-1')
   const pool = { name: hostile, driverKind: 'LOOP', capacityBytes: '1', unitBytes: '1' }
-  world.server.change(ledgerPath('node-1'), { data: { _pool: JSON.stringify(pool) } })
+  world.server.change(ledgerPath('node-1'), { data: { '_pool.default': JSON.stringify(pool) } })
   world.server.change(`${claimsPath}/data`, { spec: { storageClassName: hostile } })
   world.addPod(hostile, { claims: ['data', 'other'], node: hostile, phase: hostile })
   world.server.create(claimsPath, { ...world.server.find(`${claimsPath}/data`), metadata: { name: hostile, uid: 'u' } })

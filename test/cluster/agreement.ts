@@ -8,9 +8,9 @@ import { type Elastic, type ElasticNode, namespace } from './elastic.ts'
 export const ledgersPath = `/api/v1/namespaces/${namespace}/configmaps?labelSelector=volumes.k8s.elastic.co/ledger`
 const volumesPath = '/api/v1/persistentvolumes'
 const nodeLabel = 'volumes.k8s.elastic.co/node-affinity'
-const poolKey = '_pool'
+const poolKey = '_pool.default'
 
-type Entry = { sizeBytes: string; pendingFor?: string }
+type Entry = { promisedBytes: string; pendingFor?: string }
 type Stored = { name: string; sizeBytes: string; mounts: unknown[] }
 
 const nodeOf = ({ metadata }: KubeObject) => String(metadata.labels?.[nodeLabel])
@@ -67,7 +67,7 @@ export async function agreement(
     const ledger = ledgers.items.find((one: KubeObject) => nodeOf(one) === name)
     assert.equal(
       stored.map(({ name, sizeBytes }) => [name, `${sizeBytes}`]).sort(),
-      [...entriesOf(ledger)].map(([name, { sizeBytes }]) => [name, sizeBytes]).sort(),
+      [...entriesOf(ledger)].map(([name, { promisedBytes }]) => [name, promisedBytes]).sort(),
     )
   }
   return volumes
@@ -79,7 +79,7 @@ export function watchPromises(cluster: Cluster): string[] {
   const look = (ledgers: KubeObject | undefined) => {
     for (const ledger of ledgers?.items ?? []) {
       const capacity = BigInt(JSON.parse(ledger.data[poolKey]).capacityBytes)
-      const promised = [...entriesOf(ledger).values()].reduce((sum, { sizeBytes }) => sum + BigInt(sizeBytes), 0n)
+      const promised = [...entriesOf(ledger).values()].reduce((sum, entry) => sum + BigInt(entry.promisedBytes), 0n)
       if (promised > capacity) wrong.push(`${promised} of ${capacity} bytes of ${nodeOf(ledger)}`)
     }
     return false
@@ -87,4 +87,9 @@ export function watchPromises(cluster: Cluster): string[] {
   // Until the cluster is closed.
   cluster.waitFor(ledgersPath, look, 2 ** 31 - 1).catch(() => {})
   return wrong
+}
+
+/** What a provisioner writes into a ledger that promises 64 MiB to a claim. */
+export function promisedEntry(pendingFor: string): string {
+  return JSON.stringify({ pool: 'default', kind: 'volume', promisedBytes: String(64 << 20), pendingFor })
 }

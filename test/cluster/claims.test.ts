@@ -96,7 +96,10 @@ test('a deleted claim takes its PV, its data and its promise with it', async () 
   await remove('pvc', 'data')
   await gone(`/api/v1/persistentvolumes/${spec.volumeName}`)
   assert.not.ok(existsSync(image))
-  const ledger = await cluster.api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${node?.name}`)
+  const ledger = await cluster.api.request(
+    'GET',
+    `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${node?.name}.ledger`,
+  )
   assert.not.ok(spec.volumeName in ledger.data)
   // An account of who wrote which key would double each of its versions.
   assert.not('managedFields' in ledger.metadata)
@@ -158,7 +161,10 @@ test('a claim with Retain leaves its PV and its data, also when the PV is delete
   await remove('pv', volumeName)
   await gone(path)
   assert.ok(existsSync(image))
-  const ledger = await cluster.api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${node?.name}`)
+  const ledger = await cluster.api.request(
+    'GET',
+    `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${node?.name}.ledger`,
+  )
   assert.ok(volumeName in ledger.data)
   const { body } = await request({
     socketPath: String(node?.socket),
@@ -207,6 +213,75 @@ test('a volume grows while its pod runs; beyond the pool it is refused on the cl
   await remove('pvc', 'grows', 'beside')
 })
 
+test('what is promised to a growth stays promised while it is under way, though its PV changes all the time', async () => {
+  await cluster.apply(claim('swells', { size: '64Mi' }), pod('swells', ['swells']))
+  const { nodeName } = (await running('swells')).spec
+  const { volumeName } = (await cluster.api.request('GET', claimPath('swells'))).spec
+  const promised: number[] = []
+  const note = (ledger: KubeObject | undefined) => {
+    const entry = ledger?.data[volumeName]
+    if (entry) promised.push(Number(JSON.parse(entry).promisedBytes))
+    return promised.at(-1) === gibibyte
+  }
+  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${nodeName}.ledger`
+  const grown = cluster.waitFor(ledgerPath, note, 150_000)
+  const isGrown = cluster
+    .waitFor(claimPath('swells'), (state) => state?.status?.capacity?.storage === '1Gi', 150_000)
+    .then(() => true)
+  await cluster.kubectl(['patch', 'pvc', 'swells', '--patch', '{"spec":{"resources":{"requests":{"storage":"1Gi"}}}}'])
+  const path = `/api/v1/persistentvolumes/${volumeName}`
+  for (let round = 0; !(await Promise.race([isGrown, Promise.resolve(false)])); round += 1) {
+    const isKept = round % 2 === 0
+    const persistentVolumeReclaimPolicy = isKept ? 'Retain' : 'Delete'
+    await cluster.api.request('PATCH', path, { spec: { persistentVolumeReclaimPolicy } })
+    // The daemon has seen it.
+    const isTold = (ledger: KubeObject | undefined) =>
+      (JSON.parse(ledger?.data[volumeName]).madeFor === undefined) === isKept
+    await cluster.waitFor(ledgerPath, isTold)
+  }
+  await grown
+  assert.equal(
+    promised,
+    promised.toSorted((a, b) => a - b),
+  )
+  await cluster.api.request('PATCH', path, { spec: { persistentVolumeReclaimPolicy: 'Delete' } })
+  await remove('pod', 'swells')
+  await gone(podPath('swells'))
+  await remove('pvc', 'swells')
+  await gone(path)
+})
+
+test('a claim for one pod is not mounted for a second one that names its node itself, until the first has gone', async () => {
+  await cluster.apply(claim('lonely', { spec: { accessModes: ['ReadWriteOncePod'] } }), pod('one', ['lonely']))
+  const { nodeName } = (await running('one')).spec
+  await cluster.apply(pod('two', ['lonely'], { spec: { nodeName } }))
+  await said('two', /uses the ReadWriteOncePod access mode and is already in use by another pod/)
+  assert.is.not((await cluster.api.request('GET', podPath('two'))).status.phase, 'Running')
+  await remove('pod', 'one')
+  await running('two', 180_000)
+  await remove('pod', 'two')
+  await gone(podPath('two'))
+  await remove('pvc', 'lonely')
+})
+
+test('a claim in whose way a PV of another driver is gets its own when that is deleted, as its event advises', async () => {
+  await cluster.apply(claim('barred'))
+  const { uid } = (await cluster.api.request('GET', claimPath('barred'))).metadata
+  await cluster.apply({
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name: `pvc-${uid}` },
+    spec: { capacity: { storage: '1Mi' }, accessModes: ['ReadOnlyMany'], hostPath: { path: '/nowhere' } },
+  })
+  await cluster.apply(pod('barred', ['barred']))
+  await said('barred', /there is one of that name which is not for this claim; delete it/)
+  await remove('pv', `pvc-${uid}`)
+  await running('barred')
+  await remove('pod', 'barred')
+  await gone(podPath('barred'))
+  await remove('pvc', 'barred')
+})
+
 test('a pod that names the volume of another in a flexVolume of its own does not get it, whatever options it writes', async () => {
   await cluster.apply(claim('victim', { class: 'immediate' }), pod('victim', ['victim']))
   const victim = await running('victim')
@@ -236,9 +311,9 @@ test('claims for more than the cluster holds: those that fit run, the others say
   const ledgers = async () => {
     const { items } = await cluster.api.request('GET', ledgersPath)
     return items.map(({ data }: KubeObject) => {
-      const { _pool: pool, ...entries } = data
+      const { '_pool.default': pool, ...entries } = data
       const capacity = Number(JSON.parse(pool).capacityBytes)
-      const sizes = Object.values(entries).map((entry) => Number(JSON.parse(String(entry)).sizeBytes))
+      const sizes = Object.values(entries).map((entry) => Number(JSON.parse(String(entry)).promisedBytes))
       return { capacity, promised: sizes.reduce((sum, size) => sum + size, 0), fits: Math.floor(capacity / gibibyte) }
     })
   }

@@ -170,7 +170,7 @@ export class Elastic {
     const mode = attach ? ['--attach'] : []
     await run(executable, ['install', `--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`, ...mode])
     // The scheduler looks at what is published.
-    await this.cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${name}`, Boolean)
+    await this.cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/elastic-local.${name}.ledger`, Boolean)
     const node = { name, kubelet, daemon, flags, volumesDir, socket }
     this.#nodes.push(node)
     return node
@@ -208,7 +208,7 @@ export class Elastic {
     const claimPath = `/api/v1/namespaces/default/persistentvolumeclaims/${name}`
     const { spec } = await cluster.waitFor(claimPath, (state) => state?.status?.phase === 'Bound', 120_000)
     const isMade = (ledger: KubeObject | undefined) => /madeFor/.test(ledger?.data[spec.volumeName] ?? '')
-    await cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/ledger-${node}`, isMade, 120_000)
+    await cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/elastic-local.${node}.ledger`, isMade, 120_000)
     return spec.volumeName
   }
 

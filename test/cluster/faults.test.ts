@@ -70,7 +70,7 @@ const begin = (names: readonly string[], more: Parameters<typeof claim>[1] = { s
 /** How many volumes of a GiB the cluster holds. */
 async function countPlaces(): Promise<number> {
   const { items } = await cluster.api.request('GET', ledgersPath)
-  const pools = items.map(({ data }: KubeObject) => Number(JSON.parse(data._pool).capacityBytes))
+  const pools = items.map(({ data }: KubeObject) => Number(JSON.parse(data['_pool.default']).capacityBytes))
   return pools.reduce((sum: number, bytes: number) => sum + Math.floor(bytes / gibibyte), 0)
 }
 
@@ -272,7 +272,7 @@ test('two provisioners that both believe they lead place each claim once and not
     two.plan = (passing) => {
       if (!isWrite(passing)) return undefined
       if (passing.path === volumesPath) making.resolve()
-      else if (passing.path.endsWith('ledger-node-2')) promising.resolve()
+      else if (passing.path.endsWith('elastic-local.node-2.ledger')) promising.resolve()
       else return undefined
       return held.promise
     }

@@ -5,6 +5,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { request } from '../../src/daemon/client.ts'
 import { readMountTable } from '../../src/mount/table.ts'
+import { promisedEntry } from './agreement.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
@@ -22,7 +23,7 @@ const nodes = new Map<string, ElasticNode>()
 const podPath = (name: string) => `/api/v1/namespaces/default/pods/${name}`
 const claimPath = (name: string) => `/api/v1/namespaces/default/persistentvolumeclaims/${name}`
 const volumePath = (name: string) => `/api/v1/persistentvolumes/${name}`
-const ledgerPath = (node: string) => `/api/v1/namespaces/${namespace}/configmaps/ledger-${node}`
+const ledgerPath = (node: string) => `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${node}.ledger`
 const eventsPath = '/api/v1/namespaces/default/events'
 const isGone = (object: unknown) => object === undefined
 const running = (name: string) => cluster.waitFor(podPath(name), (state) => state?.status?.phase === 'Running', 120_000)
@@ -232,7 +233,7 @@ test('the ledger of a node that is gone goes with the last PV there, and the nod
     return [name, JSON.stringify(entry)]
   })
   assert.equal(anew.data, Object.fromEntries(asFound))
-  const volumes = entries.filter((name) => name !== '_pool')
+  const volumes = entries.filter((name) => name !== '_pool.default')
   for (const name of volumes) {
     assert.ok(existsSync(image('node-3', name)))
     await request({ socketPath: nodeOf('node-3').socket, method: 'DELETE', path: `/v1/volumes/${name}` })
@@ -264,7 +265,7 @@ test('a claim that was promised room on a node which went before its PV was made
   await provisioner.kill('SIGTERM')
   await cluster.apply(claim('promised', { class: 'anywhere', size: '64Mi' }))
   const { uid } = (await cluster.api.request('GET', claimPath('promised'))).metadata
-  const entry = JSON.stringify({ sizeBytes: String(64 << 20), pendingFor: 'default/promised' })
+  const entry = promisedEntry('default/promised')
   await leave('node-2')
   await cluster.kubectl(['delete', 'node', 'node-2'])
   await cluster.api.request('PATCH', ledgerPath('node-2'), { data: { [`pvc-${uid}`]: entry } })

@@ -5,6 +5,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseMountInfo, readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
+import { promisedEntry } from './agreement.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
@@ -77,7 +78,7 @@ async function images(): Promise<string[]> {
 
 /** Entries of all ledgers. */
 const entriesOf = (list: KubeObject | undefined): string[] =>
-  (list?.items ?? []).flatMap(({ data }: KubeObject) => Object.keys(data).filter((key) => key !== '_pool'))
+  (list?.items ?? []).flatMap(({ data }: KubeObject) => Object.keys(data).filter((key) => key !== '_pool.default'))
 
 /** A claim that comes and goes, through all the queues that others go through. */
 async function passBy(): Promise<void> {
@@ -226,8 +227,8 @@ test('of claims that are deleted before or while their PVs are made, nothing sta
 test('a promise to a claim that was deleted before its PV was made, while no provisioner ran, is taken back', async () => {
   await provisioner.kill('SIGTERM')
   const volume = 'pvc-0f0e0d0c-7777-8888-9999-000011112222'
-  const entry = JSON.stringify({ sizeBytes: String(64 << 20), pendingFor: 'default/deleted' })
-  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/ledger-node-1`
+  const entry = promisedEntry('default/deleted')
+  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/elastic-local.node-1.ledger`
   await cluster.api.request('PATCH', ledgerPath, { data: { [volume]: entry } })
   provisioner = await elastic.startProvisioner()
   await cluster.waitFor(ledgerPath, (state) => state !== undefined && !(volume in state.data), 120_000)

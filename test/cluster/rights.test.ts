@@ -1,7 +1,7 @@
 import type { V1APIGroupList, V1APIResourceList, V1SelfSubjectAccessReview } from '@kubernetes/client-node'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ApiClient, ApiError, findKubeConfig } from '../../src/k8s/api.ts'
+import { ApiClient, ApiError, findKubeConfig } from '../../src/k8s/client/api.ts'
 import { thrownBy } from '../thrown.ts'
 import { type Cluster, withCluster } from './cluster.ts'
 import { namespace, readObjects } from './elastic.ts'
@@ -21,11 +21,19 @@ const volume = (name: string, on: string) => ({
     flexVolume: { driver: 'volumes.k8s.elastic.co/elastic-local', options: { sizeBytes: '1' } },
   },
 })
-const ledger = (on: string, name = `ledger-${on}`) => ({
+const ledger = (on: string, name = `elastic-local.${on}.ledger`) => ({
   apiVersion: 'v1',
   kind: 'ConfigMap',
   metadata: { name, namespace, labels: { [label]: on, 'volumes.k8s.elastic.co/ledger': 'true' } },
 })
+const lease = (on: string, name = `elastic-local.${on}.alive`) => ({
+  apiVersion: 'coordination.k8s.io/v1',
+  kind: 'Lease',
+  metadata: { name, namespace, labels: { [label]: on, 'volumes.k8s.elastic.co/alive': 'true' } },
+  spec: { holderIdentity: on },
+})
+/** Objects that would go with one which can be deleted. */
+const owners = [{ apiVersion: 'v1', kind: 'ConfigMap', name: 'bait', uid: '0f0e0d0c-1111-2222-3333-444455556666' }]
 const event = (host: string) => ({
   apiVersion: 'v1',
   kind: 'Event',
@@ -34,6 +42,13 @@ const event = (host: string) => ({
   source: { component: 'elastic-local-daemon', host },
 })
 
+/** A PV of another driver. */
+const foreign = (name: string, labels: Record<string, string> = {}) => ({
+  apiVersion: 'v1',
+  kind: 'PersistentVolume',
+  metadata: { name, labels },
+  spec: { capacity: { storage: '1Gi' }, accessModes: ['ReadWriteOnce'], hostPath: { path: '/etc' } },
+})
 const capacity = (on: string) => ({
   apiVersion: 'storage.k8s.io/v1',
   kind: 'CSIStorageCapacity',
@@ -68,7 +83,7 @@ test(
   withCluster({}, async (cluster) => {
     await cluster.apply(...(await readObjects()))
     await cluster.apply(node('here'), node('there'), volume('own', 'here'), volume('other', 'there'), ledger('there'))
-    await cluster.apply(event('there'), capacity('there'))
+    await cluster.apply(event('there'), capacity('there'), foreign('foreign', { [label]: 'here' }))
     const kubeconfig = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', 'here')
     const daemon = as(cluster, kubeconfig)
     const unlabel = { metadata: { labels: { [label]: 'here' } } }
@@ -84,14 +99,27 @@ test(
       ],
       [create, ledger('there', 'ledger-new'), /only objects of its own node/],
       [create, ledger('here', 'ledger-there-2'), /only the ledger of its own node/],
+      // Of nodes whose names hold one another.
+      ...['elastic-local.here-2.ledger', 'elastic-local.here.2.ledger', 'elastic-local.here'].map(
+        (name) => [create, ledger('here', name), /only the ledger of its own node/] as [string[], object, RegExp],
+      ),
+      [create, lease('there'), /only objects of its own node/],
+      [create, lease('here', 'elastic-local.here-2.alive'), /only the Lease of its own node/],
+      [create, lease('here', 'elastic-local-provisioner'), /only the Lease of its own node/],
+      [patch('pv own', { metadata: { ownerReferences: owners } }), undefined, /what an object belongs to/],
       [
-        patch(`configmap ledger-there --namespace=${namespace}`, { data: { a: 'b' } }),
+        create,
+        { ...ledger('here'), metadata: { ...ledger('here').metadata, ownerReferences: owners } },
+        /what an object belongs to/,
+      ],
+      [patch('pv foreign', { metadata: { finalizers: [] } }), undefined, /only PersistentVolumes of ours/],
+      [
+        patch(`configmap elastic-local.there.ledger --namespace=${namespace}`, { data: { a: 'b' } }),
         undefined,
         /only objects of its own node/,
       ],
       [create, event('there'), /in the name of its own node/],
       [patch('event event-there', { message: 'a lie' }), undefined, /in the name of its own node/],
-      [create, capacity('elsewhere'), /only objects of its own node/],
     ]
     for (const [args, input, message] of refusedByPolicy) assert.match(await daemon(args, input), message)
     for (const verb of [
@@ -101,19 +129,22 @@ test(
       'delete node there',
       'get pvc',
       'get leases',
+      'get storageclasses',
+      `delete lease elastic-local-provisioner --namespace=${namespace}`,
     ])
       refused(await daemon(verb.split(' ')))
     refused(await daemon(create, { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a' }, spec: { containers: [] } }))
     assert.is(await daemon(create, ledger('here')), 'done')
     assert.is(await daemon(create, event('here')), 'done')
-    assert.is(await daemon(create, capacity('here')), 'done')
+    assert.is(await daemon(create, lease('here')), 'done')
+    // Nobody's room is told by a daemon.
+    refused(await daemon(create, capacity('here')))
     // kubectl would have to get them first, which a daemon may not.
     const api = new ApiClient(findKubeConfig(kubeconfig))
     const capacities = `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities`
     for (const change of [{ method: 'PATCH', body: { capacity: '9Ti' } }, { method: 'DELETE' }] as const) {
       const refusal = await thrownBy(ApiError, () => api.send({ path: `${capacities}/capacity-there`, ...change }))
-      assert.match(refusal.message, /only objects of its own node/)
-      await api.send({ path: `${capacities}/capacity-here`, ...change })
+      assert.is(refusal.status, 403)
     }
     assert.is(await daemon(patch('pv own', { metadata: { finalizers: [] } })), 'done')
     const unlabelled = volume('old', 'here')
@@ -123,7 +154,7 @@ test(
     assert.is(await giveTo('here'), 'done')
     const unbound = as(cluster, await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon'))
     assert.match(
-      await unbound(patch(`configmap ledger-here --namespace=${namespace}`, { data: { a: 'b' } })),
+      await unbound(patch(`configmap elastic-local.here.ledger --namespace=${namespace}`, { data: { a: 'b' } })),
       /must be bound to a pod or a node/,
     )
   }),
@@ -146,8 +177,41 @@ test(
     const remove = (name: string) => ['delete', 'configmap', name, `--namespace=${namespace}`]
     await refusal(() => provisioner(change('other')), /only the ledgers of nodes/)
     assert.match(await provisioner(remove('other')), /only the ledgers of nodes/)
-    for (const args of [change('ledger-here'), remove('ledger-here')]) assert.is(await provisioner(args), 'done')
+    for (const args of [change('elastic-local.here.ledger'), remove('elastic-local.here.ledger')])
+      assert.is(await provisioner(args), 'done')
     assert.is(await provisioner(['get', 'pv,pvc', '--all-namespaces']), 'done')
+
+    const uid = '0f0e0d0c-7777-8888-9999-000011112222'
+    const claimRef = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace: 'default', name: 'data' }
+    const own = (name: string, more: object) => {
+      const made = volume(name, 'here')
+      return { ...made, spec: { ...made.spec, ...more } }
+    }
+    await cluster.apply(foreign('foreign'))
+    const forAClaim = { claimRef: { ...claimRef, uid } }
+    for (const [args, input, message] of [
+      [
+        create,
+        { ...foreign(`pvc-${uid}`), spec: { ...foreign('').spec, ...forAClaim } },
+        /only PersistentVolumes of ours/,
+      ],
+      [create, own(`pvc-${uid}`, {}), /only for the claim with the UID in its name/],
+      [create, own(`pvc-${uid}`, { claimRef }), /only for the claim with the UID in its name/],
+      [create, own('anything', forAClaim), /only for the claim with the UID in its name/],
+      [
+        patch('pv foreign', { spec: { persistentVolumeReclaimPolicy: 'Delete' } }),
+        undefined,
+        /only PersistentVolumes of ours/,
+      ],
+      [['delete', 'pv', 'foreign', '--wait=false'], undefined, /only PersistentVolumes of ours/],
+      [create, lease('here', 'another'), /only its own Lease/],
+      [create, capacity('here'), /only capacity objects of ours/],
+    ] as [string[], object | undefined, RegExp][])
+      assert.match(await provisioner(args, input), message)
+    assert.is(await provisioner(create, own(`pvc-${uid}`, forAClaim)), 'done')
+    assert.is(await provisioner(['delete', 'pv', `pvc-${uid}`, '--wait=false']), 'done')
+    await cluster.apply(lease('here'), lease('here', 'another'))
+    assert.is(await provisioner(['delete', 'lease', 'elastic-local.here.alive', `--namespace=${namespace}`]), 'done')
   }),
 )
 
@@ -225,11 +289,10 @@ test(
         ...anybodyMay,
         ...of('get list watch patch', 'persistentvolumes'),
         ...of('get', 'nodes'),
-        ...of('get list watch', 'storageclasses.storage.k8s.io'),
         ...everywhere('get', 'pods'),
         ...everywhere('get create patch', 'events'),
         ...inOurs('get list watch create patch', 'configmaps'),
-        ...inOurs('list watch create patch delete', 'csistoragecapacities.storage.k8s.io'),
+        ...inOurs('create patch', 'leases.coordination.k8s.io'),
       ].sort(),
     )
     const provisioner = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner')
@@ -244,7 +307,8 @@ test(
         ...of('get list watch', 'storageclasses.storage.k8s.io'),
         ...everywhere('get create patch', 'events'),
         ...inOurs('get list watch patch delete', 'configmaps'),
-        ...inOurs('create', 'leases.coordination.k8s.io'),
+        ...inOurs('list watch create delete', 'leases.coordination.k8s.io'),
+        ...inOurs('list watch create patch delete', 'csistoragecapacities.storage.k8s.io'),
       ].sort(),
     )
   }),

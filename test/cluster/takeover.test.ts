@@ -156,7 +156,7 @@ test('with --takeover its volumes are ours: pods go on, new ones see the data, a
     assert.is(metadata.labels?.[nodeLabel], 'node-1')
     assert.equal(spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].values, ['node-1'])
   }
-  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/ledger-node-1`
+  const ledgerPath = `/api/v1/namespaces/${namespace}/configmaps/elastic-local.node-1.ledger`
   await cluster.waitFor(ledgerPath, (ledger) => names.every((name) => ledger?.data[name]), 60_000)
 
   assert.equal((await readMountTable()).at(await folderOf('old', 'used')), before)

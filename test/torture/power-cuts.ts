@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as assert from 'uvu/assert'
-import { parseLedger } from '../../src/k8s/ledger.ts'
+import { parseLedger } from '../../src/k8s/model/ledger.ts'
 import { ApiError, type KubeObject } from '../cluster/api.ts'
 import { claim, gibibyte, pod, storageClass } from '../cluster/claim-objects.ts'
 import type { Cluster } from '../cluster/cluster.ts'
@@ -111,10 +111,10 @@ class Town {
     const rows = [...new Set(stdout.split('\n').filter(Boolean))]
     const stored = rows.map((row) => row.trim().split('/')).filter(([, , type]) => type !== 'thin-pool')
     const { entries } = parseLedger(
-      await api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/ledger-${nodeName}`),
+      await api.request('GET', `/api/v1/namespaces/${namespace}/configmaps/elastic-local.${nodeName}.ledger`),
     )
     const intents = await this.#node.run('ls', [`${guestPaths.volumesDir}/.elastic-local/intents`], { accept: [2] })
-    const sizesDiffer = stored.filter(([name = '', size]) => String(entries.get(name)?.sizeBytes) !== size)
+    const sizesDiffer = stored.filter(([name = '', size]) => String(entries.get(name)?.promisedBytes) !== size)
     const pending = [...entries].filter(([, entry]) => entry.pendingFor).map(([name]) => name)
     return {
       persistentVolumes: items.map(({ metadata }: KubeObject) => metadata.name).sort(),

@@ -1,0 +1,240 @@
+import type {
+  V1PersistentVolumeClaim,
+  V1PersistentVolumeClaimSpec,
+  V1StorageClass,
+  V1TopologySelectorTerm,
+} from '@kubernetes/client-node'
+import { messageOf } from '../../volume/errors.ts'
+import { minimumBytes } from '../../volume/host.ts'
+import { parseMkfsOptions, parseMountOptions } from '../../volume/options.ts'
+import { type DriverKind, driverKinds, fsTypes } from '../../volume/pool.ts'
+import { parseQuantity } from '../client/quantity.ts'
+import { isGrowing } from './growth.ts'
+import { provisionerNames } from './names.ts'
+import type { ClaimRef } from './persistent-volume.ts'
+
+export const selectedNodeAnnotation = 'volume.kubernetes.io/selected-node'
+/** Set by the controller manager when it has found no PV for the claim and wants one made; the second is its old name. */
+const provisionerAnnotations = [
+  'volume.kubernetes.io/storage-provisioner',
+  'volume.beta.kubernetes.io/storage-provisioner',
+]
+/** The class, as it was named before claims had a field for it; it goes before the field (GetPersistentVolumeClaimClass). */
+const classAnnotation = 'volume.beta.kubernetes.io/storage-class'
+
+/** Every field of a claim's spec, as the API has it, that is looked at here. */
+export const knownClaimFields: readonly (keyof V1PersistentVolumeClaimSpec)[] = [
+  'accessModes',
+  'dataSource',
+  'dataSourceRef',
+  'resources',
+  'selector',
+  'storageClassName',
+  'volumeAttributesClassName',
+  'volumeMode',
+  'volumeName',
+]
+
+/** What is needed of a claim. */
+export interface ClaimFacts extends ClaimRef {
+  resourceVersion: string
+  className: string
+  /** Set by the scheduler. */
+  selectedNode: string
+  /** Whom the controller manager wants to make a PV for it; empty while it looks for one, or for what is not to be made. */
+  provisioner: string
+  /** Set once it is bound, or by its author. */
+  volumeName: string
+  request: string
+  /** The most that it may become; empty for any size. */
+  limit: string
+  accessModes: readonly string[]
+  volumeMode: string
+  hasSelector: boolean
+  /** Kind of what the volume is to begin with; empty for nothing. */
+  dataSource: string
+  /** Whether somebody else fills volumes of that kind, and has one made for that by a claim of his own. */
+  isPopulated: boolean
+  attributesClass: string
+  isDeleting: boolean
+  /** Whether its growth is not settled. */
+  isGrowing: boolean
+  /** In seconds since 1970. */
+  created: number
+}
+
+/** What provisioners themselves begin volumes with; any other kind has a populator (KEP-1495). */
+const ownSources = ['/PersistentVolumeClaim', 'snapshot.storage.k8s.io/VolumeSnapshot']
+
+export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
+  const { metadata, spec } = claim
+  const annotations = metadata?.annotations ?? {}
+  const source = spec?.dataSource ?? spec?.dataSourceRef
+  return {
+    namespace: metadata?.namespace ?? '',
+    name: metadata?.name ?? '',
+    uid: metadata?.uid ?? '',
+    resourceVersion: metadata?.resourceVersion ?? '',
+    className: annotations[classAnnotation] ?? spec?.storageClassName ?? '',
+    selectedNode: annotations[selectedNodeAnnotation] ?? '',
+    provisioner: provisionerAnnotations.map((key) => annotations[key]).find(Boolean) ?? '',
+    volumeName: spec?.volumeName ?? '',
+    request: spec?.resources?.requests?.storage ?? '',
+    limit: spec?.resources?.limits?.storage ?? '',
+    accessModes: spec?.accessModes ?? [],
+    volumeMode: spec?.volumeMode ?? 'Filesystem',
+    hasSelector: spec?.selector !== undefined,
+    dataSource: source?.kind ?? '',
+    isPopulated: source !== undefined && !ownSources.includes(`${source.apiGroup ?? ''}/${source.kind}`),
+    attributesClass: spec?.volumeAttributesClassName ?? '',
+    isDeleting: metadata?.deletionTimestamp !== undefined,
+    isGrowing: isGrowing(claim),
+    created: Math.floor(new Date(metadata?.creationTimestamp ?? 0).getTime() / 1000),
+  }
+}
+
+/** Every field of a StorageClass; `allowVolumeExpansion` is the API server's to hold. */
+export const knownClassFields: readonly (keyof V1StorageClass)[] = [
+  'allowVolumeExpansion',
+  'allowedTopologies',
+  'mountOptions',
+  'parameters',
+  'provisioner',
+  'reclaimPolicy',
+  'volumeBindingMode',
+]
+
+/** What is needed of a StorageClass of ours. */
+export interface ClassFacts {
+  name: string
+  provisioner: string
+  parameters: Readonly<Record<string, string>>
+  mountOptions: readonly string[]
+  reclaimPolicy: string
+  waitsForPod: boolean
+  topologies: readonly V1TopologySelectorTerm[]
+}
+
+/** What is needed of a StorageClass; nothing when it is not ours to serve. */
+export function pickClass(storageClass: V1StorageClass): ClassFacts | undefined {
+  if (!provisionerNames.includes(storageClass.provisioner)) return undefined
+  return {
+    name: storageClass.metadata?.name ?? '',
+    provisioner: storageClass.provisioner,
+    parameters: storageClass.parameters ?? {},
+    mountOptions: storageClass.mountOptions ?? [],
+    reclaimPolicy: storageClass.reclaimPolicy ?? 'Delete',
+    waitsForPod: storageClass.volumeBindingMode === 'WaitForFirstConsumer',
+    topologies: storageClass.allowedTopologies ?? [],
+  }
+}
+
+/** Which pools a StorageClass wants. */
+export interface PoolWish {
+  driverKind?: DriverKind
+  pool?: string
+}
+
+/** What a claim of a class is to become. */
+export interface Provision extends PoolWish {
+  sizeBytes: bigint
+  fsType: string
+  options: Record<string, string>
+  /** Missing when the node is ours to choose. */
+  node?: string
+}
+
+export type Decision =
+  /** Nothing to do: bound, being deleted, not ours, or no pod wants it yet. */
+  | { kind: 'none' }
+  /** It can never become a volume as it is. */
+  | { kind: 'refuse'; message: string }
+  | { kind: 'provision'; provision: Provision }
+
+/** What is to be done about a claim. */
+export function decideClaim(claim: ClaimFacts, storageClass: ClassFacts | undefined): Decision {
+  if (!storageClass || claim.volumeName || claim.isDeleting || claim.isPopulated) return { kind: 'none' }
+  try {
+    // Of a class that is wrong, daemons publish no room: the scheduler would never get as far as to select a node.
+    const wish = readClass(storageClass)
+    if (storageClass.waitsForPod && !claim.selectedNode) return { kind: 'none' }
+    checkClaim(claim)
+    // The controller manager may still find one that is there.
+    if (!storageClass.waitsForPod && claim.provisioner !== storageClass.provisioner) return { kind: 'none' }
+    const requested = parseQuantity(claim.request, 'the size that the claim requests')
+    const least = minimumBytes[wish.fsType]
+    if (claim.limit && least > parseQuantity(claim.limit, 'the limit of the claim'))
+      throw new Error(
+        `Cannot make a volume for this claim as one with ${wish.fsType} has at least ${least} bytes: its limit is ${claim.limit}.`,
+      )
+    return {
+      kind: 'provision',
+      provision: {
+        ...wish,
+        sizeBytes: requested > least ? requested : least,
+        ...(storageClass.waitsForPod ? { node: claim.selectedNode } : {}),
+      },
+    }
+  } catch (error) {
+    return { kind: 'refuse', message: messageOf(error) }
+  }
+}
+
+const accessModes = ['ReadWriteOnce', 'ReadWriteOncePod']
+
+/** Throws with what no volume of ours can give. */
+export function checkClaim(claim: ClaimFacts): void {
+  const refuse = (what: string) => {
+    throw new Error(`Cannot make a volume for this claim as ${what}.`)
+  }
+  if (claim.volumeMode !== 'Filesystem') refuse(`volumeMode must be Filesystem: it is ${claim.volumeMode}`)
+  const mode = claim.accessModes.find((mode) => !accessModes.includes(mode))
+  if (mode)
+    refuse(
+      `its accessModes must be of ${accessModes.join(', ')}, which is what a disk of one node can give: one is ${mode}`,
+    )
+  if (claim.hasSelector) refuse('it has a selector, and a new volume can fit none')
+  if (claim.dataSource) refuse(`it has a data source (${claim.dataSource}), and volumes are made empty`)
+  if (claim.attributesClass)
+    refuse(`volumeAttributesClassName must not be set, as volumes have nothing to set: it is ${claim.attributesClass}`)
+}
+
+/** Parameters of a StorageClass. */
+export const parameterNames = ['fsType', 'csi.storage.k8s.io/fstype', 'mkfsOptions', 'driverKind', 'pool'] as const
+
+/** What a StorageClass says of its volumes. Throws with the parameter that is wrong. */
+export function readClass({ name, parameters, mountOptions }: ClassFacts) {
+  const wrong = (what: string) => new Error(`Cannot use StorageClass ${name} as ${what}.`)
+  const unknown = Object.keys(parameters).find((key) => !parameterNames.some((name) => name === key))
+  if (unknown !== undefined)
+    throw wrong(`its parameters must be of ${parameterNames.join(', ')}: one is ${JSON.stringify(unknown)}`)
+  const { fsType: own = '', 'csi.storage.k8s.io/fstype': common = '', mkfsOptions = '', driverKind, pool } = parameters
+  if (own && common && own !== common)
+    throw wrong(`fsType and csi.storage.k8s.io/fstype must be the same: they are ${own} and ${common}`)
+  const fsType = fsTypes.find((type) => type === (own || common || 'ext4'))
+  if (!fsType) throw wrong(`fsType must be one of ${fsTypes.join(', ')}: it is ${JSON.stringify(own || common)}`)
+  const kind = driverKinds.find((kind) => kind === driverKind)
+  if (driverKind !== undefined && !kind)
+    throw wrong(`driverKind must be one of ${driverKinds.join(', ')}: it is ${JSON.stringify(driverKind)}`)
+  const options = {
+    ...(mkfsOptions ? { mkfsOptions } : {}),
+    ...(mountOptions.length > 0 ? { mountOptions: mountOptions.join(',') } : {}),
+  }
+  try {
+    parseMkfsOptions(fsType, mkfsOptions)
+    parseMountOptions(fsType, mountOptions.join(','))
+  } catch (error) {
+    throw wrong(`a volume cannot be made with it: ${messageOf(error).replace(/\.$/, '')}`)
+  }
+  return { fsType, options, ...(kind ? { driverKind: kind } : {}), ...(pool ? { pool } : {}) }
+}
+
+/** Whether a pool is one that the class wants. */
+export function isWanted(wish: PoolWish, pool: { name: string; driverKind: string }): boolean {
+  return (!wish.driverKind || wish.driverKind === pool.driverKind) && (!wish.pool || wish.pool === pool.name)
+}
+
+/** How a wish reads in a message: `a pool of driverKind LVM`. */
+export function describeWish({ driverKind, pool }: PoolWish): string {
+  return `a pool${driverKind ? ` of driverKind ${driverKind}` : ''}${pool ? ` that is ${pool}` : ''}`
+}

@@ -1,0 +1,44 @@
+import type { V1PersistentVolumeClaim } from '@kubernetes/client-node'
+import { parseQuantity } from '../client/quantity.ts'
+
+/** How the daemon's refusal of growth for want of room reads, in the condition that the kubelet makes of it. */
+const noRoom = /Cannot grow \S+ from ([0-9]+) to ([0-9]+) bytes as pool .* has [0-9]+ bytes left/
+const errorCondition = 'NodeResizeError'
+
+/** Whether a claim's growth may have to be settled. */
+export function isGrowing({ status }: V1PersistentVolumeClaim): boolean {
+  return status?.allocatedResourceStatuses?.storage !== undefined
+}
+
+/**
+ * The patch of a claim's status that settles a growth which the node refused, or nothing. The controller manager and the
+ * kubelet (v1.37.2) leave three things open: a pod cannot start again while its claim wants more than there is; a lowered
+ * request is never offered to the node; and room that appears later is not noticed.
+ */
+export function settleGrowth(claim: V1PersistentVolumeClaim, freeBytes: bigint): object | undefined {
+  const { metadata, spec, status } = claim
+  const phase = status?.allocatedResourceStatuses?.storage
+  const allocated = status?.allocatedResources?.storage
+  const requested = spec?.resources?.requests?.storage
+  if (!phase?.startsWith('NodeResize') || !allocated || !requested) return undefined
+  const conditions = status?.conditions ?? []
+  const message = conditions.find(({ type, status }) => type === errorCondition && status === 'True')?.message ?? ''
+  const refused = noRoom.exec(message)
+  if (!refused) return undefined
+  const patch = (storage: string, next: string, kept = conditions) => ({
+    metadata: { resourceVersion: metadata?.resourceVersion },
+    status: { allocatedResources: { storage }, allocatedResourceStatuses: { storage: next }, conditions: kept },
+  })
+  const again = (storage: string) =>
+    patch(
+      storage,
+      'NodeResizePending',
+      conditions.filter(({ type }) => type !== errorCondition),
+    )
+  const isLowered = parseQuantity(requested, 'the request') < parseQuantity(allocated, 'what was wanted')
+  if (isLowered) return again(requested)
+  const [, from = '0', to = '0'] = refused
+  if (BigInt(to) - BigInt(from) <= freeBytes) return again(allocated)
+  // Nobody tries again for now, so that the pod can start.
+  return phase === 'NodeResizeInfeasible' ? undefined : patch(allocated, 'NodeResizeInfeasible')
+}

@@ -1,0 +1,234 @@
+import type { V1ConfigMap } from '@kubernetes/client-node'
+import * as v from 'valibot'
+import { toJson } from '../../json.ts'
+import { messageOf, VolumeError } from '../../volume/errors.ts'
+import { type DriverKind, driverKinds } from '../../volume/pool.ts'
+import { roundUp } from '../../volume/size.ts'
+import { ledgerLabel, ledgerName, nodeLabel } from './names.ts'
+
+/** What a pool of a node is, as its daemon says. */
+export interface PoolFacts {
+  /** The volume group, `group/thinpool`, or the folder. */
+  name: string
+  /** The pool's own; missing where a kind of pool has none. */
+  id?: string
+  driverKind: DriverKind
+  /** The most that may be promised in all, to volumes that exist and to those that do not yet. */
+  capacityBytes: bigint
+  /** Volumes take whole multiples of it. */
+  unitBytes: bigint
+}
+
+/** What is promised and made for one volume: each has one who writes it. */
+export interface Entry {
+  /** The pool, by its key in the ledger. */
+  pool: string
+  kind: 'volume'
+  /** Raised by whoever grants room, and lowered by nobody else: the provisioner for a volume, the daemon for growth. */
+  promisedBytes: bigint
+  /** What is there, as the daemon says; missing before it was made, and where nobody knows. */
+  madeBytes?: bigint
+  /** `namespace/name` of the claim it was promised to, until the daemon has made the volume. */
+  pendingFor?: string
+  /** UID of the PV that it was made for, if its data is to go with that. */
+  madeFor?: string
+}
+
+/**
+ * What is promised on one node, to whom: a ConfigMap that the node's daemon makes. Whoever promises room, the provisioner
+ * for a new volume or the daemon for growth, first writes it here, and only over the very version that showed the room:
+ * so no two can promise the same (docs/decisions/0005-ledger.md).
+ */
+export interface Ledger {
+  node: string
+  resourceVersion: string
+  /** By key; at least the one that the node's daemon serves. */
+  pools: ReadonlyMap<string, PoolFacts>
+  entries: ReadonlyMap<string, Entry>
+  /** What the entries of each pool take in all, kept so that looking for room costs no look at each. */
+  takenBytes: ReadonlyMap<string, bigint>
+  /** How long it is as a ConfigMap, of which there may be no more than a MiB. */
+  textLength: number
+}
+
+/** A ledger that long takes no further volume, so that what it holds can still change. */
+export const fullLength = 900 << 10
+
+/** The key of the pool that a daemon serves. */
+export const onlyPool = 'default'
+/** Before the key of a pool, in the ConfigMap; no volume has such a name. */
+const poolPrefix = '_pool.'
+
+const bytes = v.pipe(
+  v.string(),
+  v.regex(/^[0-9]{1,19}$/),
+  v.transform((text) => BigInt(text)),
+)
+const poolSchema = v.object({
+  name: v.string(),
+  id: v.exactOptional(v.string()),
+  driverKind: v.picklist(driverKinds),
+  capacityBytes: bytes,
+  unitBytes: v.pipe(bytes, v.minValue(1n)),
+})
+const entrySchema = v.object({
+  pool: v.string(),
+  kind: v.literal('volume'),
+  promisedBytes: bytes,
+  madeBytes: v.exactOptional(bytes),
+  pendingFor: v.exactOptional(v.string()),
+  madeFor: v.exactOptional(v.string()),
+})
+
+/** The ledger in a ConfigMap. Throws `failed` with the key that cannot be read. */
+export function parseLedger({ metadata, data = {} }: V1ConfigMap): Ledger {
+  const read = <S extends v.GenericSchema>(key: string, schema: S): v.InferOutput<S> => {
+    try {
+      return v.parse(schema, JSON.parse(data[key] ?? ''))
+    } catch (error) {
+      throw new VolumeError(
+        'failed',
+        `Cannot read ${key} in ConfigMap ${metadata?.namespace}/${metadata?.name}: ${messageOf(error)}; remove that key, and the daemon of the node writes what it knows.`,
+      )
+    }
+  }
+  const pools = new Map([[onlyPool, read(`${poolPrefix}${onlyPool}`, poolSchema)]])
+  const entries = new Map<string, Entry>()
+  for (const key of Object.keys(data))
+    if (!key.startsWith(poolPrefix)) entries.set(key, read(key, entrySchema))
+    else pools.set(key.slice(poolPrefix.length), read(key, poolSchema))
+  return {
+    node: metadata?.labels?.[nodeLabel] ?? '',
+    resourceVersion: metadata?.resourceVersion ?? '',
+    pools,
+    entries,
+    takenBytes: sumUp(entries),
+    textLength: Object.entries(data).reduce((sum, [key, text]) => sum + key.length + text.length, 0),
+  }
+}
+
+function sumUp(entries: ReadonlyMap<string, Entry>): Map<string, bigint> {
+  const sums = new Map<string, bigint>()
+  for (const entry of entries.values()) sums.set(entry.pool, (sums.get(entry.pool) ?? 0n) + takenBytes(entry))
+  return sums
+}
+
+/** What an entry takes of its pool: what is promised, or made where that is more. */
+export function takenBytes({ promisedBytes, madeBytes = 0n }: Entry): bigint {
+  return promisedBytes > madeBytes ? promisedBytes : madeBytes
+}
+
+/** The pool that a node's daemon serves. */
+export function poolOf({ pools }: Pick<Ledger, 'pools'>): PoolFacts {
+  return pools.get(onlyPool) as PoolFacts
+}
+
+/** Changes of a ledger by volume; nothing stands for its removal. */
+export type Changes = ReadonlyMap<string, Entry | undefined>
+
+export function applyChanges(ledger: Ledger, changes: Changes): Ledger {
+  const entries = new Map(ledger.entries)
+  let { textLength } = ledger
+  for (const [volume, entry] of changes) {
+    textLength += lengthOf(volume, entry) - lengthOf(volume, entries.get(volume))
+    if (entry) entries.set(volume, entry)
+    else entries.delete(volume)
+  }
+  return { ...ledger, entries, takenBytes: sumUp(entries), textLength }
+}
+
+const lengthOf = (volume: string, entry: Entry | undefined) => (entry ? volume.length + toJson(entry).length : 0)
+
+/** A ConfigMap of a new ledger. */
+export function buildLedger(namespace: string, node: string, pool: PoolFacts, entries: Changes): V1ConfigMap {
+  return {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: ledgerName(node), namespace, labels: { [ledgerLabel]: 'true', [nodeLabel]: node } },
+    data: buildData(pool, entries) as Record<string, string>,
+  }
+}
+
+/** The `data` of a merge patch. */
+export function buildData(pool: PoolFacts | undefined, changes: Changes): Record<string, string | null> {
+  const rows = [...changes].map(([volume, entry]) => [volume, entry ? toJson(entry) : null])
+  return Object.fromEntries([...(pool ? [[`${poolPrefix}${onlyPool}`, toJson(pool)]] : []), ...rows])
+}
+
+/** Throws `failed` when the node's pool is not the one that the ledger is about: a disk may be missing, or another. */
+export function mustBeItsPool(ledger: Ledger, pool: Pick<PoolFacts, 'id' | 'name'>): void {
+  const { id } = poolOf(ledger)
+  if (!id || !pool.id || id === pool.id) return
+  throw new VolumeError(
+    'failed',
+    `Cannot use pool ${pool.name} of node ${ledger.node} as it is not the one that its volumes were made in (${id}): it is ${pool.id}. Is its disk mounted? If the disk was replaced for good, delete ConfigMap ${ledgerName(ledger.node)}.`,
+  )
+}
+
+/** What a ledger has promised in all. */
+export function promisedBytes({ takenBytes }: Ledger): bigint {
+  return takenBytes.get(onlyPool) ?? 0n
+}
+
+/** What is left for volumes that are there to grow; never below 0. */
+export function leftBytes(ledger: Ledger): bigint {
+  const left = poolOf(ledger).capacityBytes - promisedBytes(ledger)
+  return left > 0n ? left : 0n
+}
+
+/** What a ledger can still promise to a new volume; never below 0. */
+export function freeBytes(ledger: Ledger): bigint {
+  return isFull(ledger) ? 0n : leftBytes(ledger)
+}
+
+/** Whether it can hold no further volume, whatever room there is. */
+export function isFull({ textLength }: Ledger): boolean {
+  return textLength >= fullLength
+}
+
+/** What is said of a ledger that can hold no more. */
+export function fullLedger(node: string): VolumeError {
+  return new VolumeError(
+    'no-space',
+    `Cannot place anything more on node ${node} as its ledger is full (ConfigMap ${ledgerName(node)}): a node can have some 5,000 volumes.`,
+  )
+}
+
+/**
+ * The entry that promises a volume that much, counted in whole units; what it had before is not lost if it had more.
+ * Throws `no-space` with what is asked and what there is.
+ */
+export function promise(ledger: Ledger, volume: string, sizeBytes: bigint, pendingFor?: string): Entry {
+  const before = ledger.entries.get(volume)
+  const { name, unitBytes, capacityBytes } = poolOf(ledger)
+  const had = before ? takenBytes(before) : 0n
+  const wanted = roundUp(sizeBytes, unitBytes)
+  const free = leftBytes(ledger)
+  if (!before && isFull(ledger)) throw fullLedger(ledger.node)
+  if (wanted - had > free)
+    throw new VolumeError(
+      'no-space',
+      had > 0n
+        ? `Cannot grow ${volume} from ${had} to ${wanted} bytes as pool ${name} of node ${ledger.node} has ${free} bytes left.`
+        : `Cannot place ${wanted} bytes on node ${ledger.node} as its pool ${name} has ${free} of ${capacityBytes} bytes left.`,
+    )
+  const promisedBytes = wanted > had ? wanted : had
+  if (pendingFor) return { pool: onlyPool, kind: 'volume', promisedBytes, pendingFor }
+  return { ...(before ?? { pool: onlyPool, kind: 'volume' }), promisedBytes }
+}
+
+/** The entry of a volume that was found with that size, on top of what was promised before. */
+export function made(before: Entry | undefined, sizeBytes: bigint, madeFor: string | undefined): Entry {
+  return {
+    pool: before?.pool ?? onlyPool,
+    kind: 'volume',
+    promisedBytes: before?.promisedBytes ?? sizeBytes,
+    madeBytes: sizeBytes,
+    ...(madeFor ? { madeFor } : {}),
+  }
+}
+
+/** The entry when the growth that was granted last has ended, or was given up: no more is promised than is made. */
+export function withoutGrowth(entry: Entry): Entry {
+  return entry.madeBytes === undefined ? entry : { ...entry, promisedBytes: entry.madeBytes }
+}

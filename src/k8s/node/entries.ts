@@ -1,0 +1,61 @@
+import type { Changes, Entry } from '../model/ledger.ts'
+import { made, onlyPool, withoutGrowth } from '../model/ledger.ts'
+import type { NodeContext } from './context.ts'
+import type { HeldVolume } from './held-volumes.ts'
+import { specOf } from './note.ts'
+
+/** The ledger's entries in line with what is there. */
+export class Entries {
+  readonly #context: NodeContext
+
+  constructor(context: NodeContext) {
+    this.#context = context
+  }
+
+  /**
+   * What a new ledger begins with: volumes that are there, and those of PVs. Whether the latter were made nobody knows, so
+   * they are said to be: one that is not there may be lost, and is not made anew.
+   */
+  async initial(): Promise<Changes> {
+    const { engine, volumes } = this.#context.parts
+    // Not waited for: a stop would wait as well. The queue comes back.
+    if (!volumes.isSynced) throw new Error('Cannot make the ledger before all PersistentVolumes are known.')
+    const stored = await engine.list()
+    const entries = new Map<string, Entry>(
+      stored.map(({ name, sizeBytes }) => [name, made(undefined, sizeBytes, undefined)]),
+    )
+    for (const volume of volumes.objects.values())
+      if (!entries.has(volume.name))
+        entries.set(volume.name, { pool: onlyPool, kind: 'volume', promisedBytes: specOf(volume).sizeBytes })
+    return entries
+  }
+
+  /** Volumes without an entry get one, and entries of volumes that are gone are taken back, one volume at a time. */
+  async reconcile(): Promise<void> {
+    const { engine, ledger, held } = this.#context.parts
+    const stored = await engine.list()
+    const names = new Set([...stored.map(({ name }) => name), ...(ledger.latest?.entries.keys() ?? [])])
+    for (const name of names) if (this.#mayBeWrong(name, stored)) await held.hold(name, (one) => this.#right(one))
+  }
+
+  #mayBeWrong(name: string, stored: readonly { name: string; sizeBytes: bigint }[]): boolean {
+    const { ledger, volumes } = this.#context.parts
+    const entry = ledger.latest?.entries.get(name)
+    const there = stored.find((one) => one.name === name)
+    if (!there) return entry !== undefined && !entry.pendingFor && !volumes.objects.has(name)
+    return entry?.madeBytes !== there.sizeBytes || entry.promisedBytes !== there.sizeBytes
+  }
+
+  async #right(held: HeldVolume): Promise<void> {
+    const volume = this.#context.parts.volumes.objects.get(held.name)
+    const [stored, note] = [await held.stored(), await held.note()]
+    await held.changeEntry((entry) => {
+      if (!stored) return entry?.pendingFor || volume ? entry : undefined
+      if (!entry) return volume?.isDeleting ? undefined : made(undefined, stored.sizeBytes, undefined)
+      // Without a note, its making is not at its end.
+      if (!note) return entry
+      // While it is held nobody grows it: what is promised beyond is of a growth that was given up.
+      return withoutGrowth(made(entry, stored.sizeBytes, entry.madeFor))
+    })
+  }
+}

@@ -1,0 +1,743 @@
+import { randomUUID } from 'node:crypto'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { rejects } from '../../../test/contract.ts'
+import { MemoryApi, type MemoryClient } from '../../../test/memory-api.ts'
+import {
+  addNode,
+  addPromise,
+  addVolume,
+  claimsPath,
+  eventsPath,
+  leasesPath,
+  ledgerPath,
+  namespace,
+  overbookings,
+  play,
+  playControllerManager,
+  promises,
+  type Strike,
+  silent,
+  strikeAt,
+  strikeEverywhere,
+  usualFaults,
+  volumesPath,
+} from '../../../test/memory-cluster.ts'
+import { sideBySide } from '../../../test/side-by-side.ts'
+import { Drain } from '../../daemon/drain.ts'
+import { parseOptions } from '../../flex/options.ts'
+import { Engine } from '../../volume/engine.ts'
+import { VolumeError } from '../../volume/errors.ts'
+import { MemoryMachine } from '../../volume/memory.ts'
+import { machineClock } from '../client/clock.ts'
+import { Recorder } from '../client/events.ts'
+import { parseLedger, poolOf, promise } from '../model/ledger.ts'
+import { LedgerKeeper } from '../model/ledger-keeper.ts'
+import { makeAnewAnnotation } from '../model/names.ts'
+import { HeldVolumes } from './held-volumes.ts'
+import { NodeAgent } from './node-agent.ts'
+import type { Note, Notes } from './note.ts'
+import { OrphanedMounts } from './orphaned-mounts.ts'
+
+const test = suite('node agent')
+const journey = sideBySide(test)
+const mebibyte = 1n << 20n
+const sizeBytes = 64n * mebibyte
+const capacityBytes = 256n * mebibyte
+
+/** A step of the machine at which something breaks, counted from 1; it may be the daemon. */
+interface Break {
+  at: number
+  dies: boolean
+  before?: (world: World) => void
+}
+
+/** A node in a cluster: what is there whether its daemon runs or not. */
+class World {
+  readonly server = new MemoryApi()
+  readonly machine = new MemoryMachine({ capacityBytes })
+  readonly noted = new Map<string, Note>()
+  readonly steps: string[] = []
+  /** What was done and must never be. */
+  readonly wrongs: string[] = []
+  /** Whether the daemon has died, so that none of its steps happens. */
+  isDead = false
+  breakAt: Break | undefined
+  readonly broken = Promise.withResolvers<void>()
+
+  constructor() {
+    addNode(this.server, 'a')
+    playControllerManager(this.server)
+    this.machine.onStep = (step, name) => this.#step(step, name)
+    this.server.onChange(() => this.#watchData())
+  }
+
+  readonly notes: Notes = {
+    read: async (name) => this.noted.get(name),
+    write: async (name, note) => {
+      this.#step('note', name)
+      this.noted.set(name, note)
+    },
+    clear: async (name) => {
+      this.#step('forget', name)
+      this.noted.delete(name)
+    },
+  }
+
+  #step(step: string, name: string): void {
+    if (this.isDead) throw new VolumeError('failed', 'the daemon is dead')
+    this.steps.push(step)
+    if (this.steps.length === this.breakAt?.at) {
+      this.breakAt.before?.(this)
+      if (this.breakAt.dies) this.isDead = true
+      this.broken.resolve()
+      throw new VolumeError('failed', `${step} is broken`)
+    }
+    const isMade = this.noted.has(name) || this.entryOf(name)?.pendingFor === undefined
+    if (['create', 'format'].includes(step) && isMade) this.wrongs.push(`${step} of ${name}, which was made`)
+    const volume = this.server.find(`${volumesPath}/${name}`)
+    if (step === 'remove' && this.noted.has(name) && !volume?.metadata.deletionTimestamp)
+      this.wrongs.push(`${step} of ${name}, which is wanted`)
+  }
+
+  /** A PV is let go only when its data is gone. */
+  #watchData(): void {
+    for (const [name] of this.noted)
+      if (!this.server.find(`${volumesPath}/${name}`) && this.machine.volumes.has(name))
+        this.wrongs.push(`PV ${name} is gone and its data is not`)
+  }
+
+  entryOf(name: string) {
+    return promises(this.server).find(({ volume }) => volume === name)
+  }
+
+  /** A PV for a new claim, with room promised, as the provisioner makes it. */
+  addPlaced(claim: string): string {
+    const name = addVolume(this.server, claim, 'a', sizeBytes)
+    if (this.server.find(ledgerPath('a'))) addPromise(this.server, 'a', name, sizeBytes, `default/${claim}`)
+    return name
+  }
+
+  /** What its user and the provisioner do to be rid of a volume. */
+  dismiss(claim: string, name: string): void {
+    if (this.server.find(`${claimsPath}/${claim}`)) this.server.delete(`${claimsPath}/${claim}`)
+    if (this.server.find(`${volumesPath}/${name}`)) this.server.delete(`${volumesPath}/${name}`)
+  }
+
+  /** Made, formatted, noted, its promise exactly its size; and the scheduler is told what is left. */
+  isReady(name: string): boolean {
+    const stored = this.machine.volumes.get(name)
+    const entry = this.entryOf(name)
+    return (
+      stored?.signatures[0] === 'ext4' &&
+      this.noted.has(name) &&
+      this.machine.intents.size === 0 &&
+      entry?.promisedBytes === stored.sizeBytes &&
+      entry.madeBytes === stored.sizeBytes &&
+      entry.pendingFor === undefined &&
+      this.isPublished()
+    )
+  }
+
+  isEmpty(): boolean {
+    const left = [this.machine.volumes, this.noted, this.machine.intents].some(({ size }) => size > 0)
+    return !left && this.server.list(volumesPath).length + promises(this.server).length === 0 && this.isPublished()
+  }
+
+  isPublished(): boolean {
+    const ledger = this.server.find(ledgerPath('a'))
+    const isAlive = this.server.find(`${leasesPath}/elastic-local.a.alive`) !== undefined
+    return isAlive && ledger !== undefined && poolOf(parseLedger(ledger as never)).capacityBytes === capacityBytes
+  }
+
+  mustBeRight(): void {
+    assert.equal(this.wrongs, [])
+    assert.equal(overbookings(this.server), [])
+  }
+}
+
+interface Daemon {
+  agent: NodeAgent
+  engine: Engine
+  stop(): Promise<void>
+}
+
+const running = new Set<Daemon>()
+test.after(async () => {
+  await Promise.all([...running].map(({ stop }) => stop()))
+})
+
+async function start(world: World, client: MemoryClient = world.server.client()): Promise<Daemon> {
+  const { pool, mounts, filesystems, journal } = world.machine
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log: silent })
+  await engine.start()
+  const drain = new Drain()
+  const { notes } = world
+  const now = () => new Date()
+  const clock = machineClock
+  const recorder = new Recorder({ api: client, component: 'elastic-local-daemon', host: 'a', clock, now, log: silent })
+  const agent = new NodeAgent({
+    api: client,
+    namespace,
+    node: 'a',
+    engine,
+    notes,
+    drain,
+    recorder,
+    orphanedMounts: new OrphanedMounts({
+      ...{ api: client, node: 'a', engine, drain, recorder, log: silent },
+      pods: { readAll: async () => new Map(), write: async () => {}, clear: async () => {} },
+      kubeletDir: '/kubelet',
+      bootId: 'boot',
+      unmountAfterMs: 0,
+      clock,
+    }),
+    takeover: false,
+    removeAfterMs: undefined,
+    clock,
+    now,
+    log: silent,
+  })
+  const abort = new AbortController()
+  const ended = engine.recover().then(() => agent.run(abort.signal))
+  const daemon = {
+    agent,
+    engine,
+    stop: async () => {
+      running.delete(daemon)
+      abort.abort()
+      await drain.stop()
+      await ended
+    },
+  }
+  running.add(daemon)
+  return daemon
+}
+
+/** What a daemon has to bring about, whatever happens to it on the way. */
+interface Journey {
+  /** The world before the daemon starts. */
+  open(): Promise<World> | World
+  /** What others do while it runs. */
+  drive?(world: World): void
+  isDone(world: World): boolean
+  /** What the kubelet asks of it, again after a failure and after a restart. */
+  ask?(world: World, agent: NodeAgent): Promise<void>
+}
+
+/** Runs the journey once, with one thing going wrong or none; gives what was asked and done. */
+async function travel(plan: Journey, wrong: { strike?: Strike | undefined; breakAt?: Break }) {
+  const world = await plan.open()
+  world.steps.length = 0
+  if (wrong.breakAt) world.breakAt = wrong.breakAt
+  const { client, died } = strikeAt(world.server, wrong.strike)
+  const isDone = () => plan.isDone(world)
+  const end = play(world.server, () => plan.drive?.(world))
+  const dies = wrong.strike?.fault.dies ?? wrong.breakAt?.dies ?? false
+  let daemon = await start(world, client)
+  const asked = plan.ask?.(world, daemon.agent)
+  try {
+    const death = Promise.race([died, ...(dies ? [world.broken.promise] : [])]).then(() => {
+      world.isDead = true
+      client.kill()
+    })
+    await Promise.race([death, Promise.all([asked, world.server.until('the end', isDone)])])
+    await world.server.idle()
+    if (dies) {
+      world.isDead = true
+      client.kill()
+      await daemon.stop()
+      world.isDead = false
+      daemon = await start(world)
+      await plan.ask?.(world, daemon.agent)
+    }
+    await world.server.until('the end', isDone)
+    await world.server.idle()
+  } finally {
+    end()
+    await daemon.stop()
+  }
+  assert.ok(isDone())
+  world.mustBeRight()
+  return { requests: client.requests, steps: world.steps }
+}
+
+function survives(title: string, plan: Journey, faults?: typeof usualFaults): void {
+  journey(`${title}, whatever becomes of a request`, () =>
+    strikeEverywhere(async (strike) => (await travel(plan, { strike })).requests, faults),
+  )
+}
+
+/** The same with each step on the machine failing, and with the daemon dying there. */
+function survivesBreaks(title: string, plan: Journey, before?: Break['before']): void {
+  journey(`${title}, whatever becomes of a step`, async () => {
+    const { steps } = await travel(plan, {})
+    assert.ok(steps.length > 0)
+    const breaks = [false, true].flatMap((dies) => steps.map((step, index) => ({ step, at: index + 1, dies })))
+    await Promise.all(
+      breaks.map(({ step, at, dies }) =>
+        travel(plan, { breakAt: { at, dies, ...(before ? { before } : {}) } }).catch((error) => {
+          error.message = `With step ${at} (${step}) ${dies ? 'the last' : 'broken'}: ${error.message}`
+          throw error
+        }),
+      ),
+    )
+  })
+}
+
+/** A node with a daemon that has published its pool and is gone again. */
+async function openPublished(): Promise<World> {
+  const world = new World()
+  const daemon = await start(world)
+  await world.server.until('the pool is published', () => world.isPublished())
+  await daemon.stop()
+  return world
+}
+
+/** A node with one volume, ready for its pod. */
+async function openMade(): Promise<World & { volume: string }> {
+  const world = await openPublished()
+  const volume = world.addPlaced('data')
+  const daemon = await start(world)
+  await world.server.until('the volume is ready', () => world.isReady(volume))
+  await daemon.stop()
+  return Object.assign(world, { volume })
+}
+
+const nameOf = (world: World) => world.server.list(volumesPath)[0]?.metadata.name ?? ''
+
+const making: Journey = {
+  open: async () => {
+    const world = await openPublished()
+    world.addPlaced('data')
+    return world
+  },
+  isDone: (world) => world.isReady(nameOf(world)),
+}
+survives('a volume is made once for its PV', making)
+survivesBreaks('a volume is made once for its PV', making)
+
+const beginning: Journey = {
+  open: () => new World(),
+  drive: (world) => {
+    if (!nameOf(world) && world.server.find(ledgerPath('a'))) world.addPlaced('data')
+  },
+  isDone: (world) => world.isReady(nameOf(world)),
+}
+survives('a new node says what it has, and makes its first volume', beginning)
+
+survives('a node whose ledger was lost makes a new one, and takes no PV for one that never had a volume', {
+  open: async () => {
+    const world = await openMade()
+    world.server.delete(ledgerPath('a'))
+    addVolume(world.server, 'other', 'a', sizeBytes)
+    return world
+  },
+  isDone: (world) => {
+    const nameFor = (claim: string) =>
+      world.server.list(volumesPath).find(({ spec }) => spec.claimRef.name === claim)?.metadata.name ?? ''
+    const [made, other] = [nameFor('data'), nameFor('other')]
+    const isTold = world.server.list(eventsPath).some(({ message }) => /its data is lost/.test(String(message)))
+    return world.isReady(made) && world.entryOf(other) !== undefined && !world.machine.volumes.has(other) && isTold
+  },
+})
+
+test('a volume whose data is lost is made anew only where its PV says that it may be', async () => {
+  const world = await openMade()
+  world.machine.volumes.delete(world.volume)
+  const daemon = await start(world)
+  const isTold = () => world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeNotMade')
+  await world.server.until('the loss is told', isTold)
+  assert.is(daemon.agent.lostVolumes, 1)
+  assert.not.ok(world.machine.volumes.has(world.volume))
+  const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
+  await rejects('not-found', /its data is lost.*make-lost-anew=true/, () =>
+    daemon.agent.admit({ volumeName: world.volume, podUid: 'pod', options }, async () => {}),
+  )
+  const annotations = { 'volumes.k8s.elastic.co/make-lost-anew': 'true' }
+  world.wrongs.length = 0
+  world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations } })
+  const isAllowed = () =>
+    world.server.find(`${volumesPath}/${world.volume}`)?.metadata.annotations?.[makeAnewAnnotation]
+  await world.server.until('it is made anew, which is allowed once', () => world.isReady(world.volume) && !isAllowed())
+  assert.is(daemon.agent.lostVolumes, 0)
+  assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeMadeAnew'))
+  world.machine.volumes.delete(world.volume)
+  world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations: { changed: 'yes' } } })
+  await world.server.until('the next loss is noticed', () => daemon.agent.lostVolumes === 1)
+  await daemon.stop()
+  assert.not.ok(world.machine.volumes.has(world.volume))
+})
+
+test('a permission to make a volume anew that was not needed is taken away', async () => {
+  const world = await openMade()
+  const annotations = { [makeAnewAnnotation]: 'true' }
+  world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations } })
+  const daemon = await start(world)
+  const isAllowed = () =>
+    world.server.find(`${volumesPath}/${world.volume}`)?.metadata.annotations?.[makeAnewAnnotation]
+  await world.server.until('it is gone', () => !isAllowed())
+  await daemon.stop()
+})
+
+for (const [title, lose] of [
+  ['its entry is gone from the ledger', () => {}],
+  [
+    'its entry is gone and there is no room for a new one',
+    (world: World) => addPromise(world.server, 'a', 'pvc-other', capacityBytes),
+  ],
+] as const)
+  test(`a volume that is lost is not made anew while a note says that it was made, though ${title}`, async () => {
+    const world = await openMade()
+    world.machine.volumes.delete(world.volume)
+    world.server.change(ledgerPath('a'), { data: { [world.volume]: null } })
+    lose(world)
+    const daemon = await start(world)
+    await world.server.until('it is told', () => daemon.agent.lostVolumes === 1)
+    await world.server.idle()
+    await daemon.stop()
+    assert.not.ok(world.machine.volumes.has(world.volume))
+    assert.equal(world.wrongs, [])
+  })
+
+test('nothing is made in a pool that is not the one of the ledger, until the operator says that it is', async () => {
+  const world = await openPublished()
+  world.machine.poolId = 'another'
+  const volume = world.addPlaced('data')
+  const daemon = await start(world)
+  const reasons = () => world.server.list(eventsPath).map(({ reason }) => reason)
+  await world.server.until(
+    'the wrong pool is told',
+    () => reasons().includes('WrongPool') && reasons().includes('VolumeNotMade'),
+  )
+  assert.is(world.machine.volumes.size, 0)
+  world.server.delete(ledgerPath('a'))
+  await world.server.until('the new pool is published', () => world.entryOf(volume) !== undefined)
+  await daemon.stop()
+})
+
+test('while the disk of the pool is away the node says so and offers no room, a PV is neither made nor let go, and then all is as before', async () => {
+  const world = await openMade()
+  world.server.delete(`${leasesPath}/elastic-local.a.alive`)
+  const daemon = await start(world)
+  const reasons = () => world.server.list(eventsPath).map(({ reason }) => reason)
+  const room = () => poolOf(parseLedger(world.server.find(ledgerPath('a')) as never))
+  const { id } = room()
+  await world.server.until('the daemon is at work', () => world.isPublished())
+  world.machine.isAway = true
+  world.dismiss('data', world.volume)
+  // Whatever of the ledger changes has the pool looked at again.
+  const look = () => world.server.change(ledgerPath('a'), { metadata: { annotations: { look: randomUUID() } } })
+  look()
+  await world.server.until(
+    'no room is offered',
+    () => room().capacityBytes === 0n && reasons().includes('VolumeNotRemoved'),
+  )
+  assert.ok(reasons().includes('PoolProblem'))
+  assert.equal([room().capacityBytes, room().id], [0n, id])
+  assert.ok(world.machine.volumes.has(world.volume))
+  const late = addVolume(world.server, 'late', 'a', sizeBytes)
+  await world.server.until('it is said that none is made', () => reasons().includes('VolumeNotMade'))
+  world.machine.isAway = false
+  look()
+  await world.server.until('all is as before', () => room().capacityBytes === capacityBytes && world.isReady(late))
+  assert.not.ok(world.machine.volumes.has(world.volume))
+  assert.equal(world.wrongs, [])
+  await daemon.stop()
+})
+
+test('a pool that cannot be read any more offers nothing, is said to be so, and its daemon is soon taken for dead', async () => {
+  const world = await openMade()
+  world.server.delete(`${leasesPath}/elastic-local.a.alive`)
+  const { report } = world.machine.pool
+  world.machine.pool.report = async () => {
+    throw new VolumeError('failed', 'the volume group is gone')
+  }
+  const daemon = await start(world)
+  const room = () => poolOf(parseLedger(world.server.find(ledgerPath('a')) as never)).capacityBytes
+  const said = () => world.server.list(eventsPath).map(({ message }) => message)
+  await world.server.until('nothing is offered', () => room() === 0n && said().some((one) => /group is gone/.test(one)))
+  assert.is(world.server.find(`${leasesPath}/elastic-local.a.alive`), undefined)
+  world.machine.pool.report = report
+  await world.server.until('all is as before', () => world.isPublished())
+  await daemon.stop()
+})
+
+const removing: Journey = {
+  open: async () => {
+    const world = await openMade()
+    world.dismiss('data', world.volume)
+    return world
+  },
+  isDone: (world) => world.isEmpty(),
+}
+survives('a volume is removed before its PV is let go', removing)
+survivesBreaks('a volume is removed before its PV is let go', removing)
+
+const dismissed: Journey = {
+  ...making,
+  isDone: (world) => {
+    const name = nameOf(world)
+    return name !== '' && !world.server.find(`${volumesPath}/${name}`)?.metadata.deletionTimestamp
+      ? world.isReady(name)
+      : world.isEmpty()
+  },
+}
+survives(
+  'a PV that is deleted while its volume is made leaves nothing behind',
+  dismissed,
+  usualFaults.map((fault) => ({
+    ...fault,
+    title: `${fault.title}, after the deletion of the PV`,
+    before: (server) => {
+      server.delete(`${claimsPath}/data`)
+      for (const { metadata } of server.list(volumesPath)) server.delete(`${volumesPath}/${metadata.name}`)
+    },
+  })),
+)
+survivesBreaks('a PV that is deleted while its volume is made leaves nothing behind', dismissed, (world) =>
+  world.dismiss('data', nameOf(world)),
+)
+
+const isTold = (world: World) =>
+  world.server.list(eventsPath).some(({ message, involvedObject }) => {
+    return involvedObject.name === 'data' && /is not made anew/.test(message)
+  })
+
+for (const [lost, lose] of [
+  ['with all that was noted of it', (world: World) => world.noted.clear()],
+  [
+    'with all that was noted of it, and others have come',
+    (world: World) => {
+      world.noted.clear()
+      world.addPlaced('other')
+    },
+  ],
+] as const)
+  survives(`a volume that is lost ${lost} is never made anew, and its owner is told`, {
+    open: async () => {
+      const world = await openMade()
+      world.machine.volumes.delete(world.volume)
+      lose(world)
+      return world
+    },
+    isDone: (world) => isTold(world) && world.server.find(ledgerPath('a')) !== undefined,
+  })
+
+for (const [title, lose] of [
+  ['a volume that is lost', () => {}],
+  ['a volume that is lost, and the ledger with it,', (world: World) => world.server.delete(ledgerPath('a'))],
+] as const)
+  survives(`${title} is never made anew while it is noted that it was made`, {
+    open: async () => {
+      const world = await openMade()
+      world.machine.volumes.delete(world.volume)
+      lose(world)
+      return world
+    },
+    isDone: (world) =>
+      world.isPublished() && world.entryOf(nameOf(world))?.pendingFor === undefined && world.machine.volumes.size === 0,
+  })
+
+/** Asks for growth as the kubelet does: until it is granted, or refused for want of room. */
+async function askToGrow(
+  agent: NodeAgent,
+  name: string,
+  wantedBytes: bigint,
+): Promise<'granted' | 'refused' | 'failed'> {
+  try {
+    await agent.grow(name, wantedBytes)
+    return 'granted'
+  } catch (error) {
+    if (!(error instanceof VolumeError)) throw error
+    return error.code === 'no-space' ? 'refused' : 'failed'
+  }
+}
+
+const growing = (wantedBytes: bigint, answer: string): Journey => ({
+  open: openMade,
+  ask: async (world, agent) => {
+    const name = nameOf(world)
+    for (let given = 'failed'; given === 'failed' && !world.isDead; ) {
+      given = await askToGrow(agent, name, wantedBytes)
+      if (given !== 'failed') assert.is(given, answer)
+    }
+  },
+  isDone: (world) =>
+    world.isReady(nameOf(world)) &&
+    world.entryOf(nameOf(world))?.promisedBytes === (answer === 'granted' ? wantedBytes : sizeBytes),
+})
+survives('growth is granted where there is room', growing(4n * sizeBytes, 'granted'))
+survivesBreaks('growth is granted where there is room', growing(4n * sizeBytes, 'granted'))
+survives('growth is refused where there is none, and costs nothing', growing(5n * sizeBytes, 'refused'))
+
+test('the last room is given either to growth or to a new volume, whoever comes first', async () => {
+  const compete = async () => {
+    const world = await openMade()
+    const daemon = await start(world)
+    const provisioner = new LedgerKeeper({ api: world.server.client(), namespace, node: 'a' })
+    const placed = provisioner
+      .update((ledger) => [['pvc-new', promise(ledger, 'pvc-new', 3n * sizeBytes, 'default/new')]])
+      .then(() => 'granted')
+      .catch((error) => error.code)
+    const grown = await askToGrow(daemon.agent, world.volume, 2n * sizeBytes)
+    assert.equal([grown, await placed], grown === 'granted' ? ['granted', 'no-space'] : ['refused', 'granted'])
+    await daemon.stop()
+    world.mustBeRight()
+  }
+  await Promise.all(Array.from({ length: 20 }, compete))
+})
+
+/** Holds the growths of a machine until each is let go. */
+function holdGrowths({ machine }: World): { begun(): Promise<void>; goOn(): void } {
+  const { grow } = machine.pool
+  const waiting: (() => void)[] = []
+  const arrivals: (() => void)[] = []
+  machine.pool.grow = async (...args) => {
+    await new Promise<void>((resolve) => {
+      waiting.push(resolve)
+      arrivals.shift()?.()
+    })
+    return await grow.apply(machine.pool, args)
+  }
+  return {
+    begun: () => new Promise((resolve) => (waiting.length > 0 ? resolve() : arrivals.push(resolve))),
+    goOn: () => waiting.shift()?.(),
+  }
+}
+
+/** What becomes of a wish for so much room on node `a`, as the provisioner asks for it. */
+async function askForRoom(world: World, bytes: bigint): Promise<string> {
+  const provisioner = new LedgerKeeper({ api: world.server.client(), namespace, node: 'a' })
+  return await provisioner
+    .update((ledger) => [['pvc-new', promise(ledger, 'pvc-new', bytes, 'default/new')]])
+    .then(() => 'granted')
+    .catch((error) => error.code)
+}
+
+test('room that is promised to a growth under way stays promised while the reclaim policy is changed', async () => {
+  const world = await openMade()
+  const daemon = await start(world)
+  const growths = holdGrowths(world)
+  const grown = daemon.agent.grow(world.volume, 3n * sizeBytes)
+  await growths.begun()
+  world.server.change(`${volumesPath}/${world.volume}`, { spec: { persistentVolumeReclaimPolicy: 'Retain' } })
+  await world.server.idle()
+  assert.is(await askForRoom(world, 2n * sizeBytes), 'no-space')
+  growths.goOn()
+  await grown
+  await world.server.until('the growth is written', () => world.isReady(world.volume))
+  await daemon.stop()
+  world.mustBeRight()
+})
+
+test('room that is promised to a growth under way stays promised when an earlier one ends', async () => {
+  const world = await openMade()
+  const daemon = await start(world)
+  const growths = holdGrowths(world)
+  const both = [2n, 3n].map((times) => daemon.agent.grow(world.volume, times * sizeBytes))
+  await growths.begun()
+  growths.goOn()
+  await both[0]
+  await growths.begun()
+  assert.is(await askForRoom(world, 2n * sizeBytes), 'no-space')
+  growths.goOn()
+  await both[1]
+  await world.server.until('the growth is written', () => world.isReady(world.volume))
+  await daemon.stop()
+  world.mustBeRight()
+})
+
+test('a volume that is held by nobody any more changes nothing', async () => {
+  const world = await openMade()
+  const { pool, mounts, filesystems, journal } = world.machine
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log: silent })
+  const keeper = new LedgerKeeper({ api: world.server.client(), namespace, node: 'a' })
+  const held = new HeldVolumes({ engine, keeper, notes: world.notes, onWritten: () => {} })
+  const kept = await held.hold(world.volume, async (volume) => volume)
+  for (const change of [() => kept.remove(), () => kept.grow(1n), () => kept.changeEntry(() => undefined)])
+    await change().then(
+      () => assert.unreachable(),
+      (error) => assert.match(error.message, /is not held any more/),
+    )
+})
+
+test('a daemon that died between the promise and the growth takes the promise back when nobody asks again', async () => {
+  const world = await openMade()
+  addPromise(world.server, 'a', world.volume, 4n * sizeBytes)
+  const daemon = await start(world)
+  await world.server.until('the room is free again', () => world.isReady(world.volume))
+  await daemon.stop()
+})
+
+test('a volume for one pod is mounted for one at a time, in whatever order they ask', async () => {
+  const world = await openMade()
+  world.server.change(`${volumesPath}/${world.volume}`, { spec: { accessModes: ['ReadWriteOncePod'] } })
+  const daemon = await start(world)
+  await world.server.until('it is noted', () => world.noted.get(world.volume)?.isForOnePod === true)
+  const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
+  const folder = (pod: string) => `/kubelet/pods/${pod}/volumes/volumes.k8s.elastic.co~elastic-local/${world.volume}`
+  const mount = (podUid: string) =>
+    daemon.agent.admit({ volumeName: world.volume, podUid, options }, ({ readOnly, mountOptions }) =>
+      daemon.engine.mount({ name: world.volume, target: folder(podUid), readOnly, mountOptions }),
+    )
+  const results = await Promise.allSettled(['first', 'second'].map(mount))
+  assert.equal(
+    results.map(({ status }) => status),
+    ['fulfilled', 'rejected'],
+  )
+  await rejects('busy', /uses the ReadWriteOncePod access mode and is already in use by another pod \(first\)/, () =>
+    mount('second'),
+  )
+  assert.equal(await mount('first'), { action: 'unchanged' })
+  await daemon.engine.unmount(world.volume, folder('first'))
+  await mount('second')
+  await daemon.stop()
+})
+
+test('a mount that is under way when its PV is let go leaves no volume behind', async () => {
+  const world = await openPublished()
+  world.machine.onStep = (step) => {
+    if (step === 'create') throw new VolumeError('failed', 'not now')
+  }
+  const daemon = await start(world)
+  const name = world.addPlaced('data')
+  await world.server.until('its owner is told', () => world.server.list(eventsPath).length > 0)
+  world.machine.onStep = () => {}
+  const [isLooking, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const { read } = world.notes
+  world.notes.read = async (name) => {
+    const found = await read(name)
+    isLooking.resolve()
+    await goOn.promise
+    return found
+  }
+  const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
+  const request = { volumeName: name, podUid: 'pod', options }
+  const admitted = daemon.agent.admit(request, async () => {}).catch((error) => error)
+  await isLooking.promise
+  world.dismiss('data', name)
+  await world.server.idle()
+  goOn.resolve()
+  await admitted
+  await world.server.idle()
+  await world.server.until('nothing is left', () => world.isEmpty())
+  await daemon.stop()
+  assert.ok(world.isEmpty())
+})
+
+test('growth that the machine cannot give leaves the promise at what the volume has', async () => {
+  const world = await openMade()
+  const daemon = await start(world)
+  world.machine.onStep = () => {
+    throw new VolumeError('failed', 'the disk is broken')
+  }
+  await rejects('failed', /the disk is broken/, () => daemon.agent.grow(world.volume, 2n * sizeBytes))
+  await daemon.stop()
+  assert.is(
+    parseLedger(world.server.find(ledgerPath('a')) as never).entries.get(world.volume)?.promisedBytes,
+    sizeBytes,
+  )
+})
+
+test.run()

@@ -1,0 +1,620 @@
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { claim } from '../../../test/cluster/claim-objects.ts'
+import { MemoryApi, type MemoryClient, nextTurn, type StoredObject } from '../../../test/memory-api.ts'
+import {
+  addClass,
+  addLedger,
+  addNode,
+  addPromise,
+  addVolume,
+  claimsPath,
+  eventsPath,
+  type Fault,
+  ledgerPath,
+  namespace,
+  overbookings,
+  play,
+  playControllerManager,
+  playDaemons,
+  playLateDaemons,
+  promises,
+  type Strike,
+  selectedNode,
+  silent,
+  strikeAt,
+  strikeEverywhere,
+  usualFaults,
+  volumesPath,
+} from '../../../test/memory-cluster.ts'
+import { sideBySide } from '../../../test/side-by-side.ts'
+import { machineClock } from '../client/clock.ts'
+import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
+import type { ProvisionerParts } from './leader.ts'
+import { Provisioner } from './provisioner.ts'
+
+const test = suite('provisioner')
+const journey = sideBySide(test)
+const mebibyte = 1n << 20n
+
+const started: { stop(): Promise<void> }[] = []
+test.after(async () => {
+  await Promise.all(started.splice(0).map(({ stop }) => stop()))
+})
+
+/** Runs a provisioner that leads, until it is stopped. */
+function start(client: MemoryClient, more: Partial<ProvisionerParts> = {}): { stop(): Promise<void> } {
+  const abort = new AbortController()
+  const provisioner = new Provisioner({
+    api: client,
+    namespace,
+    nodeGoneGraceMs: 0,
+    deleteClaimsOfGoneNodes: false,
+    tidyMs: 50,
+    clock: machineClock,
+    now: () => new Date(),
+    log: silent,
+    ...more,
+  })
+  const ended = Promise.all([provisioner.follow(abort.signal), provisioner.act(client, abort.signal)])
+  const running = {
+    stop: async () => {
+      abort.abort()
+      await ended
+    },
+  }
+  started.push(running)
+  return running
+}
+
+function openCluster(nodes: Record<string, bigint> = { a: 10_240n * mebibyte }, isBinding = true): MemoryApi {
+  const server = new MemoryApi()
+  addClass(server)
+  addClass(server, 'immediate', { volumeBindingMode: 'Immediate' })
+  for (const [node, capacityBytes] of Object.entries(nodes)) {
+    addNode(server, node)
+    addLedger(server, node, capacityBytes)
+  }
+  if (isBinding) playControllerManager(server)
+  return server
+}
+
+const wantedOf = 'volume.kubernetes.io/storage-provisioner'
+
+/** A claim that the scheduler has chosen a node for, or one that is placed at once. */
+function addClaim(server: MemoryApi, name: string, more: { node?: string; size?: string; spec?: object } = {}) {
+  const { node, ...rest } = more
+  const object = claim(name, { class: node ? 'elastic-local' : 'immediate', ...rest })
+  const annotations: Record<string, string> = node
+    ? { [selectedNode]: node }
+    : { [wantedOf]: provisionerNames[0] ?? '' }
+  return server.create(claimsPath, { ...object, metadata: { ...object.metadata, annotations } })
+}
+
+const volumesOf = (server: MemoryApi, { metadata }: StoredObject) =>
+  server.list(volumesPath).filter(({ spec }) => spec.claimRef.uid === metadata.uid)
+const eventsOf = (server: MemoryApi, name: string) =>
+  server.list(eventsPath).filter(({ involvedObject }) => involvedObject.name === name)
+const isBound = (server: MemoryApi, name: string) => Boolean(server.find(`${claimsPath}/${name}`)?.spec.volumeName)
+
+/** One PV for each claim that has any, one promise for each PV, on its node, and never more than there is. */
+function mustBeConsistent(server: MemoryApi): void {
+  for (const object of server.list(claimsPath)) {
+    const volumes = volumesOf(server, object)
+    assert.ok(volumes.length <= 1, `${object.metadata.name} has ${volumes.length} PVs`)
+  }
+  const placed = server.list(volumesPath).map(({ metadata, spec }) => {
+    return [metadata.name, metadata.labels?.[nodeLabel], spec.flexVolume.options.sizeBytes]
+  })
+  const promised = promises(server).map(({ volume, node, promisedBytes }) => [volume, node, String(promisedBytes)])
+  assert.equal(promised.sort(), placed.sort(), 'promises, and the PVs that they are for')
+  assert.equal(overbookings(server), [])
+}
+
+/** What a provisioner has to bring about, whatever happens to it on the way. */
+interface Journey {
+  open(): MemoryApi
+  /** What others do while it runs. */
+  drive?(server: MemoryApi): void
+  isDone(server: MemoryApi): boolean
+  parts?: Partial<ProvisionerParts>
+}
+
+/** Runs the journey with each fault at each request, and looks at what is there in the end. */
+function survives(title: string, plan: Journey, faults?: readonly Fault[]): void {
+  journey(title, async () => {
+    await strikeEverywhere(async (strike?: Strike) => {
+      const server = plan.open()
+      const { client, died } = strikeAt(server, strike)
+      const done = server.until('the end', () => plan.isDone(server))
+      const stop = play(server, () => plan.drive?.(server))
+      let running = start(client, plan.parts)
+      try {
+        await Promise.race([died, done])
+        await server.idle()
+        if (strike?.fault.dies) {
+          await running.stop()
+          running = start(server.client(), plan.parts)
+        }
+        await done
+        await server.idle()
+        await server.until('the end to stay', () => plan.isDone(server))
+      } finally {
+        stop()
+        await running.stop()
+      }
+      assert.ok(plan.isDone(server))
+      mustBeConsistent(server)
+      return client.requests
+    }, faults)
+  })
+}
+
+const isPlaced = (server: MemoryApi) => {
+  const [volume] = server.list(volumesPath)
+  const [entry, ...others] = promises(server)
+  return isBound(server, 'data') && volume?.metadata.labels?.[nodeLabel] === entry?.node && others.length === 0
+}
+const isEmpty = (server: MemoryApi) => server.list(volumesPath).length + promises(server).length === 0
+
+survives('the making of a PV survives conflicts, faults, lost answers and a crash at every request', {
+  open: () => {
+    const server = openCluster()
+    addClaim(server, 'data', { node: 'a' })
+    return server
+  },
+  isDone: isPlaced,
+})
+
+survives('the placing of a claim for no node survives the same', {
+  open: () => {
+    const server = openCluster({ a: 256n * mebibyte, b: 1024n * mebibyte, c: 1024n * mebibyte })
+    addClaim(server, 'data')
+    return server
+  },
+  isDone: isPlaced,
+})
+
+/** What the scheduler does with a claim whose selected node was taken away. */
+function scheduleOn(server: MemoryApi, node: string): void {
+  const path = `${claimsPath}/data`
+  if (server.find(path)?.metadata.annotations?.[selectedNode] === undefined)
+    server.change(path, { metadata: { annotations: { [selectedNode]: node } } })
+}
+
+survives('the way from a full node to another survives the same', {
+  open: () => {
+    const server = openCluster({ a: 256n * mebibyte, b: 1024n * mebibyte })
+    addClaim(server, 'data', { node: 'a' })
+    return server
+  },
+  drive: (server) => scheduleOn(server, 'b'),
+  isDone: isPlaced,
+})
+
+survives(
+  'a claim that the scheduler moves to another node at any moment has one PV and one promise',
+  {
+    open: () => {
+      const server = openCluster({ a: 1024n * mebibyte, b: 1024n * mebibyte })
+      playLateDaemons(server)
+      addClaim(server, 'data', { node: 'a' })
+      return server
+    },
+    isDone: isPlaced,
+  },
+  usualFaults.map((fault) => ({
+    ...fault,
+    title: `${fault.title}, after a change of the selected node`,
+    before: (server) => server.change(`${claimsPath}/data`, { metadata: { annotations: { [selectedNode]: 'b' } } }),
+  })),
+)
+
+survives(
+  'a claim that is deleted at any moment leaves neither a PV nor a promise',
+  {
+    open: () => {
+      const server = openCluster()
+      playDaemons(server)
+      addClaim(server, 'data', { node: 'a' })
+      return server
+    },
+    isDone: (server) => (server.find(`${claimsPath}/data`) ? isPlaced(server) : isEmpty(server)),
+  },
+  usualFaults.map((fault) => ({
+    ...fault,
+    title: `${fault.title}, after the deletion of the claim`,
+    before: (server) => server.delete(`${claimsPath}/data`),
+  })),
+)
+
+survives('a promise whose claim is deleted before the PV is made is taken back, whatever goes wrong', {
+  open: () => {
+    const server = openCluster()
+    playDaemons(server)
+    addClaim(server, 'data', { node: 'a' })
+    return server
+  },
+  drive: (server) => {
+    if (promises(server).length > 0 && server.find(`${claimsPath}/data`)) server.delete(`${claimsPath}/data`)
+  },
+  isDone: (server) => server.find(`${claimsPath}/data`) === undefined && isEmpty(server),
+})
+
+survives('the promise for a PV that the API server refuses is taken back, whatever goes wrong', {
+  open: () => {
+    const server = openCluster()
+    server.policy = ({ method, path }) => (method === 'POST' && path === volumesPath ? 422 : undefined)
+    addClaim(server, 'data', { node: 'a' })
+    return server
+  },
+  isDone: (server) => server.statesOf(ledgerPath('a')).length > 2 && isEmpty(server),
+})
+
+/** A cluster with a PV on node `a` whose claim is bound to it, as the provisioner and the daemon left it. */
+function openBound(): MemoryApi {
+  const server = openCluster()
+  addPromise(server, 'a', addVolume(server, 'data', 'a', 512n * mebibyte), 512n * mebibyte)
+  return server
+}
+
+survives('the deletion of a claim ends with its PV and its promise gone, whatever goes wrong', {
+  open: () => {
+    const server = openBound()
+    playDaemons(server)
+    server.delete(`${claimsPath}/data`)
+    return server
+  },
+  isDone: isEmpty,
+})
+
+survives('a PV on its way out is let go when its node is gone, whatever goes wrong', {
+  open: () => {
+    const server = openBound()
+    server.delete(`${claimsPath}/data`)
+    server.delete('/api/v1/nodes/a')
+    server.delete(ledgerPath('a'))
+    return server
+  },
+  isDone: isEmpty,
+})
+
+survives('where the operator wants it, a claim is deleted when its node is gone, whatever goes wrong', {
+  open: () => {
+    const server = openBound()
+    server.delete('/api/v1/nodes/a')
+    server.delete(ledgerPath('a'))
+    return server
+  },
+  parts: { deleteClaimsOfGoneNodes: true },
+  isDone: (server) => server.find(`${claimsPath}/data`) === undefined && isEmpty(server),
+})
+
+test('two provisioners that both believe they lead never give out more than there is, and no claim two PVs', async () => {
+  const count = 60
+  const server = openCluster({ a: 4096n * mebibyte, b: 2048n * mebibyte, c: 1024n * mebibyte })
+  for (let index = 0; index < count; index += 1) addClaim(server, `data-${index}`)
+  const clients = [1, 2].map((seed) => {
+    const random = randomFrom(seed)
+    return server.client(async () => {
+      for (let turns = random() * 20; turns > 0; turns -= 1) await nextTurn()
+      return random() < 0.1 ? 'answer-lost' : random() < 0.1 ? { refused: 0 } : 'done'
+    })
+  })
+  const running = clients.map((client) => start(client))
+  // 7 GiB hold 14 claims of 512 MiB.
+  const isFull = () => server.list(claimsPath).filter(({ spec }) => spec.volumeName).length === 14
+  await server.until('all room is given out', () => isFull() && promises(server).length === 14)
+  await server.idle()
+  await Promise.all(running.map(({ stop }) => stop()))
+  assert.ok(isFull())
+  mustBeConsistent(server)
+})
+
+test('a provisioner with knowledge of long ago promises nothing twice', async () => {
+  const server = openCluster({ a: 1024n * mebibyte })
+  const client = server.client()
+  const running = start(client)
+  addClaim(server, 'first')
+  await server.until('the first is placed', () => isBound(server, 'first'))
+  const release = client.holdWatches()
+  const other = start(server.client())
+  addClaim(server, 'second')
+  await server.until('the second is placed', () => isBound(server, 'second'))
+  await other.stop()
+  addClaim(server, 'third')
+  release()
+  await server.until('the third is refused', () => eventsOf(server, 'third').length > 0)
+  await running.stop()
+  mustBeConsistent(server)
+})
+
+test('a claim that changes before the watch has told of its PV is not placed again', async () => {
+  const server = openCluster(undefined, false)
+  const client = server.client()
+  const { stop } = start(client)
+  addClaim(server, 'first')
+  await server.until('the first PV is made', () => server.list(volumesPath).length === 1)
+  client.holdWatches(volumesPath)
+  const object = addClaim(server, 'second')
+  await server.until('the second PV is made', () => server.list(volumesPath).length === 2)
+  const asked = client.requests.length
+  server.change(`${claimsPath}/second`, { metadata: { annotations: { changed: 'yes' } } })
+  addClaim(server, 'third')
+  await server.until('the third PV is made', () => server.list(volumesPath).length === 3)
+  const again = client.requests.slice(asked).filter(({ body }) => JSON.stringify(body)?.includes(object.metadata.uid))
+  assert.equal(again, [])
+  await stop()
+})
+
+test('a claim that can never be served gets one event and costs nothing more, however often it changes', async () => {
+  const server = openCluster()
+  addClaim(server, 'shared', { node: 'a', spec: { accessModes: ['ReadWriteMany'] } })
+  const client = server.client()
+  const running = start(client)
+  await server.until('it is said', () => eventsOf(server, 'shared').length > 0)
+  await server.idle()
+  const sent = client.requests.length
+  for (let round = 0; round < 20; round += 1) {
+    server.change(`${claimsPath}/shared`, { metadata: { annotations: { round: String(round) } } })
+    await server.idle()
+  }
+  await running.stop()
+  assert.is(client.requests.length, sent)
+  const [event, ...others] = eventsOf(server, 'shared')
+  assert.equal(others, [])
+  assert.is(event?.count, 1)
+  assert.match(event?.message, /accessModes must be of ReadWriteOnce, ReadWriteOncePod/)
+})
+
+test('a claim that finds no room is said so once, asks again only when there is room, and then gets it', async () => {
+  const server = openCluster({ a: 512n * mebibyte })
+  addClaim(server, 'first')
+  const client = server.client()
+  const running = start(client)
+  await server.until('the first is placed', () => isBound(server, 'first'))
+  addClaim(server, 'second')
+  await server.until('it is said', () => eventsOf(server, 'second').length > 0)
+  await server.idle()
+  const sent = client.requests.length
+  for (let round = 0; round < 20; round += 1) {
+    server.change(ledgerPath('a'), { metadata: { annotations: { round: String(round) } } })
+    await server.idle()
+  }
+  assert.is(client.requests.length, sent)
+  assert.is(eventsOf(server, 'second').length, 1)
+  playDaemons(server)
+  server.delete(`${claimsPath}/first`)
+  await server.until('the second is placed', () => isBound(server, 'second'))
+  await running.stop()
+  mustBeConsistent(server)
+})
+
+test('a PV of that name which is for another claim is left alone, and the claim is told', async () => {
+  const server = openCluster()
+  const { metadata } = addClaim(server, 'data', { node: 'a' })
+  const path = `${volumesPath}/pvc-${metadata.uid}`
+  server.create(volumesPath, {
+    metadata: { name: `pvc-${metadata.uid}` },
+    spec: { hostPath: { path: '/precious' }, persistentVolumeReclaimPolicy: 'Retain' },
+  })
+  const running = start(server.client())
+  await server.until('it is said', () => eventsOf(server, 'data').length > 0)
+  await running.stop()
+  assert.match(eventsOf(server, 'data')[0]?.message, /there is one of that name which is not for this claim/)
+  assert.equal(server.find(path)?.spec.hostPath, { path: '/precious' })
+})
+
+test('a node that is away for less than the grace time loses nothing', async () => {
+  const server = openBound()
+  server.delete(`${claimsPath}/data`)
+  const node = server.find('/api/v1/nodes/a')
+  server.delete('/api/v1/nodes/a')
+  const running = start(server.client(), { nodeGoneGraceMs: 600_000 })
+  await server.until('its PV is on its way out', () => Boolean(server.list(volumesPath)[0]?.metadata.deletionTimestamp))
+  await server.idle()
+  assert.equal(server.list(volumesPath)[0]?.metadata.finalizers, [finalizer])
+  server.create('/api/v1/nodes', { ...node, metadata: { name: 'a', labels: node?.metadata.labels } })
+  await server.idle()
+  await running.stop()
+  assert.equal(server.list(volumesPath)[0]?.metadata.finalizers, [finalizer])
+})
+
+const hourMs = 3_600_000
+
+test('a promise is taken back as soon as its claim is deleted', async () => {
+  const server = openCluster()
+  server.policy = ({ method, path }) => (method === 'POST' && path === volumesPath ? 500 : undefined)
+  addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client(), { tidyMs: hourMs })
+  await server.until('room is promised', () => promises(server).length === 1)
+  await server.idle()
+  server.delete(`${claimsPath}/data`)
+  await server.until('the promise is taken back', () => isEmpty(server))
+  await running.stop()
+})
+
+test('a promise is taken back as soon as another provisioner has made the PV on another node', async () => {
+  const server = openCluster({ a: 1024n * mebibyte, b: 1024n * mebibyte })
+  const { metadata } = addClaim(server, 'data', { node: 'a' })
+  const name = `pvc-${metadata.uid}`
+  const client = server.client(({ method, path, body }) => {
+    if (method !== 'POST' || path !== volumesPath) return 'done'
+    addPromise(server, 'b', name, 512n * mebibyte, 'default/data')
+    server.create(volumesPath, { ...(body as object), metadata: { name, labels: { [nodeLabel]: 'b' } } })
+    return 'done'
+  })
+  const running = start(client, { tidyMs: hourMs })
+  await server.until('one promise is left', () => isBound(server, 'data') && promises(server).length === 1)
+  await running.stop()
+  mustBeConsistent(server)
+})
+
+test('a claim whose PV is deleted before it is bound gets another', async () => {
+  const server = openCluster(undefined, false)
+  addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client())
+  await server.until('its PV is made', () => server.list(volumesPath).length === 1)
+  const [first] = server.list(volumesPath)
+  server.change(`${volumesPath}/${first?.metadata.name}`, { metadata: { finalizers: [] } })
+  server.delete(`${volumesPath}/${first?.metadata.name}`)
+  await server.until('it is made again', () =>
+    server.list(volumesPath).some((one) => one.metadata.uid !== first?.metadata.uid),
+  )
+  await running.stop()
+})
+
+test('a claim in whose way a PV of another driver was is served when that is deleted, as its event advises', async () => {
+  const server = openCluster()
+  const { metadata } = addClaim(server, 'data', { node: 'a' })
+  server.create(volumesPath, { metadata: { name: `pvc-${metadata.uid}` }, spec: { hostPath: { path: '/precious' } } })
+  const running = start(server.client())
+  await server.until('it is said', () => eventsOf(server, 'data').length > 0)
+  await server.idle()
+  server.delete(`${volumesPath}/pvc-${metadata.uid}`)
+  await server.until('it is placed', () => isBound(server, 'data'))
+  await running.stop()
+})
+
+test('a claim for which somebody kept a PV by its name is served when that is deleted', async () => {
+  const server = openCluster()
+  addVolume(server, 'other', 'a', 64n * mebibyte)
+  const [kept] = server.list(volumesPath)
+  const { claimRef, ...spec } = kept?.spec ?? {}
+  server.create(volumesPath, {
+    metadata: { name: 'kept' },
+    spec: { ...spec, claimRef: { namespace: 'default', name: 'data' } },
+  })
+  addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client())
+  await server.idle()
+  assert.not.ok(isBound(server, 'data'))
+  server.delete(`${volumesPath}/kept`)
+  await server.until('it is placed', () => isBound(server, 'data'))
+  await running.stop()
+})
+
+for (const [title, before, after] of [
+  ['uncordoned', { spec: { unschedulable: true } }, { spec: { unschedulable: null } }],
+  ['ready', { status: { conditions: [] } }, { status: { conditions: [{ type: 'Ready', status: 'True' }] } }],
+  [
+    'free of a taint',
+    { spec: { taints: [{ key: 'node-role.kubernetes.io/control-plane', effect: 'NoSchedule' }] } },
+    { spec: { taints: [] } },
+  ],
+  ['given a label that the class wants', {}, { metadata: { labels: { zone: 'here' } } }],
+] as const)
+  test(`a claim that no node may have is served when one is ${title}`, async () => {
+    const server = openCluster()
+    const allowedTopologies = [{ matchLabelExpressions: [{ key: 'zone', values: ['here'] }] }]
+    addClass(server, 'somewhere', { volumeBindingMode: 'Immediate', allowedTopologies })
+    if (title !== 'given a label that the class wants')
+      server.change('/api/v1/nodes/a', { ...before, metadata: { labels: { zone: 'here' } } })
+    const object = addClaim(server, 'data', { spec: { storageClassName: 'somewhere' } })
+    const running = start(server.client())
+    await server.until('it is said', () => eventsOf(server, 'data').length > 0)
+    assert.equal(volumesOf(server, object), [])
+    server.change('/api/v1/nodes/a', after)
+    await server.until('it is placed', () => isBound(server, 'data'))
+    await running.stop()
+  })
+
+test('a claim whose PV was refused once is tried again by itself', async () => {
+  const server = openCluster()
+  let refused = 0
+  server.policy = ({ method, path }) => (method === 'POST' && path === volumesPath && refused++ === 0 ? 422 : undefined)
+  addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client(), { lookAgainMs: 50 })
+  await server.until('it is placed', () => isBound(server, 'data'))
+  assert.is(eventsOf(server, 'data').length, 1)
+  await running.stop()
+})
+
+test('an Immediate claim is left to the controller manager until that wants a PV made', async () => {
+  const server = openCluster()
+  const { metadata } = server.create(claimsPath, claim('data', { class: 'immediate' }))
+  const running = start(server.client())
+  await server.idle()
+  assert.equal([server.list(volumesPath), promises(server)], [[], []])
+  server.change(`${claimsPath}/${metadata.name}`, { metadata: { annotations: { [wantedOf]: provisionerNames[0] } } })
+  await server.until('it is placed', () => isBound(server, 'data'))
+  await running.stop()
+})
+
+for (const [title, change, message] of [
+  ['is not ready', { status: { conditions: [] } }, /it is not ready/],
+  ['the class does not allow', { metadata: { labels: { zone: 'elsewhere' } } }, /none of the allowedTopologies/],
+] as const)
+  test(`a node that ${title} is not taken, whoever selected it`, async () => {
+    const server = openCluster()
+    const allowedTopologies = [{ matchLabelExpressions: [{ key: 'zone', values: ['here'] }] }]
+    addClass(server, 'somewhere', { allowedTopologies })
+    server.change('/api/v1/nodes/a', { metadata: { labels: { zone: 'here' } } })
+    server.change('/api/v1/nodes/a', change)
+    addClaim(server, 'data', { node: 'a', spec: { storageClassName: 'somewhere' } })
+    const running = start(server.client())
+    const selected = () => server.find(`${claimsPath}/data`)?.metadata.annotations?.[selectedNode]
+    await server.until(
+      'the scheduler is asked again',
+      () => selected() === undefined && eventsOf(server, 'data').length > 0,
+    )
+    await running.stop()
+    assert.match(eventsOf(server, 'data')[0]?.message, message)
+    assert.equal(promises(server), [])
+  })
+
+test('growth that its node refused is settled also where the PV has a name of its own', async () => {
+  const server = openCluster()
+  const [first] = [addVolume(server, 'data', 'a', 64n * mebibyte)]
+  const object = server.find(`${volumesPath}/${first}`)
+  server.delete(`${volumesPath}/${first}`)
+  server.change(`${volumesPath}/${first}`, { metadata: { finalizers: [] } })
+  server.create(volumesPath, { ...object, metadata: { name: 'adopted', labels: { [nodeLabel]: 'a' } } })
+  const message = 'Cannot grow adopted from 67108864 to 1048576000 bytes as pool vg of node a has 0 bytes left.'
+  server.change(`${claimsPath}/data`, {
+    spec: { volumeName: 'adopted', resources: { requests: { storage: '65Mi' } } },
+    status: {
+      allocatedResources: { storage: '1000Mi' },
+      allocatedResourceStatuses: { storage: 'NodeResizePending' },
+      conditions: [{ type: 'NodeResizeError', status: 'True', message }],
+    },
+  })
+  const running = start(server.client())
+  const allocated = () => server.find(`${claimsPath}/data`)?.status.allocatedResources.storage
+  await server.until('it is settled', () => allocated() === '65Mi')
+  await running.stop()
+})
+
+for (const [title, change] of [
+  ['label', { metadata: { labels: { [nodeLabel]: null } } }],
+  ['finalizer', { metadata: { finalizers: ['kubernetes.io/pv-protection'] } }],
+  ['annotation', { metadata: { annotations: { 'pv.kubernetes.io/provisioned-by': null } } }],
+] as const)
+  test(`a PV from which somebody took our ${title} is seen off all the same`, async () => {
+    const server = openBound()
+    const name = server.list(volumesPath)[0]?.metadata.name
+    await server.idle()
+    server.change(`${volumesPath}/${name}`, change)
+    const running = start(server.client())
+    await server.until('it is whole', () => {
+      const { labels, finalizers = [] } = server.find(`${volumesPath}/${name}`)?.metadata ?? {}
+      return labels?.[nodeLabel] === 'a' && finalizers.includes(finalizer)
+    })
+    playDaemons(server)
+    server.delete(`${claimsPath}/data`)
+    await server.until('it is gone', () => isEmpty(server))
+    await running.stop()
+  })
+
+/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
+function randomFrom(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+test.run()
