@@ -38,7 +38,8 @@ export class CommandError extends Error {
   ) {
     const { stdout = '', stderr = '', exitCode, signal } = end
     const how = end.reason ?? (signal ? `was ended by ${signal}` : `exited with ${exitCode}`)
-    const said = (stderr.trim() || stdout.trim()).slice(0, 2000)
+    // e2fsck says what is wrong on the one, and its version on the other.
+    const said = [stderr.trim(), stdout.trim()].filter(Boolean).join('\n').slice(0, 2000)
     super(`${command.file} ${how}${said ? `: ${said}` : ''}`)
     this.name = 'CommandError'
     this.file = command.file
@@ -59,6 +60,9 @@ export function commandEnv(): NodeJS.ProcessEnv {
 export function searchPath(): string {
   return [process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin'].filter(Boolean).join(':')
 }
+
+/** Characters of standard error that are kept, and the piece in which they are reached. */
+const stderrLimit = 64 * 1024
 
 /** Runs the programs of this machine, or container. */
 export const run: Runner = (file, args, options = {}) =>
@@ -88,7 +92,8 @@ export const run: Runner = (file, args, options = {}) =>
     // Missing when this process has no file descriptor left.
     for (const name of ['stdout', 'stderr'] as const)
       child[name]?.setEncoding('utf8').on('data', (text: string) => {
-        output[name] += text
+        // Of a command that complains without end, the first words are enough.
+        if (name === 'stdout' || output.stderr.length < stderrLimit) output[name] += text
       })
     if (timeoutMs !== undefined)
       timer = setTimeout(() => {

@@ -147,8 +147,7 @@ export async function openLoopWorld(options: { preallocate: boolean }): Promise<
 /** Volumes in plain directories. */
 export async function openDirectoryWorld(): Promise<World> {
   return await openWorld(async (volumesDir) => {
-    const mounts = buildMounts({ run, mountInfo: '/proc/self/mountinfo' })
-    const renewPool = () => new DirectoryPool({ mounts, volumesDir, now })
+    const renewPool = () => new DirectoryPool({ run, volumesDir, now })
     return {
       pool: renewPool(),
       renewPool,

@@ -59,7 +59,7 @@ export async function openMachine(
     LVM: () => buildLvmPool(settings, volumesDir, { runner, log, meter }),
     // A losetup that outlives a killed daemon could attach an image once more, on a second device.
     LOOP: () => new LoopPool({ run: holding, volumesDir, preallocate: settings.loopPreallocate, now }),
-    BINDMOUNT: () => new DirectoryPool({ mounts, volumesDir, now }),
+    BINDMOUNT: () => new DirectoryPool({ run: runner, volumesDir, now }),
   }
   const pool = await buildPool[settings.driverKind]()
   const engine = new Engine({

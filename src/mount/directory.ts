@@ -1,8 +1,8 @@
-import { lstat, mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rename, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolders, syncFolder } from '../files.ts'
+import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
-import type { Mounts } from '../volume/host.ts'
 import { isVolumeName } from '../volume/name.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { PoolFolder } from './pool-folder.ts'
@@ -12,7 +12,7 @@ import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from
 const nothing = { totalBytes: 0n, reservedBytes: 0n, freeBytes: 0n, volumes: 0 }
 
 export interface DirectoryPoolParts {
-  mounts: Mounts
+  run: Runner
   volumesDir: string
   now: () => Date
 }
@@ -135,23 +135,31 @@ export class DirectoryPool implements Pool {
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
     if (!(await this.#markers.read(name))) return { action: 'unchanged' }
     const path = this.#pathOf(name)
-    const inside = (await this.#parts.mounts.read()).under(path)
-    if (inside.length > 0)
-      throw new VolumeError(
-        'busy',
-        `Cannot remove ${name} as ${inside[0]?.source} is mounted on ${inside[0]?.target}; unmount that first.`,
-      )
     const trash = join(this.#trash, name)
     try {
-      await rm(trash, { recursive: true, force: true })
+      await this.#removeTree(trash)
       if (await exists(path)) await rename(path, trash)
       await syncFolder(this.#parts.volumesDir)
-      await rm(trash, { recursive: true, force: true })
+      await this.#removeTree(trash)
     } catch (error) {
-      throw new VolumeError('failed', `Cannot remove the directory of ${name}: ${messageOf(error)}`, { cause: error })
+      const isForbidden = /Operation not permitted/.test(messageOf(error))
+      const advice = isForbidden
+        ? `; look with "lsattr -R ${trash}" what is immutable, and end that with chattr(1)`
+        : ''
+      throw new VolumeError('failed', `Cannot remove the directory of ${name}: ${messageOf(error)}${advice}`, {
+        cause: error,
+      })
     }
     await this.#markers.clear(name)
     return { action: 'removed' }
+  }
+
+  /**
+   * By rm(1), which goes from folder to folder by open ones: whoever still holds a folder in the tree could lead a walk by
+   * path elsewhere. It also takes names that are no UTF-8, paths of any length, and its own memory.
+   */
+  async #removeTree(path: string): Promise<void> {
+    if (await exists(path)) await this.#parts.run('rm', ['-rf', '--one-file-system', '--', path])
   }
 
   async activate(name: string): Promise<Source> {

@@ -139,6 +139,10 @@ test('wipe() gives the blocks back, or overwrites them where the disk cannot tak
 })
 
 test('wipe() says what to do about a disk that is broken', async () => {
+  const busy = { exitCode: 1, stderr: `blkdiscard: cannot open ${device}: Device or resource busy\n` }
+  await on([blkdiscard([], busy)], (filesystems) =>
+    rejects('busy', /^Cannot wipe \/dev\/loop7: (?!.*lvremove).*end whoever has it$/s, () => filesystems.wipe(device)),
+  )
   const broken = { exitCode: 1, stderr: 'blkdiscard: BLKDISCARD ioctl failed: Input/output error\n' }
   await on([blkdiscard([], broken)], (filesystems) =>
     rejects('failed', /Cannot wipe \/dev\/loop7: .*Input\/output error.*lvremove \/dev\/loop7/s, () =>

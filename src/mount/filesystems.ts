@@ -81,11 +81,13 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
           await run('blkdiscard', ['--zeroout', device])
         })
       } catch (error) {
-        throw new VolumeError(
-          'failed',
-          `Cannot wipe ${device}: ${messageOf(error)}${adviseOnDisk(error)}. Others could read what it holds; if its disk is to go, remove it by hand: lvremove ${device}`,
-          { cause: error },
-        )
+        const isBusy = /resource busy/i.test(messageOf(error))
+        const advice = isBusy
+          ? '; end whoever has it'
+          : `${adviseOnDisk(error)}. Others could read what it holds; if its disk is to go, remove it by hand: lvremove ${device}`
+        throw new VolumeError(isBusy ? 'busy' : 'failed', `Cannot wipe ${device}: ${messageOf(error)}${advice}`, {
+          cause: error,
+        })
       }
     },
 

@@ -185,6 +185,12 @@ export class LoopPool implements Pool {
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
     if (!(await this.#markers.read(name))) return { action: 'unchanged' }
     await this.deactivate(name)
+    const device = await this.#findDevice(name)
+    if (device)
+      throw new VolumeError(
+        'busy',
+        `Cannot remove ${name} as the kernel has not let ${device} go; find who has it with "fuser -v ${device}".`,
+      )
     await removeFile(this.#imageOf(name))
     await this.#markers.clear(name)
     return { action: 'removed' }

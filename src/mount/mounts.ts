@@ -4,6 +4,7 @@ import { CommandError, type Runner } from '../run.ts'
 import { adviseOnDisk, hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
 import type { FsType } from '../volume/pool.ts'
+import { findHolder, isHeld } from './holders.ts'
 import { readMountTable } from './table.ts'
 
 /** What each filesystem always gets: a copy of an xfs volume has the same UUID as its original (xfs(5)). */
@@ -61,6 +62,10 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
     },
 
     removeFolder,
+
+    findHolder: (source) => findHolder(source, { run }),
+
+    isHeld,
 
     usage: async (folder) => {
       const { bsize, blocks, bfree, bavail, files, ffree } = await statfs(folder, { bigint: true })

@@ -52,3 +52,52 @@ test('nothing is begun or looked for; what is mounted can be unmounted, and the 
 })
 
 test.run()
+
+const inUse = suite('engine whose volume is in use where no mount table shows it')
+
+inUse('it is not wiped, removed or checked, and is mounted all the same', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const { pool, mounts, filesystems, journal } = machine
+  const log = { info: () => {}, warn: () => {} }
+  const checked: string[] = []
+  const check = async (device: string) => {
+    checked.push(device)
+  }
+  const start = async () => {
+    const parts = { pool, mounts, filesystems: { ...filesystems, check }, journal, volumesDir: '/volumes', log }
+    const engine = new Engine(parts)
+    await engine.start()
+    return engine
+  }
+  const request = { name: 'one', target: '/pods/one', readOnly: false, mountOptions: [] }
+  await (await start()).create('one', spec)
+  machine.held.add('one')
+  const steps: string[] = []
+  machine.onStep = (step) => {
+    steps.push(step)
+  }
+  const engine = await start()
+  await rejects('busy', /^Cannot remove one as process 1 .*mounted/, () => engine.remove('one'))
+  assert.equal(steps, [])
+  assert.is((await engine.mount(request)).action, 'mounted')
+  await engine.unmount('one', request.target)
+  assert.equal(checked, [])
+  machine.held.clear()
+  await engine.mount(request)
+  await engine.unmount('one', request.target)
+  assert.equal(checked, ['/dev/memory/one'])
+  assert.is((await engine.remove('one')).action, 'removed')
+})
+
+inUse('it is not formatted', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const { pool, mounts, filesystems, journal } = machine
+  const log = { info: () => {}, warn: () => {} }
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
+  machine.held.add('one')
+  await rejects('busy', /^Cannot format one as the kernel has/, () => engine.create('one', spec))
+  machine.held.clear()
+  assert.is((await engine.create('one', spec)).action, 'created')
+})
+
+inUse.run()

@@ -262,14 +262,23 @@ export class Engine {
         )
       const begun = this.#intents.get(name)
       const isHalfMade = begun !== undefined && begun.id === volume.id && 'sizeBytes' in begun
-      await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
       await this.#stages.releaseUnused(name)
+      await this.#mustBeFree(name)
+      await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
       if (volume.leavesBlocks && !isHalfMade) await this.#wipe(name)
     }
     const removed = await pool.remove(name)
     await this.#intents.clear(name)
     this.#stages.forget(name)
     return removed
+  }
+
+  /** Throws `busy`. Of one that is not active, nobody can have anything. */
+  async #mustBeFree(name: string): Promise<void> {
+    const { pool, mounts } = this.#parts
+    const source = (await pool.find(name))?.source
+    const holder = source && (await mounts.findHolder(source))
+    if (holder) throw new VolumeError('busy', `Cannot remove ${name} as ${holder}; end that first.`)
   }
 
   /** While the volume still holds its space: so nobody gets it before that. */
@@ -403,6 +412,8 @@ export class Engine {
           'exists',
           `Cannot format ${name} as ${source.path} must be blank: it holds ${found.join(', ')}. If nobody needs that, remove the volume; if somebody does, copy it away first.`,
         )
+      if (await this.#parts.mounts.isHeld(source.path))
+        throw new VolumeError('busy', `Cannot format ${name} as the kernel has ${source.path} in use.`)
       await filesystems.make(source.path, intent.fsType, intent.mkfsOptions)
       this.#stages.noteMade(name)
     }

@@ -27,6 +27,8 @@ export class MemoryMachine {
   readonly volumes = new Map<string, MemoryVolume>()
   readonly intents = new Map<string, Intent>()
   poolId = 'memory'
+  /** Volumes that somebody has, whom no mount table shows. */
+  readonly held = new Set<string>()
   /** Whether its disk is away for the moment. */
   isAway = false
   /** Stacked as the kernel does: the last mount on a target is the one that is seen. */
@@ -144,6 +146,9 @@ export class MemoryMachine {
       this.mounted.splice(this.mounted.indexOf(mount), 1)
     },
     removeFolder: async () => {},
+    findHolder: async ({ path }) =>
+      this.held.has(nameOf(path)) ? 'process 1 (init) has it mounted on /mnt' : undefined,
+    isHeld: async (device) => this.held.has(nameOf(device)),
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)

@@ -51,11 +51,13 @@ export class Stages {
     if (request.fsType && request.fsType !== fsType)
       throw new VolumeError('invalid', `Cannot mount ${name} as ${request.fsType}: it holds ${fsType}.`)
     if (there) return folder
-    if (!this.#checked.has(name)) await filesystems.check(source.path, fsType)
+    // What the kernel has mounted somewhere is whole, and nothing but the kernel may touch it.
+    const isAtWork = !this.#checked.has(name) && (await mounts.isHeld(source.path))
+    if (!this.#checked.has(name) && !isAtWork) await filesystems.check(source.path, fsType)
     // What cannot be mounted is looked at before it is tried again.
     this.#checked.delete(name)
     await mounts.mountDevice(source.path, folder, fsType, request.mountOptions)
-    this.#checked.add(name)
+    if (!isAtWork) this.#checked.add(name)
     return folder
   }
 
