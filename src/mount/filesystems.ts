@@ -45,7 +45,8 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
     make: async (device, fsType, options) => {
       const [file, args] = makeCommands[fsType]
       try {
-        await run(file, [...args, ...options, device], { keepOpen: lock })
+        const all = fsType === 'ext4' ? joinExtended([...args, ...options]) : [...args, ...options]
+        await run(file, [...all, device], { keepOpen: lock })
       } catch (error) {
         throw new VolumeError(
           'failed',
@@ -122,6 +123,21 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
       }
     },
   }
+}
+
+/** mke2fs(8) takes the last `-E` alone: all of them as one, so that a given one does not take ours away. */
+function joinExtended(options: readonly string[]): string[] {
+  const extended: string[] = []
+  const others: string[] = []
+  for (let index = 0; index < options.length; index += 1) {
+    const option = options[index] ?? ''
+    if (option === '-E') {
+      index += 1
+      extended.push(options[index] ?? '')
+    } else if (option.startsWith('-E')) extended.push(option.slice(2))
+    else others.push(option)
+  }
+  return extended.length > 0 ? [...others, '-E', extended.join(',')] : others
 }
 
 /** What lies before and in the superblock of each filesystem: 64 KiB and more of btrfs. */

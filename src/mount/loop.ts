@@ -1,4 +1,4 @@
-import { open, readFile, stat, statfs, truncate } from 'node:fs/promises'
+import { open, readFile, stat, statfs, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import AsyncLock from 'async-lock'
 import { formatDeviceNumber } from '../device-number.ts'
@@ -15,7 +15,7 @@ const extentBytes = 4096n
 /** The unit of `st_blocks` (stat(2)). */
 const statBlockBytes = 512n
 /** What a disk that is not mounted offers. */
-const nothing = { freeBytes: 0n, reservedBytes: 0n, volumes: 0 }
+const nothing = { freeBytes: 0n, reservedBytes: 0n, volumes: 0, lostBytes: 0n }
 
 export interface LoopPoolParts {
   run: Runner
@@ -44,6 +44,8 @@ export class LoopPool implements Pool {
    * verified before it is believed.
    */
   readonly #devices = new Map<string, { device: string; backing: string }>()
+  /** Bytes of images that take no more of the disk, although their whole size was asked for, as where it compresses. */
+  readonly #tried = new Map<string, bigint>()
 
   constructor(parts: LoopPoolParts) {
     this.#parts = parts
@@ -193,6 +195,7 @@ export class LoopPool implements Pool {
       )
     await removeFile(this.#imageOf(name))
     await this.#markers.clear(name)
+    this.#tried.delete(name)
     return { action: 'removed' }
   }
 
@@ -203,7 +206,11 @@ export class LoopPool implements Pool {
         'not-found',
         `Cannot use ${name} as ${volume.problem}: its data is lost. Restore the image, or remove the volume.`,
       )
-    if (volume.source && !(await isLeaving(volume.source.path))) return volume.source
+    await this.#takeRoom(name)
+    if (volume.source && !(await isLeaving(volume.source.path))) {
+      await this.#refuseDiscards(volume.source.path)
+      return volume.source
+    }
     const device = (await this.#losetup('--find', '--show', '--nooverlap', volume.path)).trim()
     await this.#remember(name, device)
     if (await isReadOnly(device)) {
@@ -213,7 +220,31 @@ export class LoopPool implements Pool {
         `Cannot use ${name} as its image ${volume.path} cannot be written; look in the kernel's log why that filesystem is read-only, and mend it.`,
       )
     }
+    await this.#refuseDiscards(device)
     return { kind: 'device', path: device }
+  }
+
+  /** What a filesystem discards would go back to the disk, and might be gone when it is wanted. */
+  async #refuseDiscards(device: string): Promise<void> {
+    if (!this.#parts.preallocate) return
+    const file = `/sys/block/${basename(device)}/queue/discard_max_bytes`
+    // Where that cannot be written, what is lost is taken again.
+    if ((await readFile(file, 'utf8').catch(() => '0')).trim() !== '0') await writeFile(file, '0').catch(() => {})
+  }
+
+  /** Takes the room again that an image has lost: a kernel may free what a filesystem overwrites with zeros. */
+  async #takeRoom(name: string): Promise<void> {
+    if (!this.#parts.preallocate) return
+    const path = this.#imageOf(name)
+    const image = await findFile(path)
+    if (!image || image.takenBytes >= image.sizeBytes || this.#tried.get(name) === image.takenBytes) return
+    // A disk that is full is told of by the report, and keeps nobody from the volume.
+    const isTaken = await this.#extend(path, image.sizeBytes).then(
+      () => true,
+      () => false,
+    )
+    const after = isTaken ? await findFile(path) : undefined
+    if (after && after.takenBytes < after.sizeBytes) this.#tried.set(name, after.takenBytes)
   }
 
   async deactivate(name: string): Promise<void> {
@@ -232,9 +263,16 @@ export class LoopPool implements Pool {
 
   async report(): Promise<PoolReport> {
     const problem = await this.#place.findProblem()
-    const { freeBytes, reservedBytes, volumes } = problem
+    const { freeBytes, reservedBytes, volumes, lostBytes } = problem
       ? nothing
-      : await this.#space.acquire('space', () => this.#measure())
+      : await this.#space.acquire('space', async () => {
+          for (const name of await this.#markers.names()) await this.#takeRoom(name)
+          return await this.#measure()
+        })
+    const lost =
+      lostBytes > 0n
+        ? [`${lostBytes} bytes of its volumes are not taken of the disk, which is too full for that; make room on it`]
+        : []
     return {
       name: this.#parts.volumesDir,
       ...(this.#place.id ? { id: this.#place.id } : {}),
@@ -245,17 +283,20 @@ export class LoopPool implements Pool {
       volumes,
       unitBytes: extentBytes,
       enforcesSize: true,
-      problems: problem ? [problem] : [],
+      problems: problem ? [problem] : lost,
     }
   }
 
-  async #measure(): Promise<{ freeBytes: bigint; reservedBytes: bigint; volumes: number }> {
+  async #measure() {
     const names = await this.#markers.names()
-    const images = (await Promise.all(names.map((name) => findFile(this.#imageOf(name))))).filter((image) => !!image)
+    const found = await Promise.all(names.map(async (name) => ({ name, image: await findFile(this.#imageOf(name)) })))
+    const images = found.flatMap(({ name, image }) => (image ? [{ ...image, isTried: this.#tried.has(name) }] : []))
     const { bavail, bsize } = await statfs(this.#folder, { bigint: true })
-    const reservedBytes = images.reduce((sum, image) => sum + image.sizeBytes, 0n)
-    const unwrittenBytes = images.reduce((sum, image) => sum + positive(image.sizeBytes - image.takenBytes), 0n)
-    return { freeBytes: positive(bavail * bsize - unwrittenBytes), reservedBytes, volumes: names.length }
+    const unwritten = (image: { sizeBytes: bigint; takenBytes: bigint }) => positive(image.sizeBytes - image.takenBytes)
+    const reservedBytes = sum(images.map(({ sizeBytes }) => sizeBytes))
+    const unwrittenBytes = sum(images.map(unwritten))
+    const lostBytes = this.#parts.preallocate ? sum(images.filter(({ isTried }) => !isTried).map(unwritten)) : 0n
+    return { freeBytes: positive(bavail * bsize - unwrittenBytes), reservedBytes, volumes: names.length, lostBytes }
   }
 
   async #mustFit(name: string, sizeBytes: bigint): Promise<void> {
@@ -294,6 +335,7 @@ export class LoopPool implements Pool {
   }
 }
 
+const sum = (numbers: bigint[]) => numbers.reduce((total, each) => total + each, 0n)
 const positive = (bytes: bigint) => (bytes > 0n ? bytes : 0n)
 
 async function findFile(path: string): Promise<{ sizeBytes: bigint; takenBytes: bigint; inode: string } | undefined> {

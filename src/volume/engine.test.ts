@@ -3,6 +3,7 @@ import * as assert from 'uvu/assert'
 import { contract, rejects } from '../../test/contract.ts'
 import { deviceContract } from '../../test/device-contract.ts'
 import { openMemoryWorld } from '../../test/memory-world.ts'
+import { sharing } from '../sharing.ts'
 import { Engine } from './engine.ts'
 import { MemoryMachine } from './memory.ts'
 
@@ -101,3 +102,38 @@ inUse('it is not formatted', async () => {
 })
 
 inUse.run()
+
+const many = suite('engine with many volumes')
+
+many('a start and a list look at the mount table as often with 400 volumes as with 4', async () => {
+  const count = async (volumes: number) => {
+    const machine = new MemoryMachine({ capacityBytes: 1n << 40n })
+    const { pool, mounts, filesystems, journal } = machine
+    let looks = 0
+    const read = sharing(async () => {
+      looks += 1
+      return await mounts.read()
+    })
+    const log = { info: () => {}, warn: () => {} }
+    const parts = { pool, mounts: { ...mounts, read }, filesystems, journal, volumesDir: '/volumes', log }
+    const engine = new Engine(parts)
+    await engine.start()
+    for (let index = 0; index < volumes; index += 1) {
+      const name = `pvc-${index}`
+      await engine.create(name, spec)
+      if (index % 2 === 0) await engine.mount({ name, target: `/pods/${name}`, readOnly: false, mountOptions: [] })
+    }
+    const next = new Engine(parts)
+    await next.start()
+    looks = 0
+    await next.recover()
+    const looksAtStart = looks
+    looks = 0
+    assert.is((await next.list()).length, volumes)
+    return { looksAtStart, looksOfList: looks }
+  }
+  assert.equal(await count(400), await count(4))
+  assert.equal(await count(4), { looksAtStart: 2, looksOfList: 1 })
+})
+
+many.run()

@@ -95,8 +95,9 @@ export class Engine {
     )
     const volumes = await this.#parts.pool.list()
     const table = await this.#parts.mounts.read()
-    const mounted = volumes.filter((volume) => this.#stages.targets(table, volume).length > 0)
-    await Promise.all(volumes.map(({ name }) => this.#locked(name, () => this.#stages.releaseUnused(name))))
+    const [mounted, others] = partition(volumes, (volume) => this.#stages.targets(table, volume).length > 0)
+    // All at once, which share one look at the mount table.
+    await Promise.all(others.map(({ name }) => this.#locks.acquire(name, () => this.#stages.releaseUnused(name))))
     this.#parts.log.info(`Found ${volumes.length} volumes, ${mounted.length} of them mounted.`)
   }
 
@@ -189,12 +190,14 @@ export class Engine {
         () => false,
       )
       let action: 'unmounted' | 'unchanged' = 'unchanged'
-      for (let seen = (await mounts.read()).at(target); seen; seen = (await mounts.read()).at(target)) {
+      let table = await mounts.read()
+      for (let seen = table.at(target); seen; seen = table.at(target)) {
         await this.#stages.noteDamage(name, seen, isThere ? await pool.find(name) : undefined)
         await mounts.unmount(target)
         action = 'unmounted'
+        table = await mounts.read()
       }
-      if (isThere) await this.#stages.releaseUnused(name)
+      if (isThere) await this.#stages.releaseUnused(name, table)
       return { action }
     })
   }
@@ -431,9 +434,13 @@ export class Engine {
       intent: intent?.id === volume.id ? intent : undefined,
       isBusy: this.#locks.isBusy(volume.name),
       shown,
-      targets: this.#stages.targets(table, volume),
+      targets: this.#stages.targetsIn(shown, volume),
       hasErrors: shown.length > 0 && (await this.#stages.hasErrors(volume)),
       usage: readable && !volume.problem ? await mounts.usage(readable).catch(messageOf) : undefined,
     })
   }
+}
+
+function partition<T>(all: readonly T[], isFirst: (each: T) => boolean): [T[], T[]] {
+  return [all.filter(isFirst), all.filter((each) => !isFirst(each))]
 }
