@@ -103,6 +103,7 @@ async function openWorld(
     leftovers: async () => [
       ...(await mounts.read()).under(scratch).map((mount) => mount.target),
       ...(await isEmpty(join(volumesDir, ownFolder, 'intents'))),
+      ...(await isEmpty(join(volumesDir, ownFolder, 'made'))),
       ...(await readdir(volumesDir)).filter((file) => file !== ownFolder),
       ...(await ground.leftovers()),
     ],

@@ -8,7 +8,7 @@ import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.t
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
 import { PoolFolder } from './pool-folder.ts'
-import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
 /** Images are whole filesystem blocks long. */
 const extentBytes = 4096n
@@ -134,18 +134,23 @@ export class LoopPool implements Pool {
   }
 
   async find(name: string): Promise<StoredVolume | undefined> {
-    const marker = await this.#markers.read(name)
+    const marker = await this.#markers.read(name).catch(damageOf)
     return marker && (await this.#toStored(name, marker))
   }
 
   async list(): Promise<StoredVolume[]> {
-    return await Promise.all([...(await this.#markers.readAll())].map(([name, marker]) => this.#toStored(name, marker)))
+    return await Promise.all(
+      [...(await this.#markers.readEach())].map(([name, marker]) => this.#toStored(name, marker)),
+    )
   }
 
-  async #toStored(name: string, marker: Marker): Promise<StoredVolume> {
+  async #toStored(name: string, marker: Marker | VolumeError): Promise<StoredVolume> {
     const path = this.#imageOf(name)
     const image = await findFile(path)
     const device = await this.#findDevice(name)
+    const source: Pick<StoredVolume, 'source'> = device ? { source: { kind: 'device', path: device } } : {}
+    if (marker instanceof VolumeError)
+      return { name, path, sizeBytes: image?.sizeBytes ?? 0n, ...source, problem: markerProblem(marker) }
     return {
       name,
       id: marker.id,
@@ -153,8 +158,8 @@ export class LoopPool implements Pool {
       sizeBytes: image?.sizeBytes ?? BigInt(marker.sizeBytes),
       fsType: marker.fsType,
       createdAt: new Date(marker.createdAt),
-      ...(device ? { source: { kind: 'device', path: device } } : {}),
-      ...(image ? {} : { problem: `its image ${path} is missing` }),
+      ...source,
+      ...(image ? {} : { problem: `its image ${path} is missing: its data is lost` }),
     }
   }
 
@@ -185,7 +190,7 @@ export class LoopPool implements Pool {
   }
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
-    if (!(await this.#markers.read(name))) return { action: 'unchanged' }
+    if (!(await this.find(name))) return { action: 'unchanged' }
     await this.deactivate(name)
     const device = await this.#findDevice(name)
     if (device)
@@ -204,7 +209,7 @@ export class LoopPool implements Pool {
     if (volume.problem)
       throw new VolumeError(
         'not-found',
-        `Cannot use ${name} as ${volume.problem}: its data is lost. Restore the image, or remove the volume.`,
+        `Cannot use ${name} as ${volume.problem}. Restore that file from a backup, or remove the volume.`,
       )
     await this.#takeRoom(name)
     if (volume.source && !(await isLeaving(volume.source.path))) {

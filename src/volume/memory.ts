@@ -26,6 +26,8 @@ export class MemoryMachine {
   readonly capacityBytes: bigint
   readonly volumes = new Map<string, MemoryVolume>()
   readonly intents = new Map<string, Intent>()
+  /** Ids of volumes that were made, as the journal has them. */
+  readonly made = new Map<string, string>()
   poolId = 'memory'
   /** Volumes that somebody has, whom no mount table shows. */
   readonly held = new Set<string>()
@@ -186,9 +188,20 @@ export class MemoryMachine {
       await this.onStep('journal-write', name)
       this.intents.set(name, intent)
     },
+    readMade: async () => new Map(this.made),
     clear: async (name) => {
       await this.onStep('journal-clear', name)
       this.intents.delete(name)
+    },
+    finish: async (name) => {
+      await this.onStep('journal-finish', name)
+      const id = this.intents.get(name)?.id
+      if (id !== undefined) this.made.set(name, id)
+      this.intents.delete(name)
+    },
+    forget: async (name) => {
+      await this.onStep('journal-forget', name)
+      this.made.delete(name)
     },
   }
 

@@ -130,4 +130,25 @@ test('what complains of every file takes no memory for that', async () => {
   )
 })
 
+test('many directories that are made or grown at once are promised no more than there is', () =>
+  withScratch(async (disk) => {
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', disk])
+    try {
+      const pool = new DirectoryPool({ run, volumesDir: disk, now: () => new Date() })
+      await pool.start()
+      const names = ['p', 'q', 'r', 's', 't', 'u']
+      const asked = (work: (name: string) => Promise<unknown>) => Promise.allSettled(names.map(work))
+      const succeeded = (results: PromiseSettledResult<unknown>[]) =>
+        results.filter(({ status }) => status === 'fulfilled').length
+      const make = (name: string) => pool.create(name, { ...request, id: name, sizeBytes: 18n << 20n })
+      assert.is(succeeded(await asked(make)), 3)
+      assert.is(succeeded(await asked((name) => pool.grow(name, 25n << 20n))), 1)
+      const { reservedBytes, totalBytes, volumes } = await pool.report()
+      assert.ok(reservedBytes <= totalBytes, `${reservedBytes} of ${totalBytes} are promised`)
+      assert.is(volumes, 3)
+    } finally {
+      await run('umount', [disk])
+    }
+  }))
+
 test.run()

@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert'
 import { LoopPool } from '../../src/mount/loop.ts'
 import { type Runner, run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
-import { contract, type World } from '../contract.ts'
+import { contract, rejects, type World } from '../contract.ts'
 import { deviceContract } from '../device-contract.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
 import { withScratch } from '../scratch.ts'
@@ -123,6 +123,45 @@ test('a loop device that is let go just when it is detached once more is gone, a
     assert.is((await pool.find('one'))?.source, undefined)
     await pool.remove('one')
   }))
+for (const [kind, folder, open] of [
+  ['LOOP', 'loop', () => openLoopWorld({ preallocate: false })],
+  ['BINDMOUNT', 'directories', openDirectoryWorld],
+] as const)
+  test(`an empty or damaged marker or intent costs its one volume only (${kind})`, async () => {
+    const world = await open()
+    const own = join(world.parts.volumesDir, '.elastic-local')
+    const request = (name: string) => ({ name, target: world.target('a', name), readOnly: false, mountOptions: [] })
+    const start = async () => {
+      const engine = new Engine({ ...world.parts, ...(await world.renew()) })
+      await engine.start()
+      await engine.recover()
+      return engine
+    }
+    try {
+      const spec = { sizeBytes: 32n << 20n, fsType: 'ext4', mkfsOptions: [] } as const
+      const first = await start()
+      for (const name of ['one', 'two', 'three']) await first.create(name, spec)
+      await writeFile(join(own, folder, 'one.json'), '')
+      await writeFile(join(own, 'intents/two.json'), '{"phase":"form')
+      await writeFile(join(own, 'intents/four.json'), '')
+      const engine = await start()
+      const views = new Map((await engine.list()).map((view) => [view.name, view]))
+      assert.equal([...views.keys()], ['one', 'three', 'two'])
+      assert.match(views.get('one')?.problems.join() ?? '', /its marker is damaged \(Cannot read .*one\.json/)
+      await rejects('not-found', /^Cannot use one as its marker is damaged/, () => engine.mount(request('one')))
+      for (const name of ['two', 'three']) {
+        await engine.mount(request(name))
+        await engine.unmount(name, world.target('a', name))
+      }
+      assert.is((await engine.report()).volumes, 3)
+      await engine.create('four', spec)
+      for (const name of ['one', 'two', 'three', 'four']) assert.is((await engine.remove(name)).action, 'removed')
+      assert.equal(await world.leftovers(), [])
+    } finally {
+      await world.close()
+    }
+  })
+
 test.run()
 
 contract('directories', openDirectoryWorld, ['ext4'])
