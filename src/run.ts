@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process'
 import { basename } from 'node:path'
-import type { Stream } from 'node:stream'
 import { type Observe, observed } from './meter.ts'
 
 /** What a finished command left. */
@@ -15,8 +14,8 @@ export interface RunOptions {
   timeoutMs?: number
   /** Exit statuses other than 0 that are answers, not failures. */
   accept?: readonly number[]
-  /** What stays open until the command has ended, too, even if this process is killed before. */
-  keepOpen?: Stream | undefined
+  /** Open files of this process that stay open until the command has ended, too, even if this process is killed before. */
+  keepOpen?: readonly number[] | undefined
 }
 
 /** Runs one program, without a shell. Throws `CommandError`. */
@@ -67,11 +66,11 @@ const stderrLimit = 64 * 1024
 /** Runs the programs of this machine, or container. */
 export const run: Runner = (file, args, options = {}) =>
   new Promise((resolve, reject) => {
-    const { timeoutMs, accept = [], keepOpen } = options
+    const { timeoutMs, accept = [], keepOpen = [] } = options
     // In a process group of its own, so that Ctrl-C on the daemon's terminal does not cut a command short.
     const child = spawn(file, args, {
       env: commandEnv(),
-      stdio: ['ignore', 'pipe', 'pipe', ...(keepOpen ? [keepOpen] : [])],
+      stdio: ['ignore', 'pipe', 'pipe', ...keepOpen],
       detached: true,
     })
     const output = { stdout: '', stderr: '' }

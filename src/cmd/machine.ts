@@ -54,7 +54,7 @@ export async function openMachine(
     run: runner,
     mountInfo: settings.hostTools ? '/proc/1/mountinfo' : '/proc/self/mountinfo',
   })
-  const holding: Runner = (file, args, options) => runner(file, args, { ...options, keepOpen: lock?.stream })
+  const holding: Runner = (file, args, options) => runner(file, args, { ...options, keepOpen: lock?.descriptors })
   const buildPool: Record<DriverKind, () => Pool | Promise<Pool>> = {
     LVM: () => buildLvmPool(settings, volumesDir, { runner, log, meter }),
     // A losetup that outlives a killed daemon could attach an image once more, on a second device.
@@ -65,7 +65,7 @@ export async function openMachine(
   const engine = new Engine({
     pool,
     mounts,
-    filesystems: buildFilesystems({ run: runner, lock: lock?.stream }),
+    filesystems: buildFilesystems({ run: runner, lock: lock?.descriptors }),
     journal: buildJournal(volumesDir),
     volumesDir,
     log,

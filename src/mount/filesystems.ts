@@ -1,6 +1,5 @@
 import { readFile, realpath, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import type { Stream } from 'node:stream'
 import { formatDeviceNumber } from '../device-number.ts'
 import { CommandError, type Runner } from '../run.ts'
 import { adviseOnDisk, hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
@@ -24,7 +23,7 @@ const makeCommands: Record<FsType, [string, string[]]> = {
  * Filesystems by blkid(8), wipefs(8) and each filesystem's own tools. `lock` is kept open by mkfs: one that outlives a
  * killed daemon would write over what the next daemon makes of the volume, so that must not start before.
  */
-export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | undefined }): Filesystems {
+export function buildFilesystems({ run, lock }: { run: Runner; lock?: readonly number[] | undefined }): Filesystems {
   return {
     signatures: async (device) => {
       try {
