@@ -19,21 +19,14 @@ export interface BenchDaemon {
   stop(): Promise<void>
 }
 
-/** Starts it, with more flags if there are any; `folder` is gone after `stop`. */
+/** Starts it, with more flags `--name=value`, or others in place of the usual ones; `folder` is gone after `stop`. */
 export async function startDaemon(flags: readonly string[] = []): Promise<BenchDaemon> {
   const folder = await mkdtemp(join(tmpdir(), 'elastic-local-bench-'))
   const socket = join(folder, 'socket')
   const kubelet = join(folder, 'kubelet')
-  const args = [
-    '--standalone',
-    '--driver-kind',
-    'LOOP',
-    '--volumes-dir',
-    join(folder, 'volumes'),
-    '--log-level',
-    'info',
-    ...flags,
-  ]
+  const usual = ['--driver-kind=LOOP', `--volumes-dir=${join(folder, 'volumes')}`]
+  const isGiven = (flag: string) => flags.some((given) => given.split('=')[0] === flag.split('=')[0])
+  const args = ['--standalone', '--log-level=info', ...usual.filter((flag) => !isGiven(flag)), ...flags]
   await mkdir(kubelet)
   // Into a file: it would wait for a reader, which a benchmark that waits for a program is not.
   const log = join(folder, 'log')

@@ -21,7 +21,7 @@ export const contents: Readonly<Record<string, readonly string[]>> = {
     '/usr/share/common-licenses/',
   ],
   'btrfs-progs': ['/usr/bin/btrfs', '/usr/sbin/mkfs.btrfs'],
-  coreutils: ['/usr/bin/cat', '/usr/bin/dd'],
+  coreutils: ['/usr/bin/cat', '/usr/bin/dd', '/usr/bin/rm'],
   dmsetup: ['/usr/sbin/dmsetup'],
   e2fsprogs: [
     '/etc/mke2fs.conf',

@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process'
 import { basename } from 'node:path'
-import type { Stream } from 'node:stream'
 import { type Observe, observed } from './meter.ts'
 
 /** What a finished command left. */
@@ -15,8 +14,8 @@ export interface RunOptions {
   timeoutMs?: number
   /** Exit statuses other than 0 that are answers, not failures. */
   accept?: readonly number[]
-  /** What stays open until the command has ended, too, even if this process is killed before. */
-  keepOpen?: Stream | undefined
+  /** Open files of this process that stay open until the command has ended, too, even if this process is killed before. */
+  keepOpen?: readonly number[] | undefined
 }
 
 /** Runs one program, without a shell. Throws `CommandError`. */
@@ -38,7 +37,8 @@ export class CommandError extends Error {
   ) {
     const { stdout = '', stderr = '', exitCode, signal } = end
     const how = end.reason ?? (signal ? `was ended by ${signal}` : `exited with ${exitCode}`)
-    const said = (stderr.trim() || stdout.trim()).slice(0, 2000)
+    // e2fsck says what is wrong on the one, and its version on the other.
+    const said = [stderr.trim(), stdout.trim()].filter(Boolean).join('\n').slice(0, 2000)
     super(`${command.file} ${how}${said ? `: ${said}` : ''}`)
     this.name = 'CommandError'
     this.file = command.file
@@ -60,14 +60,17 @@ export function searchPath(): string {
   return [process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin'].filter(Boolean).join(':')
 }
 
+/** Characters of standard error that are kept, and the piece in which they are reached. */
+const stderrLimit = 64 * 1024
+
 /** Runs the programs of this machine, or container. */
 export const run: Runner = (file, args, options = {}) =>
   new Promise((resolve, reject) => {
-    const { timeoutMs, accept = [], keepOpen } = options
+    const { timeoutMs, accept = [], keepOpen = [] } = options
     // In a process group of its own, so that Ctrl-C on the daemon's terminal does not cut a command short.
     const child = spawn(file, args, {
       env: commandEnv(),
-      stdio: ['ignore', 'pipe', 'pipe', ...(keepOpen ? [keepOpen] : [])],
+      stdio: ['ignore', 'pipe', 'pipe', ...keepOpen],
       detached: true,
     })
     const output = { stdout: '', stderr: '' }
@@ -88,7 +91,8 @@ export const run: Runner = (file, args, options = {}) =>
     // Missing when this process has no file descriptor left.
     for (const name of ['stdout', 'stderr'] as const)
       child[name]?.setEncoding('utf8').on('data', (text: string) => {
-        output[name] += text
+        // Of a command that complains without end, the first words are enough.
+        if (name === 'stdout' || output.stderr.length < stderrLimit) output[name] += text
       })
     if (timeoutMs !== undefined)
       timer = setTimeout(() => {

@@ -8,7 +8,7 @@ const test = suite('tools')
 const namesOf = (tools: { tool: string }[]) => tools.map(({ tool }) => tool)
 
 test('requiredTools() names what each kind of pool needs, and nothing else', () => {
-  assert.equal(namesOf(requiredTools('BINDMOUNT', false)), ['flock', 'mount', 'umount'])
+  assert.equal(namesOf(requiredTools('BINDMOUNT', false)), ['flock', 'mount', 'umount', 'rm'])
   assert.ok(namesOf(requiredTools('LOOP', false)).includes('losetup'))
   assert.not(namesOf(requiredTools('LOOP', false)).includes('lvm'))
   assert.ok(namesOf(requiredTools('LVM', false)).includes('lvm'))

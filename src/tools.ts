@@ -31,11 +31,13 @@ export function requiredTools(driverKind: DriverKind, thin: boolean, hostTools =
     ...needed(['mount', 'umount'], 'mounting volumes', 'mount'),
     ...(driverKind === 'LVM' ? needed(['lvm'], 'logical volumes', 'lvm2') : []),
     ...(driverKind === 'LVM' ? needed(['blkdiscard'], 'wiping removed volumes', 'util-linux') : []),
+    ...(driverKind === 'LVM' ? needed(['dmsetup'], 'seeing whether a volume is in use', 'dmsetup') : []),
     ...(driverKind === 'LVM' && thin
       ? needed(['thin_check'], 'activating a thin pool', 'thin-provisioning-tools')
       : []),
     ...(driverKind === 'LOOP' ? needed(['losetup'], 'loop devices', 'mount') : []),
     ...(driverKind === 'LOOP' ? useful(['fallocate'], 'images with --loop-preallocate', 'util-linux') : []),
+    ...(driverKind === 'BINDMOUNT' ? needed(['rm'], 'removing volumes', 'coreutils') : []),
     // A directory as it is has the filesystem of its disk.
     ...(driverKind === 'BINDMOUNT'
       ? []

@@ -366,7 +366,7 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
       const isDevice = pool.sourceKind === 'device'
       const changes = isDevice
         ? { filesystems: { ...filesystems, signatures: hang } }
-        : { journal: { ...journal, clear: hang } }
+        : { journal: { ...journal, finish: hang } }
       startEngine(changes).then((doomed) => doomed.create('one', spec()), assert.unreachable)
     })
     engine = await startEngine()

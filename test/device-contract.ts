@@ -92,8 +92,8 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
 
   check('a volume whose mkfs was interrupted is formatted again', async () => {
     const died = new Promise<void>((resolve) => {
-      const clear = () => new Promise<never>(() => resolve())
-      startEngine({ journal: { ...world.parts.journal, clear } }).then((doomed) => doomed.create('one', spec))
+      const finish = () => new Promise<never>(() => resolve())
+      startEngine({ journal: { ...world.parts.journal, finish } }).then((doomed) => doomed.create('one', spec))
     })
     await died
     const engine = await startEngine()
@@ -140,6 +140,89 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
       await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
       assert.is(await world.read(target, 'file'), 'precious')
       await engine.unmount('one', target)
+    }
+  })
+
+  check('a volume that is known as made is never formatted or removed by an intent to make it', async () => {
+    let engine = await startEngine()
+    const { volume } = await engine.create('one', spec)
+    const target = world.target('a', 'one')
+    const request = { name: 'one', target, readOnly: false, mountOptions: [] }
+    await engine.mount(request)
+    await world.write(target, 'file', 'precious')
+    await engine.unmount('one', target)
+    const { sizeBytes, fsType, mkfsOptions } = spec
+    for (const phase of ['creating', 'formatting'] as const) {
+      // As an old backup of the journal brings it back.
+      await world.parts.journal.write('one', { phase, id: volume.id ?? '', sizeBytes, fsType, mkfsOptions })
+      engine = await startEngine()
+      assert.is((await engine.find('one'))?.state, 'ready')
+      assert.is((await engine.create('one', spec)).action, 'unchanged')
+      await world.parts.journal.write('one', { phase, id: volume.id ?? '', sizeBytes, fsType, mkfsOptions })
+      engine = await startEngine()
+      await engine.recover()
+      assert.equal(await world.parts.journal.read(), new Map())
+      await engine.mount(request)
+      assert.is(await world.read(target, 'file'), 'precious')
+      await engine.unmount('one', target)
+    }
+    assert.is((await engine.remove('one')).action, 'removed')
+    assert.equal(await world.parts.journal.readMade(), new Map())
+  })
+
+  check('an intent that cannot be read costs its volume alone, and nothing where that is known as made', async () => {
+    const { journal } = world.parts
+    const damaged = async () =>
+      new Map([...(await journal.read()), ['one', { phase: 'unreadable', problem: 'one.json is empty' } as const]])
+    const startDamaged = (made: boolean) =>
+      startEngine({
+        journal: { ...journal, read: damaged, ...(made ? {} : { readMade: async () => new Map<string, string>() }) },
+      })
+    let engine = await startDamaged(false)
+    await engine.create('one', spec)
+    await engine.create('two', spec)
+    const request = (name: string) => ({ name, target: world.target('a', name), readOnly: false, mountOptions: [] })
+    engine = await startDamaged(false)
+    await engine.recover()
+    assert.equal(
+      (await engine.list()).map(({ name, state }) => [name, state]),
+      [
+        ['one', 'unfinished'],
+        ['two', 'ready'],
+      ],
+    )
+    assert.match((await engine.find('one'))?.problems.join() ?? '', /not known: one\.json is empty/)
+    for (const work of [() => engine.mount(request('one')), () => engine.create('one', spec)])
+      await rejects('failed', /nobody knows whether it was ever finished: one\.json is empty/, work)
+    await engine.mount(request('two'))
+    await engine.unmount('two', world.target('a', 'two'))
+    engine = await startDamaged(true)
+    await engine.recover()
+    assert.is((await engine.find('one'))?.state, 'ready')
+    await engine.mount(request('one'))
+    await engine.unmount('one', world.target('a', 'one'))
+    engine = await startDamaged(false)
+    assert.is((await engine.remove('one')).action, 'removed')
+    assert.is((await engine.create('one', spec)).action, 'created')
+  })
+
+  check('a creation that was cut after its mkfs is repeated with another filesystem', async () => {
+    const cut = async () => {
+      await new Promise<void>((resolve) => {
+        const finish = () => new Promise<never>(() => resolve())
+        startEngine({ journal: { ...world.parts.journal, finish } }).then((doomed) => doomed.create('one', spec))
+      })
+    }
+    const other = { ...spec, fsType: 'btrfs', sizeBytes: 256n * mebibyte } as const
+    for (const recovers of [false, true]) {
+      await cut()
+      const engine = await startEngine()
+      if (recovers) await engine.recover()
+      assert.is((await engine.create('one', other)).action, recovers ? 'unchanged' : 'created')
+      assert.is((await world.parts.pool.find('one'))?.fsType, recovers ? 'ext4' : 'btrfs')
+      await engine.mount({ name: 'one', target: world.target('a', 'one'), readOnly: false, mountOptions: [] })
+      await engine.unmount('one', world.target('a', 'one'))
+      await engine.remove('one')
     }
   })
 

@@ -103,6 +103,7 @@ async function openWorld(
     leftovers: async () => [
       ...(await mounts.read()).under(scratch).map((mount) => mount.target),
       ...(await isEmpty(join(volumesDir, ownFolder, 'intents'))),
+      ...(await isEmpty(join(volumesDir, ownFolder, 'made'))),
       ...(await readdir(volumesDir)).filter((file) => file !== ownFolder),
       ...(await ground.leftovers()),
     ],
@@ -115,40 +116,42 @@ async function openWorld(
 }
 
 /** Volumes in image files. */
-export async function openLoopWorld(options: { preallocate: boolean }): Promise<World> {
-  return await openWorld(async (volumesDir) => {
-    const images = join(volumesDir, ownFolder, 'loop')
-    const attached = async () => {
-      const { stdout } = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,AUTOCLEAR,BACK-FILE'])
-      // One that others on this machine look into is leaving.
-      const isLeaving = (line: string) => /^\S+ +1 /.test(line)
-      return stdout.split('\n').filter((line) => line.includes(volumesDir) && !isLeaving(line))
-    }
-    const renewPool = () => new LoopPool({ run, volumesDir, now, ...options })
-    return {
-      pool: renewPool(),
-      renewPool,
-      extentBytes: 4096n,
-      plantForeign: (name) => writeFile(join(images, `${name}.img`), 'theirs'),
-      unmark: async () => false,
-      isForeignUntouched: async (name) => {
-        const text = await readFile(join(images, `${name}.img`), 'utf8')
-        await rm(join(images, `${name}.img`))
-        return text === 'theirs'
-      },
-      leftovers: async () => [...(await readdir(images)), ...(await attached())],
-      close: async () => {
-        for (const line of await attached()) await run('losetup', ['--detach', line.split(' ')[0] ?? ''])
-      },
-    }
-  })
+export async function openLoopWorld({ folder, ...options }: { preallocate: boolean; folder?: string }): Promise<World> {
+  return await openWorld(
+    async (volumesDir) => {
+      const images = join(volumesDir, ownFolder, 'loop')
+      const attached = async () => {
+        const { stdout } = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,AUTOCLEAR,BACK-FILE'])
+        // One that others on this machine look into is leaving.
+        const isLeaving = (line: string) => /^\S+ +1 /.test(line)
+        return stdout.split('\n').filter((line) => line.includes(volumesDir) && !isLeaving(line))
+      }
+      const renewPool = () => new LoopPool({ run, volumesDir, now, ...options })
+      return {
+        pool: renewPool(),
+        renewPool,
+        extentBytes: 4096n,
+        plantForeign: (name) => writeFile(join(images, `${name}.img`), 'theirs'),
+        unmark: async () => false,
+        isForeignUntouched: async (name) => {
+          const text = await readFile(join(images, `${name}.img`), 'utf8')
+          await rm(join(images, `${name}.img`))
+          return text === 'theirs'
+        },
+        leftovers: async () => [...(await readdir(images)), ...(await attached())],
+        close: async () => {
+          for (const line of await attached()) await run('losetup', ['--detach', line.split(' ')[0] ?? ''])
+        },
+      }
+    },
+    { folder },
+  )
 }
 
 /** Volumes in plain directories. */
 export async function openDirectoryWorld(): Promise<World> {
   return await openWorld(async (volumesDir) => {
-    const mounts = buildMounts({ run, mountInfo: '/proc/self/mountinfo' })
-    const renewPool = () => new DirectoryPool({ mounts, volumesDir, now })
+    const renewPool = () => new DirectoryPool({ run, volumesDir, now })
     return {
       pool: renewPool(),
       renewPool,

@@ -54,6 +54,7 @@ export async function openMemoryWorld(): Promise<World> {
       ...machine.volumes.keys(),
       ...machine.mounted.map((mount) => mount.target),
       ...[...machine.intents.keys()].map((name) => `intents/${name}`),
+      ...[...machine.made.keys()].map((name) => `made/${name}`),
     ],
     close: async () => {},
   }
@@ -66,7 +67,7 @@ function inSteps(parts: EngineParts): EngineParts {
     pool: wrap(parts.pool, ['create', 'grow', 'remove', 'activate', 'deactivate']),
     mounts: wrap(parts.mounts, ['mountDevice', 'bind', 'unmount', 'removeFolder']),
     filesystems: wrap(parts.filesystems, ['signatures', 'make', 'check', 'grow']),
-    journal: wrap(parts.journal, ['write', 'clear']),
+    journal: wrap(parts.journal, ['write', 'clear', 'finish', 'forget']),
   }
 }
 

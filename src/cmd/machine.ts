@@ -54,18 +54,18 @@ export async function openMachine(
     run: runner,
     mountInfo: settings.hostTools ? '/proc/1/mountinfo' : '/proc/self/mountinfo',
   })
-  const holding: Runner = (file, args, options) => runner(file, args, { ...options, keepOpen: lock?.stream })
+  const holding: Runner = (file, args, options) => runner(file, args, { ...options, keepOpen: lock?.descriptors })
   const buildPool: Record<DriverKind, () => Pool | Promise<Pool>> = {
     LVM: () => buildLvmPool(settings, volumesDir, { runner, log, meter }),
     // A losetup that outlives a killed daemon could attach an image once more, on a second device.
     LOOP: () => new LoopPool({ run: holding, volumesDir, preallocate: settings.loopPreallocate, now }),
-    BINDMOUNT: () => new DirectoryPool({ mounts, volumesDir, now }),
+    BINDMOUNT: () => new DirectoryPool({ run: runner, volumesDir, now }),
   }
   const pool = await buildPool[settings.driverKind]()
   const engine = new Engine({
     pool,
     mounts,
-    filesystems: buildFilesystems({ run: runner, lock: lock?.stream }),
+    filesystems: buildFilesystems({ run: runner, lock: lock?.descriptors }),
     journal: buildJournal(volumesDir),
     volumesDir,
     log,

@@ -60,12 +60,11 @@ test(
     const held = await lock('a')
     const go = join(folder, 'go')
     const script = `while [ -d '${folder}' ] && [ ! -e '${go}' ]; do sleep 0.02; done`
-    const command = run('sh', ['-c', script], { keepOpen: held.stream })
-    held.stream.destroy()
+    const command = run('sh', ['-c', script], { keepOpen: held.descriptors })
+    await held.release()
     await rejects('busy', /another process holds it/, () => lock('a'))
     await writeFile(go, '')
     await command
-    await held.release()
     await lock('a')
   }),
 )
@@ -94,6 +93,7 @@ test(
     const path = join(folder, 'a')
     const script = `const { lockFiles } = await import(${JSON.stringify(join(import.meta.dirname, 'lock.ts'))})
 await lockFiles([${JSON.stringify(path)}])
+setInterval(() => {}, 1 << 30)
 console.log('locked')`
     const args = ['--input-type=module', '-e', script]
     const holder = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -109,6 +109,19 @@ console.log('locked')`
     } finally {
       holder.kill('SIGKILL')
     }
+  }),
+)
+
+test(
+  'nothing but the end of this process takes the lock from it: no program has to live for that',
+  withLocks(async (folder, lock) => {
+    await lock('a', 'b')
+    const { stdout } = await run('ps', ['--ppid', String(process.pid), '--format', 'pid=,comm='])
+    for (const [, pid] of stdout.matchAll(/^\s*(\d+) (?:flock|cat)$/gm)) process.kill(Number(pid), 'SIGKILL')
+    await new Promise((resolve) => setImmediate(resolve))
+    for (const name of ['a', 'b']) await rejects('busy', /another process/, () => lock(name))
+    assert.not.match(stdout, /flock|cat/)
+    await rejects('busy', new RegExp(folder), () => lock('a'))
   }),
 )
 

@@ -310,7 +310,7 @@ tools('of a host that cannot be reached are one failure', async () => {
 tools('are found on this machine', async () => {
   const { patient, close } = await openPatient({}, { with: { driverKind: 'BINDMOUNT' } })
   assert.equal(await lines(checkTools(patient, searchPath().split(':'))), [
-    'ok tools: all are there: flock, mount, umount',
+    'ok tools: all are there: flock, mount, umount, rm',
   ])
   await close()
 })

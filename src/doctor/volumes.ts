@@ -57,11 +57,17 @@ async function findOldIntents(
   const { volumesDir } = patient.settings
   const told = new Set(volumes.filter((volume) => volume.problems.length > 0).map((volume) => volume.name))
   const findings = []
-  for (const [name, { phase }] of await buildJournal(at(patient, volumesDir)).read()) {
+  for (const [name, intent] of await buildJournal(at(patient, volumesDir)).read()) {
     const since = (await findNode(patient, join(volumesDir, ownFolder, 'intents', `${name}.json`)))?.mtime
     const ageMs = since ? patient.now.getTime() - since.getTime() : 0
-    if (told.has(name) || (daemonWorks && ageMs < oldIntentMs)) continue
-    const what = { creating: 'making', formatting: 'making', growing: 'growth', removing: 'removal' }[phase]
+    if (told.has(name)) continue
+    if (intent.phase === 'unreadable') {
+      const advice = 'Remove that file if the volume was in use, or the volume if not; then start the daemon anew.'
+      findings.push(warn(leftovers, `${name}: what was begun on it is not known: ${intent.problem}`, advice))
+      continue
+    }
+    if (daemonWorks && ageMs < oldIntentMs) continue
+    const what = { creating: 'making', formatting: 'making', growing: 'growth', removing: 'removal' }[intent.phase]
     const message = `${name}: its ${what} was begun ${formatDuration(ageMs)} ago and not finished`
     findings.push(warn(leftovers, message, 'Starting the daemon anew finishes it.'))
   }

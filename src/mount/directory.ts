@@ -1,18 +1,19 @@
-import { lstat, mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rename, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
+import AsyncLock from 'async-lock'
 import { makeFolders, syncFolder } from '../files.ts'
+import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
-import type { Mounts } from '../volume/host.ts'
 import { isVolumeName } from '../volume/name.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { PoolFolder } from './pool-folder.ts'
-import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
 /** What a disk that is not mounted offers. */
 const nothing = { totalBytes: 0n, reservedBytes: 0n, freeBytes: 0n, volumes: 0 }
 
 export interface DirectoryPoolParts {
-  mounts: Mounts
+  run: Runner
   volumesDir: string
   now: () => Date
 }
@@ -29,6 +30,8 @@ export class DirectoryPool implements Pool {
   readonly #place: PoolFolder
   /** What is being removed is moved here first, so that a half removed directory is never taken for a volume. */
   readonly #trash: string
+  /** Held from looking at the free space until a volume is noted that takes its share. */
+  readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
 
   constructor(parts: DirectoryPoolParts) {
     this.#parts = parts
@@ -52,6 +55,11 @@ export class DirectoryPool implements Pool {
     name: string,
     request: CreateRequest,
   ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
+    const action = await this.#space.acquire('space', () => this.#make(name, request))
+    return { action, volume: await this.#mustFind(name) }
+  }
+
+  async #make(name: string, { id, sizeBytes, fsType }: CreateRequest): Promise<'created' | 'unchanged'> {
     const path = this.#pathOf(name)
     const marked = await this.#markers.read(name)
     const there = await exists(path)
@@ -60,41 +68,47 @@ export class DirectoryPool implements Pool {
         'exists',
         `Cannot make ${name} as ${path} is there without our mark. If it is a volume of the predecessor, see docs/takeover.md; if nobody needs it, move it away.`,
       )
-    if (!there) {
-      const { freeBytes } = await this.report()
-      if (request.sizeBytes > freeBytes)
-        throw new VolumeError(
-          'no-space',
-          `Cannot give ${name} ${request.sizeBytes} bytes as the disk under ${this.#parts.volumesDir} has ${freeBytes} left that are not promised to a volume.`,
-        )
-      const createdAt = this.#parts.now().toISOString()
-      const { id, fsType } = request
-      await this.#markers.write(name, { id, sizeBytes: String(request.sizeBytes), fsType, createdAt })
-      await mkdir(path, { mode: 0o755 })
-      await syncFolder(this.#parts.volumesDir)
-    }
-    return { action: there ? 'unchanged' : 'created', volume: await this.#mustFind(name) }
+    if (there) return 'unchanged'
+    const { freeBytes } = await this.#measure()
+    if (sizeBytes > freeBytes)
+      throw new VolumeError(
+        'no-space',
+        `Cannot give ${name} ${sizeBytes} bytes as the disk under ${this.#parts.volumesDir} has ${freeBytes} left that are not promised to a volume.`,
+      )
+    const createdAt = this.#parts.now().toISOString()
+    await this.#markers.write(name, { id, sizeBytes: String(sizeBytes), fsType, createdAt })
+    await mkdir(path, { mode: 0o755 })
+    await syncFolder(this.#parts.volumesDir)
+    return 'created'
   }
 
   async find(name: string): Promise<StoredVolume | undefined> {
-    const marker = await this.#markers.read(name)
+    const marker = await this.#markers.read(name).catch(damageOf)
     return marker && (await this.#toStored(name, marker))
   }
 
   async list(): Promise<StoredVolume[]> {
-    return await Promise.all([...(await this.#markers.readAll())].map(([name, marker]) => this.#toStored(name, marker)))
+    return await Promise.all(
+      [...(await this.#markers.readEach())].map(([name, marker]) => this.#toStored(name, marker)),
+    )
   }
 
-  async #toStored(name: string, marker: Marker): Promise<StoredVolume> {
+  async #toStored(name: string, marker: Marker | VolumeError): Promise<StoredVolume> {
     const path = this.#pathOf(name)
     const there = await exists(path)
+    if (marker instanceof VolumeError) {
+      const source: Pick<StoredVolume, 'source'> = there ? { source: { kind: 'directory', path } } : {}
+      return { name, path, sizeBytes: 0n, ...source, problem: markerProblem(marker) }
+    }
     return {
       name,
       id: marker.id,
       path,
       sizeBytes: BigInt(marker.sizeBytes),
       createdAt: new Date(marker.createdAt),
-      ...(there ? { source: { kind: 'directory', path } } : { problem: `its directory ${path} is missing` }),
+      ...(there
+        ? { source: { kind: 'directory', path } }
+        : { problem: `its directory ${path} is missing: its data is lost` }),
     }
   }
 
@@ -119,9 +133,13 @@ export class DirectoryPool implements Pool {
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    return await this.#space.acquire('space', () => this.#grow(name, sizeBytes))
+  }
+
+  async #grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
     const volume = await this.#mustFind(name)
     if (sizeBytes <= volume.sizeBytes) return { action: 'unchanged', volume }
-    const { freeBytes } = await this.report()
+    const { freeBytes } = await this.#measure()
     if (sizeBytes - volume.sizeBytes > freeBytes)
       throw new VolumeError(
         'no-space',
@@ -133,33 +151,41 @@ export class DirectoryPool implements Pool {
   }
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
-    if (!(await this.#markers.read(name))) return { action: 'unchanged' }
+    if (!(await this.find(name))) return { action: 'unchanged' }
     const path = this.#pathOf(name)
-    const inside = (await this.#parts.mounts.read()).under(path)
-    if (inside.length > 0)
-      throw new VolumeError(
-        'busy',
-        `Cannot remove ${name} as ${inside[0]?.source} is mounted on ${inside[0]?.target}; unmount that first.`,
-      )
     const trash = join(this.#trash, name)
     try {
-      await rm(trash, { recursive: true, force: true })
+      await this.#removeTree(trash)
       if (await exists(path)) await rename(path, trash)
       await syncFolder(this.#parts.volumesDir)
-      await rm(trash, { recursive: true, force: true })
+      await this.#removeTree(trash)
     } catch (error) {
-      throw new VolumeError('failed', `Cannot remove the directory of ${name}: ${messageOf(error)}`, { cause: error })
+      const isForbidden = /Operation not permitted/.test(messageOf(error))
+      const advice = isForbidden
+        ? `; look with "lsattr -R ${trash}" what is immutable, and end that with chattr(1)`
+        : ''
+      throw new VolumeError('failed', `Cannot remove the directory of ${name}: ${messageOf(error)}${advice}`, {
+        cause: error,
+      })
     }
     await this.#markers.clear(name)
     return { action: 'removed' }
   }
 
+  /**
+   * By rm(1), which goes from folder to folder by open ones: whoever still holds a folder in the tree could lead a walk by
+   * path elsewhere. It also takes names that are no UTF-8, paths of any length, and its own memory.
+   */
+  async #removeTree(path: string): Promise<void> {
+    if (await exists(path)) await this.#parts.run('rm', ['-rf', '--one-file-system', '--', path])
+  }
+
   async activate(name: string): Promise<Source> {
     const volume = await this.#mustFind(name)
-    if (volume.source) return volume.source
+    if (volume.source && !volume.problem) return volume.source
     throw new VolumeError(
       'not-found',
-      `Cannot use ${name} as ${volume.problem}: its data is lost. Restore the directory, or remove the volume.`,
+      `Cannot use ${name} as ${volume.problem}. Restore that from a backup, or remove the volume.`,
     )
   }
 
@@ -189,7 +215,7 @@ export class DirectoryPool implements Pool {
     const reservedBytes = markers.reduce((sum, marker) => sum + BigInt(marker.sizeBytes), 0n)
     const totalBytes = blocks * bsize
     const freeBytes = leastPositive(totalBytes - reservedBytes, bavail * bsize)
-    return { totalBytes, reservedBytes, freeBytes, volumes: markers.length }
+    return { totalBytes, reservedBytes, freeBytes, volumes: (await this.#markers.names()).length }
   }
 
   async #mustFind(name: string): Promise<StoredVolume> {

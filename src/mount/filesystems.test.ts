@@ -83,14 +83,19 @@ test('a device never counts as blank when it could not be looked at', async () =
 test('make() formats without asking, leaves the device as sparse or full as it is, and puts the options last', async () => {
   const options = ['-O', '^x']
   const commands: [Parameters<Filesystems['make']>[1], string, string[]][] = [
-    ['ext4', 'mkfs.ext4', ['-F', '-q', '-m', '0', '-E', 'nodiscard']],
-    ['xfs', 'mkfs.xfs', ['-f', '-q', '-K']],
-    ['btrfs', 'mkfs.btrfs', ['-f', '-q', '-K']],
+    ['ext4', 'mkfs.ext4', ['-F', '-q', '-m', '0', ...options, '-E', 'nodiscard']],
+    ['xfs', 'mkfs.xfs', ['-f', '-q', '-K', ...options]],
+    ['btrfs', 'mkfs.btrfs', ['-f', '-q', '-K', ...options]],
   ]
   for (const [fsType, file, args] of commands)
-    await on([{ file, args: [...args, ...options, device] }], (filesystems) =>
-      filesystems.make(device, fsType, options),
-    )
+    await on([{ file, args: [...args, device] }], (filesystems) => filesystems.make(device, fsType, options))
+})
+
+test('make() of ext4 puts all extended options into one, as mkfs takes the last alone', async () => {
+  const args = ['-F', '-q', '-m', '0', '-b', '4096', '-E', 'nodiscard,stride=2,stripe_width=4', device]
+  await on([{ file: 'mkfs.ext4', args }], (filesystems) =>
+    filesystems.make(device, 'ext4', ['-E', 'stride=2', '-b', '4096', '-Estripe_width=4']),
+  )
 })
 
 test('make() says what mkfs said', async () => {
@@ -139,6 +144,10 @@ test('wipe() gives the blocks back, or overwrites them where the disk cannot tak
 })
 
 test('wipe() says what to do about a disk that is broken', async () => {
+  const busy = { exitCode: 1, stderr: `blkdiscard: cannot open ${device}: Device or resource busy\n` }
+  await on([blkdiscard([], busy)], (filesystems) =>
+    rejects('busy', /^Cannot wipe \/dev\/loop7: (?!.*lvremove).*end whoever has it$/s, () => filesystems.wipe(device)),
+  )
   const broken = { exitCode: 1, stderr: 'blkdiscard: BLKDISCARD ioctl failed: Input/output error\n' }
   await on([blkdiscard([], broken)], (filesystems) =>
     rejects('failed', /Cannot wipe \/dev\/loop7: .*Input\/output error.*lvremove \/dev\/loop7/s, () =>

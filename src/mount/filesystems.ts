@@ -1,6 +1,5 @@
 import { readFile, realpath, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import type { Stream } from 'node:stream'
 import { formatDeviceNumber } from '../device-number.ts'
 import { CommandError, type Runner } from '../run.ts'
 import { adviseOnDisk, hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
@@ -24,7 +23,7 @@ const makeCommands: Record<FsType, [string, string[]]> = {
  * Filesystems by blkid(8), wipefs(8) and each filesystem's own tools. `lock` is kept open by mkfs: one that outlives a
  * killed daemon would write over what the next daemon makes of the volume, so that must not start before.
  */
-export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | undefined }): Filesystems {
+export function buildFilesystems({ run, lock }: { run: Runner; lock?: readonly number[] | undefined }): Filesystems {
   return {
     signatures: async (device) => {
       try {
@@ -45,7 +44,8 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
     make: async (device, fsType, options) => {
       const [file, args] = makeCommands[fsType]
       try {
-        await run(file, [...args, ...options, device], { keepOpen: lock })
+        const all = fsType === 'ext4' ? joinExtended([...args, ...options]) : [...args, ...options]
+        await run(file, [...all, device], { keepOpen: lock })
       } catch (error) {
         throw new VolumeError(
           'failed',
@@ -81,11 +81,13 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
           await run('blkdiscard', ['--zeroout', device])
         })
       } catch (error) {
-        throw new VolumeError(
-          'failed',
-          `Cannot wipe ${device}: ${messageOf(error)}${adviseOnDisk(error)}. Others could read what it holds; if its disk is to go, remove it by hand: lvremove ${device}`,
-          { cause: error },
-        )
+        const isBusy = /resource busy/i.test(messageOf(error))
+        const advice = isBusy
+          ? '; end whoever has it'
+          : `${adviseOnDisk(error)}. Others could read what it holds; if its disk is to go, remove it by hand: lvremove ${device}`
+        throw new VolumeError(isBusy ? 'busy' : 'failed', `Cannot wipe ${device}: ${messageOf(error)}${advice}`, {
+          cause: error,
+        })
       }
     },
 
@@ -120,6 +122,21 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: Stream | u
       }
     },
   }
+}
+
+/** mke2fs(8) takes the last `-E` alone: all of them as one, so that a given one does not take ours away. */
+function joinExtended(options: readonly string[]): string[] {
+  const extended: string[] = []
+  const others: string[] = []
+  for (let index = 0; index < options.length; index += 1) {
+    const option = options[index] ?? ''
+    if (option === '-E') {
+      index += 1
+      extended.push(options[index] ?? '')
+    } else if (option.startsWith('-E')) extended.push(option.slice(2))
+    else others.push(option)
+  }
+  return extended.length > 0 ? [...others, '-E', extended.join(',')] : others
 }
 
 /** What lies before and in the superblock of each filesystem: 64 KiB and more of btrfs. */

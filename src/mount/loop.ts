@@ -1,4 +1,4 @@
-import { open, readFile, stat, statfs, truncate } from 'node:fs/promises'
+import { open, readFile, stat, statfs, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import AsyncLock from 'async-lock'
 import { formatDeviceNumber } from '../device-number.ts'
@@ -8,14 +8,14 @@ import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.t
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
 import { PoolFolder } from './pool-folder.ts'
-import { buildRecords, type Marker, markerSchema, ownFolder, type Records } from './records.ts'
+import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
 /** Images are whole filesystem blocks long. */
 const extentBytes = 4096n
 /** The unit of `st_blocks` (stat(2)). */
 const statBlockBytes = 512n
 /** What a disk that is not mounted offers. */
-const nothing = { freeBytes: 0n, reservedBytes: 0n, volumes: 0 }
+const nothing = { freeBytes: 0n, reservedBytes: 0n, volumes: 0, lostBytes: 0n }
 
 export interface LoopPoolParts {
   run: Runner
@@ -44,6 +44,8 @@ export class LoopPool implements Pool {
    * verified before it is believed.
    */
   readonly #devices = new Map<string, { device: string; backing: string }>()
+  /** Bytes of images that take no more of the disk, although their whole size was asked for, as where it compresses. */
+  readonly #tried = new Map<string, bigint>()
 
   constructor(parts: LoopPoolParts) {
     this.#parts = parts
@@ -132,18 +134,23 @@ export class LoopPool implements Pool {
   }
 
   async find(name: string): Promise<StoredVolume | undefined> {
-    const marker = await this.#markers.read(name)
+    const marker = await this.#markers.read(name).catch(damageOf)
     return marker && (await this.#toStored(name, marker))
   }
 
   async list(): Promise<StoredVolume[]> {
-    return await Promise.all([...(await this.#markers.readAll())].map(([name, marker]) => this.#toStored(name, marker)))
+    return await Promise.all(
+      [...(await this.#markers.readEach())].map(([name, marker]) => this.#toStored(name, marker)),
+    )
   }
 
-  async #toStored(name: string, marker: Marker): Promise<StoredVolume> {
+  async #toStored(name: string, marker: Marker | VolumeError): Promise<StoredVolume> {
     const path = this.#imageOf(name)
     const image = await findFile(path)
     const device = await this.#findDevice(name)
+    const source: Pick<StoredVolume, 'source'> = device ? { source: { kind: 'device', path: device } } : {}
+    if (marker instanceof VolumeError)
+      return { name, path, sizeBytes: image?.sizeBytes ?? 0n, ...source, problem: markerProblem(marker) }
     return {
       name,
       id: marker.id,
@@ -151,8 +158,8 @@ export class LoopPool implements Pool {
       sizeBytes: image?.sizeBytes ?? BigInt(marker.sizeBytes),
       fsType: marker.fsType,
       createdAt: new Date(marker.createdAt),
-      ...(device ? { source: { kind: 'device', path: device } } : {}),
-      ...(image ? {} : { problem: `its image ${path} is missing` }),
+      ...source,
+      ...(image ? {} : { problem: `its image ${path} is missing: its data is lost` }),
     }
   }
 
@@ -183,10 +190,17 @@ export class LoopPool implements Pool {
   }
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
-    if (!(await this.#markers.read(name))) return { action: 'unchanged' }
+    if (!(await this.find(name))) return { action: 'unchanged' }
     await this.deactivate(name)
+    const device = await this.#findDevice(name)
+    if (device)
+      throw new VolumeError(
+        'busy',
+        `Cannot remove ${name} as the kernel has not let ${device} go; find who has it with "fuser -v ${device}".`,
+      )
     await removeFile(this.#imageOf(name))
     await this.#markers.clear(name)
+    this.#tried.delete(name)
     return { action: 'removed' }
   }
 
@@ -195,9 +209,13 @@ export class LoopPool implements Pool {
     if (volume.problem)
       throw new VolumeError(
         'not-found',
-        `Cannot use ${name} as ${volume.problem}: its data is lost. Restore the image, or remove the volume.`,
+        `Cannot use ${name} as ${volume.problem}. Restore that file from a backup, or remove the volume.`,
       )
-    if (volume.source && !(await isLeaving(volume.source.path))) return volume.source
+    await this.#takeRoom(name)
+    if (volume.source && !(await isLeaving(volume.source.path))) {
+      await this.#refuseDiscards(volume.source.path)
+      return volume.source
+    }
     const device = (await this.#losetup('--find', '--show', '--nooverlap', volume.path)).trim()
     await this.#remember(name, device)
     if (await isReadOnly(device)) {
@@ -207,7 +225,31 @@ export class LoopPool implements Pool {
         `Cannot use ${name} as its image ${volume.path} cannot be written; look in the kernel's log why that filesystem is read-only, and mend it.`,
       )
     }
+    await this.#refuseDiscards(device)
     return { kind: 'device', path: device }
+  }
+
+  /** What a filesystem discards would go back to the disk, and might be gone when it is wanted. */
+  async #refuseDiscards(device: string): Promise<void> {
+    if (!this.#parts.preallocate) return
+    const file = `/sys/block/${basename(device)}/queue/discard_max_bytes`
+    // Where that cannot be written, what is lost is taken again.
+    if ((await readFile(file, 'utf8').catch(() => '0')).trim() !== '0') await writeFile(file, '0').catch(() => {})
+  }
+
+  /** Takes the room again that an image has lost: a kernel may free what a filesystem overwrites with zeros. */
+  async #takeRoom(name: string): Promise<void> {
+    if (!this.#parts.preallocate) return
+    const path = this.#imageOf(name)
+    const image = await findFile(path)
+    if (!image || image.takenBytes >= image.sizeBytes || this.#tried.get(name) === image.takenBytes) return
+    // A disk that is full is told of by the report, and keeps nobody from the volume.
+    const isTaken = await this.#extend(path, image.sizeBytes).then(
+      () => true,
+      () => false,
+    )
+    const after = isTaken ? await findFile(path) : undefined
+    if (after && after.takenBytes < after.sizeBytes) this.#tried.set(name, after.takenBytes)
   }
 
   async deactivate(name: string): Promise<void> {
@@ -226,9 +268,16 @@ export class LoopPool implements Pool {
 
   async report(): Promise<PoolReport> {
     const problem = await this.#place.findProblem()
-    const { freeBytes, reservedBytes, volumes } = problem
+    const { freeBytes, reservedBytes, volumes, lostBytes } = problem
       ? nothing
-      : await this.#space.acquire('space', () => this.#measure())
+      : await this.#space.acquire('space', async () => {
+          for (const name of await this.#markers.names()) await this.#takeRoom(name)
+          return await this.#measure()
+        })
+    const lost =
+      lostBytes > 0n
+        ? [`${lostBytes} bytes of its volumes are not taken of the disk, which is too full for that; make room on it`]
+        : []
     return {
       name: this.#parts.volumesDir,
       ...(this.#place.id ? { id: this.#place.id } : {}),
@@ -239,17 +288,20 @@ export class LoopPool implements Pool {
       volumes,
       unitBytes: extentBytes,
       enforcesSize: true,
-      problems: problem ? [problem] : [],
+      problems: problem ? [problem] : lost,
     }
   }
 
-  async #measure(): Promise<{ freeBytes: bigint; reservedBytes: bigint; volumes: number }> {
+  async #measure() {
     const names = await this.#markers.names()
-    const images = (await Promise.all(names.map((name) => findFile(this.#imageOf(name))))).filter((image) => !!image)
+    const found = await Promise.all(names.map(async (name) => ({ name, image: await findFile(this.#imageOf(name)) })))
+    const images = found.flatMap(({ name, image }) => (image ? [{ ...image, isTried: this.#tried.has(name) }] : []))
     const { bavail, bsize } = await statfs(this.#folder, { bigint: true })
-    const reservedBytes = images.reduce((sum, image) => sum + image.sizeBytes, 0n)
-    const unwrittenBytes = images.reduce((sum, image) => sum + positive(image.sizeBytes - image.takenBytes), 0n)
-    return { freeBytes: positive(bavail * bsize - unwrittenBytes), reservedBytes, volumes: names.length }
+    const unwritten = (image: { sizeBytes: bigint; takenBytes: bigint }) => positive(image.sizeBytes - image.takenBytes)
+    const reservedBytes = sum(images.map(({ sizeBytes }) => sizeBytes))
+    const unwrittenBytes = sum(images.map(unwritten))
+    const lostBytes = this.#parts.preallocate ? sum(images.filter(({ isTried }) => !isTried).map(unwritten)) : 0n
+    return { freeBytes: positive(bavail * bsize - unwrittenBytes), reservedBytes, volumes: names.length, lostBytes }
   }
 
   async #mustFit(name: string, sizeBytes: bigint): Promise<void> {
@@ -288,6 +340,7 @@ export class LoopPool implements Pool {
   }
 }
 
+const sum = (numbers: bigint[]) => numbers.reduce((total, each) => total + each, 0n)
 const positive = (bytes: bigint) => (bytes > 0n ? bytes : 0n)
 
 async function findFile(path: string): Promise<{ sizeBytes: bigint; takenBytes: bigint; inode: string } | undefined> {

@@ -1,17 +1,20 @@
 import { lstat, realpath, rmdir, statfs } from 'node:fs/promises'
 import { makeFolders } from '../files.ts'
 import { CommandError, type Runner } from '../run.ts'
+import { sharing } from '../sharing.ts'
 import { adviseOnDisk, hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
 import type { FsType } from '../volume/pool.ts'
-import { readMountTable } from './table.ts'
+import { findHolder, isHeld } from './holders.ts'
+import { type DeviceNumbers, readMountTable } from './table.ts'
 
 /** What each filesystem always gets: a copy of an xfs volume has the same UUID as its original (xfs(5)). */
 const alwaysOptions: Record<FsType, string[]> = { ext4: [], xfs: ['nouuid'], btrfs: [] }
 
 /** Mounts by mount(8) and umount(8); `mountInfo` is the table to look at (proc_pid_mountinfo(5)). */
 export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string }): Mounts {
-  const read = () => readMountTable(mountInfo)
+  const numbers: DeviceNumbers = new Map()
+  const read = sharing(() => readMountTable(mountInfo, numbers))
   /** A link that came into the way after it was looked at has led the mount elsewhere: it is taken back. */
   const mustBeOn = async (target: string) => {
     if ((await read()).at(target)) return
@@ -61,6 +64,10 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
     },
 
     removeFolder,
+
+    findHolder: (source) => findHolder(source, { run }),
+
+    isHeld,
 
     usage: async (folder) => {
       const { bsize, blocks, bfree, bavail, files, ffree } = await statfs(folder, { bigint: true })

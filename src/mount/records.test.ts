@@ -94,7 +94,11 @@ test('a damaged record is an error that names its file', () =>
       await writeFile(path, text)
       const named = new RegExp(`^Cannot read ${RegExp.escape(path)}: `)
       await rejects('failed', named, () => markers.read('bad'))
-      await rejects('failed', named, () => markers.readAll())
+      // It costs itself alone.
+      assert.equal(await markers.readAll(), new Map([['good', marker]]))
+      const each = await markers.readEach()
+      assert.equal([...each.keys()].sort(), ['bad', 'good'])
+      assert.match((each.get('bad') as Error).message, named)
       assert.is(await readFile(path, 'utf8'), text)
     }
     assert.equal(await markers.read('good'), marker)
@@ -151,10 +155,10 @@ test('the journal gives back whatever it is given', () =>
     )
   }))
 
-test('an intent that is damaged, or of a phase nobody knows, is an error that names its file', () =>
+test('an intent that is damaged, or of a phase nobody knows, is told of by the name of its file, and costs no other', () =>
   withScratch(async (volumesDir) => {
     const journal = buildJournal(volumesDir)
-    await journal.write('one', intent)
+    for (const name of ['one', 'two']) await journal.write(name, intent)
     const path = join(volumesDir, ownFolder, 'intents/one.json')
     for (const text of [
       '',
@@ -164,8 +168,33 @@ test('an intent that is damaged, or of a phase nobody knows, is an error that na
       '{"phase":"removing","id":5}',
     ]) {
       await writeFile(path, text)
-      await rejects('failed', new RegExp(RegExp.escape(path)), () => journal.read())
+      const all = await journal.read()
+      assert.equal(all.get('two'), intent)
+      const damaged = all.get('one')
+      assert.ok(damaged?.phase === 'unreadable' && damaged.problem.includes(path))
     }
+  }))
+
+test('an intent to make a volume becomes, in one step, the record that it was made', () =>
+  withScratch(async (volumesDir) => {
+    const journal = buildJournal(volumesDir)
+    for (const name of ['one', 'two']) {
+      await journal.write(name, intent)
+      await journal.finish(name)
+    }
+    assert.equal(await journal.read(), new Map())
+    const id = 'id' in intent ? intent.id : ''
+    const made = new Map([
+      ['one', id],
+      ['two', id],
+    ])
+    assert.equal(await journal.readMade(), made)
+    await writeFile(join(volumesDir, ownFolder, 'made/two.json'), '')
+    made.delete('two')
+    assert.equal(await journal.readMade(), made)
+    await journal.forget('one')
+    await journal.forget('one')
+    assert.equal(await journal.readMade(), new Map())
   }))
 
 test.run()

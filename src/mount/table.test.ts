@@ -220,4 +220,20 @@ test('isWithin() is true of the folder itself and what is below it', () => {
   for (const path of ['/a', '/a/bc', '/', '/a/b/../c']) assert.not.ok(isWithin('/a/b', path), path)
 })
 
+if (blockDevice)
+  test('the device that a btrfs mount names is looked up once, as long as it is mounted', () => {
+    const line = (id: number, source: string) => `${id} 1 0:${id} / /btrfs-${id} rw - btrfs ${source} rw\n`
+    const numbers = new Map<string, string | undefined>()
+    const look = (text: string) =>
+      buildMountTable(parseMountInfo(text), numbers).of({ kind: 'device', path: blockDevice })
+    const targets = (text: string) => look(text).map(({ target }) => target)
+    assert.equal(targets(line(70, '/dev/nowhere') + line(71, blockDevice)), ['/btrfs-71'])
+    assert.equal([...numbers.keys()], ['70 /dev/nowhere', `71 ${blockDevice}`])
+    // What is known is not asked again: here it would have another answer.
+    numbers.set('70 /dev/nowhere', numbers.get(`71 ${blockDevice}`))
+    assert.equal(targets(line(70, '/dev/nowhere') + line(71, blockDevice)), ['/btrfs-70', '/btrfs-71'])
+    assert.equal(targets(line(71, blockDevice)), ['/btrfs-71'])
+    assert.equal([...numbers.keys()], [`71 ${blockDevice}`])
+  })
+
 test.run()

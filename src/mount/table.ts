@@ -1,10 +1,9 @@
 import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { isAbsolute, join, relative } from 'node:path'
+import { dirname, isAbsolute, join, relative } from 'node:path'
 import { formatDeviceNumber } from '../device-number.ts'
 import { VolumeError } from '../volume/errors.ts'
 import type { MountPoint, MountTable } from '../volume/host.ts'
-import type { Source } from '../volume/pool.ts'
 
 /** One line of mountinfo (proc_pid_mountinfo(5)). */
 export interface MountEntry {
@@ -65,21 +64,88 @@ function unescapeOctal(text: string): string {
   return Buffer.from(plain, 'latin1').toString('utf8')
 }
 
-/** Reads a mount table; `path` is `/proc/1/mountinfo` where the host's is meant. */
-export async function readMountTable(path = '/proc/self/mountinfo'): Promise<MountTable> {
-  return buildMountTable(parseMountInfo(await readFile(path, 'utf8')))
+/**
+ * Reads a mount table; `path` is `/proc/1/mountinfo` where the host's is meant. `numbers` is what was found out about mounts that may
+ * still be there, so that it need not be asked again.
+ */
+export async function readMountTable(path = '/proc/self/mountinfo', numbers?: DeviceNumbers): Promise<MountTable> {
+  return buildMountTable(parseMountInfo(await readFile(path, 'utf8')), numbers)
 }
 
-/** Answers questions about a mount table; the entries are in the kernel's order, so a later one hides an earlier. */
-export function buildMountTable(entries: readonly MountEntry[]): MountTable {
+/** The numbers of the devices that btrfs mounts name, by the mount's id and that name: they stay as long as the mount. */
+export type DeviceNumbers = Map<string, string | undefined>
+
+/**
+ * Answers questions about a mount table, each from an index that is made once; the entries are in the kernel's order, so a
+ * later one hides an earlier.
+ */
+export function buildMountTable(entries: readonly MountEntry[], numbers: DeviceNumbers = new Map()): MountTable {
+  const byTarget = new Map(entries.map((entry) => [entry.target, entry]))
+  const bySource = once(() => Map.groupBy(entries, ({ source }) => source))
+  const byDevice = once(() => Map.groupBy(entries, ({ device }) => device))
+  const byBtrfsDevice = once(() => {
+    const btrfs = entries.filter(({ fsType }) => fsType === 'btrfs')
+    const keys = new Set(btrfs.map(keyOf))
+    for (const key of numbers.keys()) if (!keys.has(key)) numbers.delete(key)
+    return Map.groupBy(btrfs, (entry) => {
+      const key = keyOf(entry)
+      if (!numbers.has(key)) numbers.set(key, deviceNumber(entry.source))
+      return numbers.get(key)
+    })
+  })
+  const byPlace = once(() => {
+    const places = new Map<string, MountEntry[]>()
+    for (const entry of entries)
+      for (const folder of upFrom(entry.root)) {
+        const key = `${entry.device} ${folder}`
+        const there = places.get(key)
+        if (there) there.push(entry)
+        else places.set(key, [entry])
+      }
+    return places
+  })
+  const order = once(() => new Map(entries.map((entry, index) => [entry, index])))
+  const ofDevice = (path: string): MountEntry[] => {
+    const named = bySource().get(path) ?? []
+    const device = deviceNumber(path)
+    if (device === undefined) return named
+    // btrfs mounts carry a device number of their own, so there the device they name is asked.
+    const all = new Set([...named, ...(byDevice().get(device) ?? []), ...(byBtrfsDevice().get(device) ?? [])])
+    return [...all].sort((a, b) => (order().get(a) ?? 0) - (order().get(b) ?? 0))
+  }
+  const ofDirectory = (path: string): MountEntry[] => {
+    const holder = upFrom(dirname(path))
+      .map((folder) => byTarget.get(folder))
+      .find((entry) => entry !== undefined)
+    if (!holder) return []
+    return byPlace().get(`${holder.device} ${join(holder.root, relative(holder.target, path))}`) ?? []
+  }
   return {
-    at: (target) => toMountPoint(entries.findLast((entry) => entry.target === target)),
-    of: (source) => entries.filter(showsSource(entries, source)).map((entry) => toMountPoint(entry)),
+    at: (target) => toMountPoint(byTarget.get(target)),
+    of: ({ kind, path }) =>
+      (kind === 'device' ? ofDevice(path) : ofDirectory(path)).map((entry) => toMountPoint(entry)),
     under: (folder) =>
       entries
         .filter((entry) => entry.target === folder || entry.target.startsWith(`${folder}/`))
         .map((entry) => toMountPoint(entry)),
   }
+}
+
+const keyOf = ({ id, source }: MountEntry) => `${id} ${source}`
+
+function once<T>(build: () => T): () => T {
+  let built: { value: T } | undefined
+  return () => {
+    built ??= { value: build() }
+    return built.value
+  }
+}
+
+/** A path and all that lie above it. */
+function upFrom(path: string): string[] {
+  const folders = [path]
+  for (let folder = path; folder !== dirname(folder); folders.push(folder)) folder = dirname(folder)
+  return folders
 }
 
 /** What the kernel shows of a filesystem that takes no writes; the last two of ext4 after an error, since Linux 6.15. */
@@ -93,27 +159,6 @@ function toMountPoint(entry: MountEntry | undefined): MountPoint | undefined {
   const readOnlyFilesystem = superOptions.some((option) => readOnlyOptions.includes(option))
   const source = entry.root === '/' ? entry.source : `${entry.source}[${entry.root}]`
   return { target, fsType, source, readOnlyFilesystem, readOnly: readOnlyFilesystem || options.includes('ro') }
-}
-
-/** Whether an entry shows that device or directory, or a folder in it. */
-function showsSource(entries: readonly MountEntry[], source: Source): (entry: MountEntry) => boolean {
-  if (source.kind === 'device') {
-    const device = deviceNumber(source.path)
-    // btrfs mounts carry a device number of their own, so there the device they name is asked.
-    return (entry) =>
-      entry.source === source.path ||
-      (device !== undefined &&
-        (entry.device === device || (entry.fsType === 'btrfs' && deviceNumber(entry.source) === device)))
-  }
-  const holder = entries
-    .filter((entry) => isWithin(entry.target, source.path) && entry.target !== source.path)
-    .reduce<MountEntry | undefined>(
-      (best, entry) => (best && best.target.length > entry.target.length ? best : entry),
-      undefined,
-    )
-  if (!holder) return () => false
-  const root = join(holder.root, relative(holder.target, source.path))
-  return (entry) => entry.device === holder.device && isWithin(root, entry.root)
 }
 
 /** Whether `path` is `folder` or lies below it. */

@@ -3,6 +3,7 @@ import * as assert from 'uvu/assert'
 import { contract, rejects } from '../../test/contract.ts'
 import { deviceContract } from '../../test/device-contract.ts'
 import { openMemoryWorld } from '../../test/memory-world.ts'
+import { sharing } from '../sharing.ts'
 import { Engine } from './engine.ts'
 import { MemoryMachine } from './memory.ts'
 
@@ -52,3 +53,87 @@ test('nothing is begun or looked for; what is mounted can be unmounted, and the 
 })
 
 test.run()
+
+const inUse = suite('engine whose volume is in use where no mount table shows it')
+
+inUse('it is not wiped, removed or checked, and is mounted all the same', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const { pool, mounts, filesystems, journal } = machine
+  const log = { info: () => {}, warn: () => {} }
+  const checked: string[] = []
+  const check = async (device: string) => {
+    checked.push(device)
+  }
+  const start = async () => {
+    const parts = { pool, mounts, filesystems: { ...filesystems, check }, journal, volumesDir: '/volumes', log }
+    const engine = new Engine(parts)
+    await engine.start()
+    return engine
+  }
+  const request = { name: 'one', target: '/pods/one', readOnly: false, mountOptions: [] }
+  await (await start()).create('one', spec)
+  machine.held.add('one')
+  const steps: string[] = []
+  machine.onStep = (step) => {
+    steps.push(step)
+  }
+  const engine = await start()
+  await rejects('busy', /^Cannot remove one as process 1 .*mounted/, () => engine.remove('one'))
+  assert.equal(steps, [])
+  assert.is((await engine.mount(request)).action, 'mounted')
+  await engine.unmount('one', request.target)
+  assert.equal(checked, [])
+  machine.held.clear()
+  await engine.mount(request)
+  await engine.unmount('one', request.target)
+  assert.equal(checked, ['/dev/memory/one'])
+  assert.is((await engine.remove('one')).action, 'removed')
+})
+
+inUse('it is not formatted', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const { pool, mounts, filesystems, journal } = machine
+  const log = { info: () => {}, warn: () => {} }
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
+  machine.held.add('one')
+  await rejects('busy', /^Cannot format one as the kernel has/, () => engine.create('one', spec))
+  machine.held.clear()
+  assert.is((await engine.create('one', spec)).action, 'created')
+})
+
+inUse.run()
+
+const many = suite('engine with many volumes')
+
+many('a start and a list look at the mount table as often with 400 volumes as with 4', async () => {
+  const count = async (volumes: number) => {
+    const machine = new MemoryMachine({ capacityBytes: 1n << 40n })
+    const { pool, mounts, filesystems, journal } = machine
+    let looks = 0
+    const read = sharing(async () => {
+      looks += 1
+      return await mounts.read()
+    })
+    const log = { info: () => {}, warn: () => {} }
+    const parts = { pool, mounts: { ...mounts, read }, filesystems, journal, volumesDir: '/volumes', log }
+    const engine = new Engine(parts)
+    await engine.start()
+    for (let index = 0; index < volumes; index += 1) {
+      const name = `pvc-${index}`
+      await engine.create(name, spec)
+      if (index % 2 === 0) await engine.mount({ name, target: `/pods/${name}`, readOnly: false, mountOptions: [] })
+    }
+    const next = new Engine(parts)
+    await next.start()
+    looks = 0
+    await next.recover()
+    const looksAtStart = looks
+    looks = 0
+    assert.is((await next.list()).length, volumes)
+    return { looksAtStart, looksOfList: looks }
+  }
+  assert.equal(await count(400), await count(4))
+  assert.equal(await count(4), { looksAtStart: 2, looksOfList: 1 })
+})
+
+many.run()

@@ -4,7 +4,7 @@ import type { Log } from '../log.ts'
 import { messageOf, VolumeError } from './errors.ts'
 import { type Filesystems, type Mounts, type MountTable, minimumBytes } from './host.ts'
 import { Intents } from './intents.ts'
-import type { Intent, Journal } from './journal.ts'
+import type { Intent, Journal, UnreadableIntent } from './journal.ts'
 import { parseVolumeName } from './name.ts'
 import type { FsType, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from './pool.ts'
 import { Stages, shownBy } from './stages.ts'
@@ -95,15 +95,18 @@ export class Engine {
     )
     const volumes = await this.#parts.pool.list()
     const table = await this.#parts.mounts.read()
-    const mounted = volumes.filter((volume) => this.#stages.targets(table, volume).length > 0)
-    await Promise.all(volumes.map(({ name }) => this.#locked(name, () => this.#stages.releaseUnused(name))))
+    const [mounted, others] = partition(volumes, (volume) => this.#stages.targets(table, volume).length > 0)
+    // All at once, which share one look at the mount table.
+    await Promise.all(others.map(({ name }) => this.#locks.acquire(name, () => this.#stages.releaseUnused(name))))
     this.#parts.log.info(`Found ${volumes.length} volumes, ${mounted.length} of them mounted.`)
   }
 
   async #recoverOne(name: string): Promise<void> {
-    const intent = this.#intents.get(name)
     const volume = await this.#parts.pool.find(name)
-    if (!intent || !volume || intent.id !== volume.id) await this.#intents.clear(name)
+    if (!volume) return await this.#intents.forget(name)
+    const intent = this.#intents.of(volume)
+    if (!intent) await this.#intents.clear(name)
+    else if (intent.phase === 'unreadable') throw unreadable(name, intent)
     else if (intent.phase === 'formatting') await this.#format(name, intent)
     else if (intent.phase === 'growing') await this.#fill(name)
     else await this.#removeStored(name)
@@ -189,12 +192,14 @@ export class Engine {
         () => false,
       )
       let action: 'unmounted' | 'unchanged' = 'unchanged'
-      for (let seen = (await mounts.read()).at(target); seen; seen = (await mounts.read()).at(target)) {
+      let table = await mounts.read()
+      for (let seen = table.at(target); seen; seen = table.at(target)) {
         await this.#stages.noteDamage(name, seen, isThere ? await pool.find(name) : undefined)
         await mounts.unmount(target)
         action = 'unmounted'
+        table = await mounts.read()
       }
-      if (isThere) await this.#stages.releaseUnused(name)
+      if (isThere) await this.#stages.releaseUnused(name, table)
       return { action }
     })
   }
@@ -205,8 +210,7 @@ export class Engine {
       const { pool } = this.#parts
       const before = await this.#mustBeReady(name)
       if (pool.sourceKind === 'directory') return await pool.grow(name, sizeBytes)
-      const begun = this.#intents.get(name)
-      const wasCut = begun?.phase === 'growing' && begun.id === before.id
+      const wasCut = this.#intents.of(before)?.phase === 'growing'
       await this.#noteIfRoom(name, { phase: 'growing', ...(before.id ? { id: before.id } : {}) })
       const grown = await pool.grow(name, sizeBytes).catch(async (error) => {
         const after = await pool.find(name).catch(() => undefined)
@@ -260,16 +264,25 @@ export class Engine {
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
-      const begun = this.#intents.get(name)
-      const isHalfMade = begun !== undefined && begun.id === volume.id && 'sizeBytes' in begun
-      await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
+      const begun = this.#intents.of(volume)
+      const isHalfMade = begun !== undefined && 'sizeBytes' in begun
       await this.#stages.releaseUnused(name)
+      await this.#mustBeFree(name)
+      await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
       if (volume.leavesBlocks && !isHalfMade) await this.#wipe(name)
     }
     const removed = await pool.remove(name)
-    await this.#intents.clear(name)
+    await this.#intents.forget(name)
     this.#stages.forget(name)
     return removed
+  }
+
+  /** Throws `busy`. Of one that is not active, nobody can have anything. */
+  async #mustBeFree(name: string): Promise<void> {
+    const { pool, mounts } = this.#parts
+    const source = (await pool.find(name))?.source
+    const holder = source && (await mounts.findHolder(source))
+    if (holder) throw new VolumeError('busy', `Cannot remove ${name} as ${holder}; end that first.`)
   }
 
   /** While the volume still holds its space: so nobody gets it before that. */
@@ -330,8 +343,9 @@ export class Engine {
   async #mustBeReady(name: string, create?: VolumeSpec): Promise<StoredVolume> {
     if (create) return (await this.#ensureCreated(name, create)).volume
     const volume = await this.#mustFind(name)
-    const intent = this.#intents.get(name)
-    if (!intent || intent.id !== volume.id) return volume
+    const intent = this.#intents.of(volume)
+    if (!intent) return volume
+    if (intent.phase === 'unreadable') throw unreadable(name, intent)
     if (intent.phase === 'removing')
       throw new VolumeError('not-found', `Cannot use ${name} as it is being removed; remove it again to finish that.`)
     return 'sizeBytes' in intent ? (await this.#ensureCreated(name, intent)).volume : volume
@@ -344,18 +358,20 @@ export class Engine {
     const { pool } = this.#parts
     const { sizeBytes, fsType, mkfsOptions } = spec
     const existing = await pool.find(name)
-    const begun = this.#intents.get(name)
-    if (existing && begun?.id !== existing.id) {
-      await this.#intents.clear(name)
-      return { action: 'unchanged', volume: existing }
-    }
+    const begun = existing && this.#intents.of(existing)
+    if (existing && begun?.phase === 'unreadable') throw unreadable(name, begun)
+    if (existing && !begun) await this.#intents.clear(name)
     if (existing && (!begun || begun.phase === 'growing')) return { action: 'unchanged', volume: existing }
     if (pool.sourceKind === 'device' && sizeBytes < minimumBytes[fsType])
       throw new VolumeError(
         'invalid',
         `Cannot make ${name} with ${fsType} as its size must be at least ${minimumBytes[fsType]} bytes: it is ${sizeBytes}.`,
       )
-    if (existing && begun?.phase === 'formatting') {
+    if (existing && begun?.phase === 'formatting' && begun.fsType !== fsType) {
+      // What it would be removed with, but for the filesystem that it was to have, is somebody's.
+      const source = await pool.activate(name)
+      if (source.kind === 'device') await this.#mustBeBlank(name, source.path, begun.fsType)
+    } else if (existing && begun?.phase === 'formatting') {
       const { volume } = await pool.grow(name, sizeBytes)
       await this.#format(name, { ...begun, sizeBytes, fsType, mkfsOptions })
       return { action: 'created', volume }
@@ -397,32 +413,49 @@ export class Engine {
     await this.#intents.set(name, { ...intent, phase: 'formatting' })
     const source = await pool.activate(name)
     if (source.kind === 'device') {
-      const found = await filesystems.signatures(source.path)
-      if (found.some((type) => type !== intent.fsType))
-        throw new VolumeError(
-          'exists',
-          `Cannot format ${name} as ${source.path} must be blank: it holds ${found.join(', ')}. If nobody needs that, remove the volume; if somebody does, copy it away first.`,
-        )
+      await this.#mustBeBlank(name, source.path, intent.fsType)
+      if (await this.#parts.mounts.isHeld(source.path))
+        throw new VolumeError('busy', `Cannot format ${name} as the kernel has ${source.path} in use.`)
       await filesystems.make(source.path, intent.fsType, intent.mkfsOptions)
       this.#stages.noteMade(name)
     }
-    await this.#intents.clear(name)
+    await this.#intents.finish(name)
+  }
+
+  /** Throws `exists` where there is more than an earlier attempt may have left. */
+  async #mustBeBlank(name: string, device: string, fsType: FsType): Promise<void> {
+    const found = await this.#parts.filesystems.signatures(device)
+    if (found.some((type) => type !== fsType))
+      throw new VolumeError(
+        'exists',
+        `Cannot format ${name} as ${device} must be blank: it holds ${found.join(', ')}. If nobody needs that, remove the volume; if somebody does, copy it away first.`,
+      )
   }
 
   async #view(volume: StoredVolume, table: MountTable): Promise<VolumeView> {
     const { pool, mounts } = this.#parts
-    const intent = this.#intents.get(volume.name)
     const shown = shownBy(table, volume)
     const readable = pool.sourceKind === 'directory' ? volume.path : shown[0]?.target
     return buildView({
       volume,
       pool,
-      intent: intent?.id === volume.id ? intent : undefined,
+      intent: this.#intents.of(volume),
       isBusy: this.#locks.isBusy(volume.name),
       shown,
-      targets: this.#stages.targets(table, volume),
+      targets: this.#stages.targetsIn(shown, volume),
       hasErrors: shown.length > 0 && (await this.#stages.hasErrors(volume)),
       usage: readable && !volume.problem ? await mounts.usage(readable).catch(messageOf) : undefined,
     })
   }
+}
+
+function unreadable(name: string, { problem }: UnreadableIntent): VolumeError {
+  return new VolumeError(
+    'failed',
+    `Cannot use ${name} as nobody knows whether it was ever finished: ${problem}. If it was in use, remove that file and start the daemon anew; else remove the volume.`,
+  )
+}
+
+function partition<T>(all: readonly T[], isFirst: (each: T) => boolean): [T[], T[]] {
+  return [all.filter(isFirst), all.filter((each) => !isFirst(each))]
 }

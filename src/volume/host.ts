@@ -45,6 +45,13 @@ export interface Mounts {
   /** Removes an empty folder that was a mount point; nothing to do when there is none. */
   removeFolder(folder: string): Promise<void>
   usage(folder: string): Promise<Usage>
+  /**
+   * What uses the device or the directory, as the kernel says it, in words that complete "as …": also what no table of ours
+   * shows, such as a mount in another namespace, one that was taken away lazily, an open file. Nothing when nothing does.
+   */
+  findHolder(source: Source): Promise<string | undefined>
+  /** Whether the kernel has the device in use, mounted anywhere. */
+  isHeld(device: string): Promise<boolean>
 }
 
 /** Filesystems on block devices. All throw `VolumeError`. */

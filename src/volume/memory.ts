@@ -26,7 +26,11 @@ export class MemoryMachine {
   readonly capacityBytes: bigint
   readonly volumes = new Map<string, MemoryVolume>()
   readonly intents = new Map<string, Intent>()
+  /** Ids of volumes that were made, as the journal has them. */
+  readonly made = new Map<string, string>()
   poolId = 'memory'
+  /** Volumes that somebody has, whom no mount table shows. */
+  readonly held = new Set<string>()
   /** Whether its disk is away for the moment. */
   isAway = false
   /** Stacked as the kernel does: the last mount on a target is the one that is seen. */
@@ -144,6 +148,9 @@ export class MemoryMachine {
       this.mounted.splice(this.mounted.indexOf(mount), 1)
     },
     removeFolder: async () => {},
+    findHolder: async ({ path }) =>
+      this.held.has(nameOf(path)) ? 'process 1 (init) has it mounted on /mnt' : undefined,
+    isHeld: async (device) => this.held.has(nameOf(device)),
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)
@@ -181,9 +188,20 @@ export class MemoryMachine {
       await this.onStep('journal-write', name)
       this.intents.set(name, intent)
     },
+    readMade: async () => new Map(this.made),
     clear: async (name) => {
       await this.onStep('journal-clear', name)
       this.intents.delete(name)
+    },
+    finish: async (name) => {
+      await this.onStep('journal-finish', name)
+      const id = this.intents.get(name)?.id
+      if (id !== undefined) this.made.set(name, id)
+      this.intents.delete(name)
+    },
+    forget: async (name) => {
+      await this.onStep('journal-forget', name)
+      this.made.delete(name)
     },
   }
 

@@ -51,11 +51,13 @@ export class Stages {
     if (request.fsType && request.fsType !== fsType)
       throw new VolumeError('invalid', `Cannot mount ${name} as ${request.fsType}: it holds ${fsType}.`)
     if (there) return folder
-    if (!this.#checked.has(name)) await filesystems.check(source.path, fsType)
+    // What the kernel has mounted somewhere is whole, and nothing but the kernel may touch it.
+    const isAtWork = !this.#checked.has(name) && (await mounts.isHeld(source.path))
+    if (!this.#checked.has(name) && !isAtWork) await filesystems.check(source.path, fsType)
     // What cannot be mounted is looked at before it is tried again.
     this.#checked.delete(name)
     await mounts.mountDevice(source.path, folder, fsType, request.mountOptions)
-    this.#checked.add(name)
+    if (!isAtWork) this.#checked.add(name)
     return folder
   }
 
@@ -73,12 +75,14 @@ export class Stages {
     )
   }
 
-  /** Takes the engine's own mount away, and what activation took, when no other mount shows the volume any more. */
-  async releaseUnused(name: string): Promise<void> {
+  /**
+   * Takes the engine's own mount away, and what activation took, when no other mount shows the volume any more. `seen` is a look at
+   * the mounts since the last change of this volume's.
+   */
+  async releaseUnused(name: string, seen?: MountTable): Promise<void> {
     const { mounts, pool } = this.#parts
-    const volume = await pool.find(name)
+    const [table, volume] = await Promise.all([seen ?? mounts.read(), pool.find(name)])
     if (!volume) return
-    const table = await mounts.read()
     if (this.targets(table, volume).length > 0) return
     if (pool.sourceKind === 'device') {
       const folder = this.#pathOf(volume.name)
@@ -111,7 +115,11 @@ export class Stages {
 
   /** Mounts of the volume other than the engine's own. */
   targets(table: MountTable, volume: StoredVolume): MountPoint[] {
-    return shownBy(table, volume).filter((mount) => mount.target !== this.#pathOf(volume.name))
+    return this.targetsIn(shownBy(table, volume), volume)
+  }
+
+  targetsIn(shown: readonly MountPoint[], { name }: StoredVolume): MountPoint[] {
+    return shown.filter((mount) => mount.target !== this.#pathOf(name))
   }
 
   #pathOf(name: string): string {

@@ -1,5 +1,5 @@
 import type { MountPoint, Usage } from './host.ts'
-import type { Intent } from './journal.ts'
+import type { Intent, UnreadableIntent } from './journal.ts'
 import type { Pool, StoredVolume } from './pool.ts'
 
 /** A volume as a person sees it. */
@@ -23,7 +23,7 @@ export interface Observation {
   volume: StoredVolume
   pool: Pick<Pool, 'driverKind' | 'sourceKind'>
   /** What the journal says of this very volume. */
-  intent: Intent | undefined
+  intent: Intent | UnreadableIntent | undefined
   /** Whether an operation is under way on it, which explains an intent. */
   isBusy: boolean
   /** All mounts that show it. */
@@ -44,7 +44,7 @@ export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErr
   const fsType = shown[0]?.fsType ?? volume.fsType
   const problems = [
     ...(volume.problem ? [volume.problem] : []),
-    ...(intent && !isBusy ? [unfinished[intent.phase]] : []),
+    ...(intent && !isBusy ? [unfinishedBy(intent)] : []),
     ...(typeof usage === 'string' ? [`its usage cannot be read: ${usage}`] : []),
     ...(typeof usage === 'object' ? fullness(usage) : []),
     ...(hasErrors ? ['the kernel has found errors on its filesystem'] : []),
@@ -64,7 +64,16 @@ export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErr
   }
 }
 
-const stateIn = { creating: 'unfinished', formatting: 'unfinished', growing: 'ready', removing: 'removing' } as const
+const stateIn = {
+  creating: 'unfinished',
+  formatting: 'unfinished',
+  growing: 'ready',
+  removing: 'removing',
+  unreadable: 'unfinished',
+} as const
+
+const unfinishedBy = (intent: Intent | UnreadableIntent) =>
+  intent.phase === 'unreadable' ? `what was begun on it is not known: ${intent.problem}` : unfinished[intent.phase]
 
 const unfinished = {
   creating: 'it was never finished; mounting it finishes it',

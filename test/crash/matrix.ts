@@ -141,7 +141,7 @@ const leaveHalfMade = (site: Site) =>
     (parts, hang) =>
       parts.pool.sourceKind === 'device'
         ? { ...parts, filesystems: { ...parts.filesystems, make: hang } }
-        : { ...parts, journal: { ...parts.journal, clear: hang } },
+        : { ...parts, journal: { ...parts.journal, finish: hang } },
     (engine) => engine.create('one', site.spec),
   )
 

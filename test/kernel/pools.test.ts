@@ -1,9 +1,11 @@
-import { open, stat } from 'node:fs/promises'
+import { open, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { LoopPool } from '../../src/mount/loop.ts'
 import { type Runner, run } from '../../src/run.ts'
-import { contract } from '../contract.ts'
+import { Engine } from '../../src/volume/engine.ts'
+import { contract, rejects, type World } from '../contract.ts'
 import { deviceContract } from '../device-contract.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
 import { withScratch } from '../scratch.ts'
@@ -29,6 +31,63 @@ for (const preallocate of [false, true])
       await world.close()
     }
   })
+/** Gives `work` a preallocated volume `one` of 64 MiB, mounted, on a disk that has room for little more. */
+const withPreallocated = (
+  mkfsOptions: string[],
+  work: (parts: { engine: Engine; world: World; image: string; target: string; disk: string }) => Promise<void>,
+) =>
+  withScratch(async (disk) => {
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=80m', 'tmpfs', disk])
+    const world = await openLoopWorld({ preallocate: true, folder: join(disk, 'world') })
+    try {
+      const engine = new Engine(world.parts)
+      await engine.start()
+      const { volume } = await engine.create('one', { sizeBytes: 64n << 20n, fsType: 'ext4', mkfsOptions })
+      const target = world.target('a', 'one')
+      await engine.mount({ name: 'one', target, readOnly: false, mountOptions: ['discard'] })
+      await work({ engine, world, image: volume.path, target, disk })
+    } finally {
+      await world.close()
+      await run('umount', ['--lazy', disk])
+    }
+  })
+const takenMiB = async (image: string) => ((await stat(image)).blocks * 512) / 2 ** 20
+
+for (const mkfsOptions of [[], ['-E', 'stride=2'], ['-Ediscard,lazy_itable_init=0']])
+  test(`what a preallocated image has taken stays taken, whatever is trimmed or discarded (${mkfsOptions.join(' ')})`, () =>
+    withPreallocated(mkfsOptions, async ({ image, target }) => {
+      assert.is(await takenMiB(image), 64)
+      await run('fstrim', [target], { accept: [1, 32] })
+      assert.is(await takenMiB(image), 64, 'after fstrim')
+      await writeFile(join(target, 'file'), Buffer.alloc(8 << 20, 1))
+      await run('sync', ['-f', target])
+      await rm(join(target, 'file'))
+      await run('sync', ['-f', target])
+      await run('fstrim', [target], { accept: [1, 32] })
+      assert.is(await takenMiB(image), 64, 'after a file came and went')
+    }))
+
+test('room that an image has lost all the same is taken again, and told of while the disk is too full', () =>
+  withPreallocated([], async ({ engine, world, image, target, disk }) => {
+    const lose = () => run('fallocate', ['--punch-hole', '--offset', '40MiB', '--length', '16MiB', image])
+    await lose()
+    assert.equal((await engine.report()).problems, [])
+    assert.is(await takenMiB(image), 64)
+    await lose()
+    await engine.unmount('one', target)
+    await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+    assert.is(await takenMiB(image), 64)
+    await lose()
+    await run('fallocate', ['--length', '24MiB', join(disk, 'filler')])
+    assert.match((await engine.report()).problems.join(), /^\d+ bytes of its volumes are not taken of the disk/)
+    await engine.unmount('one', target)
+    await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+    await rm(join(disk, 'filler'))
+    assert.equal((await engine.report()).problems, [])
+    assert.is(await takenMiB(image), 64)
+    assert.is((await world.parts.pool.list()).length, 1)
+  }))
+
 test('a loop device that somebody still holds is taken back from its leaving', async () => {
   const world = await openLoopWorld({ preallocate: false })
   const { pool } = world.parts
@@ -64,6 +123,45 @@ test('a loop device that is let go just when it is detached once more is gone, a
     assert.is((await pool.find('one'))?.source, undefined)
     await pool.remove('one')
   }))
+for (const [kind, folder, open] of [
+  ['LOOP', 'loop', () => openLoopWorld({ preallocate: false })],
+  ['BINDMOUNT', 'directories', openDirectoryWorld],
+] as const)
+  test(`an empty or damaged marker or intent costs its one volume only (${kind})`, async () => {
+    const world = await open()
+    const own = join(world.parts.volumesDir, '.elastic-local')
+    const request = (name: string) => ({ name, target: world.target('a', name), readOnly: false, mountOptions: [] })
+    const start = async () => {
+      const engine = new Engine({ ...world.parts, ...(await world.renew()) })
+      await engine.start()
+      await engine.recover()
+      return engine
+    }
+    try {
+      const spec = { sizeBytes: 32n << 20n, fsType: 'ext4', mkfsOptions: [] } as const
+      const first = await start()
+      for (const name of ['one', 'two', 'three']) await first.create(name, spec)
+      await writeFile(join(own, folder, 'one.json'), '')
+      await writeFile(join(own, 'intents/two.json'), '{"phase":"form')
+      await writeFile(join(own, 'intents/four.json'), '')
+      const engine = await start()
+      const views = new Map((await engine.list()).map((view) => [view.name, view]))
+      assert.equal([...views.keys()], ['one', 'three', 'two'])
+      assert.match(views.get('one')?.problems.join() ?? '', /its marker is damaged \(Cannot read .*one\.json/)
+      await rejects('not-found', /^Cannot use one as its marker is damaged/, () => engine.mount(request('one')))
+      for (const name of ['two', 'three']) {
+        await engine.mount(request(name))
+        await engine.unmount(name, world.target('a', name))
+      }
+      assert.is((await engine.report()).volumes, 3)
+      await engine.create('four', spec)
+      for (const name of ['one', 'two', 'three', 'four']) assert.is((await engine.remove(name)).action, 'removed')
+      assert.equal(await world.leftovers(), [])
+    } finally {
+      await world.close()
+    }
+  })
+
 test.run()
 
 contract('directories', openDirectoryWorld, ['ext4'])

@@ -1,0 +1,237 @@
+import { constants, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { open, stat } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { formatDeviceNumber } from '../device-number.ts'
+import type { Runner } from '../run.ts'
+import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import type { Source } from '../volume/pool.ts'
+import { isWithin, type MountEntry, parseMountInfo } from './table.ts'
+
+export interface HoldersParts {
+  run: Runner
+  /** The kernel's folders, for tests. */
+  proc?: string
+  sys?: string
+  /** How long whoever only looks into a device, as udev does, may take. */
+  patienceMs?: number
+}
+
+/** O_PATH of open(2), which Node does not name: a file is named by it, and neither read nor asked of its filesystem. */
+const openPath = 0o10000000
+const pauseMs = 50
+
+/**
+ * Whether something in the kernel has the block device for itself: a mounted filesystem, whoever may see that mount, swap
+ * space, another device (O_EXCL in open(2)).
+ */
+export async function isHeld(device: string): Promise<boolean> {
+  try {
+    const file = await open(device, constants.O_RDONLY | constants.O_EXCL)
+    await file.close()
+    return false
+  } catch (error) {
+    if (hasErrno(error, 'EBUSY')) return true
+    throw new VolumeError('failed', `Cannot look whether ${device} is in use: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+/** What uses the device or the directory, in words that complete "as …", or nothing when nothing does. */
+export async function findHolder(source: Source, parts: HoldersParts): Promise<string | undefined> {
+  const processes = new Processes(parts.proc ?? '/proc')
+  if (source.kind === 'directory') return await processes.findInside(source.path)
+  const { path } = source
+  const number = formatDeviceNumber((await stat(path)).rdev)
+  if (await isHeld(path)) return (await processes.findMount(number)) ?? `the kernel has ${path} in use`
+  const openers = () => findOpeners(path, number, parts)
+  for (let leftMs = parts.patienceMs ?? 2000; leftMs > 0 && (await openers()); leftMs -= pauseMs) await sleep(pauseMs)
+  return await openers()
+}
+
+/** Who has the device open without having it for himself, as far as its driver counts that. */
+export async function findOpeners(
+  path: string,
+  number: string,
+  { run, sys = '/sys' }: Pick<HoldersParts, 'run' | 'sys'>,
+): Promise<string | undefined> {
+  const device = join(sys, 'dev/block', number)
+  const held = `a process has ${path} open; find it with "fuser -v ${path}"`
+  // Of a loop device that was detached while it was open the kernel notes that it is to go with the last who has it.
+  if (read(join(device, 'loop/autoclear')).startsWith('1')) return held
+  if (!existsSync(join(device, 'dm'))) return undefined
+  const [major = '', minor = ''] = number.split(':')
+  const args = ['info', '--columns', '--noheadings', '--options', 'open', '--major', major, '--minor', minor]
+  const { stdout } = await run('dmsetup', args, { timeoutMs: 60_000 }).catch((error) => {
+    throw new VolumeError('failed', `Cannot look who has ${path} open: ${messageOf(error)}`, { cause: error })
+  })
+  return /^\s*0\s*$/.test(stdout) ? undefined : held
+}
+
+/** The mounts of a namespace by their ids, with targets as paths from its root: a process in a chroot sees a part. */
+type View = Map<number, MountEntry>
+
+interface Process {
+  pid: string
+  view: View
+}
+
+/** A directory by its place on its filesystem, which has the same name in all namespaces. */
+interface Place {
+  path: string
+  device: string
+  root: string
+}
+
+/**
+ * All processes that this one may see, and what they see (proc(5)). One that ends meanwhile holds nothing. What is asked is the
+ * kernel, not a filesystem, which may hang.
+ */
+class Processes {
+  readonly #proc: string
+  readonly #views = new Map<string, View>()
+  readonly #seen = new Set<string>()
+
+  constructor(proc: string) {
+    this.#proc = proc
+  }
+
+  /** Who has mounted the device with that number, where our own table may not show it. */
+  async findMount(number: string): Promise<string | undefined> {
+    for (const { pid, view } of this.#all()) {
+      const entry = [...view.values()].find(({ device }) => device === number)
+      if (entry) return `process ${this.#describe(pid)} has it mounted on ${entry.target}`
+    }
+    return undefined
+  }
+
+  /** Who has mounted the directory or a part of it, or something on it; or has a file in it open or mapped, or works there. */
+  async findInside(path: string): Promise<string | undefined> {
+    const place = this.#locate(path)
+    if (!place) return undefined
+    // All first: an open file may be of a mount in another namespace.
+    const processes = this.#all()
+    for (const { pid, view } of processes) {
+      const held = findMountOf(view, place) ?? (await this.#findFile(pid, view, place))
+      if (held) return `process ${this.#describe(pid)} has ${held}`
+      await afterOthers()
+    }
+    return undefined
+  }
+
+  #locate(path: string): Place | undefined {
+    const above = [...(this.#viewOf('self')?.values() ?? [])].filter(
+      ({ target }) => target !== path && isWithin(target, path),
+    )
+    const entry = above.reduce<MountEntry | undefined>(
+      (best, each) => (best && best.target.length > each.target.length ? best : each),
+      undefined,
+    )
+    return entry && { path, device: entry.device, root: join(entry.root, relative(entry.target, path)) }
+  }
+
+  async #findFile(pid: string, view: View, place: Place): Promise<string | undefined> {
+    const folder = join(this.#proc, pid)
+    const shown = [...view.values()].flatMap((entry) => placeIn(entry, place) ?? [])
+    const isShown = (way: string) => shown.some((target) => isWithin(target, way))
+    for (const name of ['cwd', 'root', ...list(join(folder, 'fd'))]) {
+      const isFolder = name === 'cwd' || name === 'root'
+      const link = readLink(join(folder, isFolder ? name : `fd/${name}`))
+      if (!link?.startsWith('/')) continue
+      const way = withoutNote(link)
+      // A look at a folder may hang, so only at one that could be meant.
+      if (isFolder && !isShown(way) && !existsSync(join(place.path, way))) continue
+      const file = isFolder ? await readFileInfo(join(folder, name)) : parseFileInfo(read(join(folder, 'fdinfo', name)))
+      const entry = file && this.#mountOf(file.mountId)
+      if (entry ? isInside(entry, way, place) : isSame(file?.inode, join(place.path, way))) return `${link} open`
+    }
+    if (shown.length === 0) return undefined
+    for (const [, link = ''] of read(join(folder, 'maps')).matchAll(/^\S+ \S+ \S+ \S+ [1-9]\d*\s+(\/.*)$/gm))
+      if (isShown(withoutNote(link))) return `${link} mapped`
+    return undefined
+  }
+
+  #all(): Process[] {
+    const pids = list(this.#proc).filter((name) => /^\d+$/.test(name))
+    return pids.flatMap((pid) => {
+      const view = this.#viewOf(pid)
+      return view ? [{ pid, view }] : []
+    })
+  }
+
+  #mountOf(id: number): MountEntry | undefined {
+    for (const view of this.#views.values()) if (view.has(id)) return view.get(id)
+    return undefined
+  }
+
+  #viewOf(pid: string): View | undefined {
+    const [namespace, root] = ['ns/mnt', 'root'].map((name) => readLink(join(this.#proc, pid, name)))
+    if (namespace === undefined || root === undefined) return undefined
+    const view = this.#views.get(namespace) ?? new Map<number, MountEntry>()
+    this.#views.set(namespace, view)
+    if (this.#seen.has(`${namespace} ${root}`)) return view
+    this.#seen.add(`${namespace} ${root}`)
+    for (const entry of parseMountInfo(read(join(this.#proc, pid, 'mountinfo'))))
+      view.set(entry.id, { ...entry, target: join(root, entry.target) })
+    return view
+  }
+
+  #describe(pid: string): string {
+    return `${pid} (${read(join(this.#proc, pid, 'comm')).trim()})`
+  }
+}
+
+/** A mount that shows the directory or a folder in it, or that lies on one. */
+function findMountOf(view: View, place: Place): string | undefined {
+  const entry = [...view.values()].find((each) => {
+    const parent = view.get(each.parentId)
+    if (each.device === place.device && isWithin(place.root, each.root)) return true
+    return parent !== undefined && isInside(parent, each.target, place)
+  })
+  return entry && `${entry.source} mounted on ${entry.target}`
+}
+
+/** Whether a path that leads into a mount leads into the directory. */
+const isInside = (entry: MountEntry, way: string, { device, root }: Place) =>
+  entry.device === device && isWithin(root, join(entry.root, relative(entry.target, way)))
+
+/** Where a mount of what is above the directory shows it. */
+const placeIn = (entry: MountEntry, { device, root }: Place): string | undefined =>
+  entry.device === device && isWithin(entry.root, root) ? join(entry.target, relative(entry.root, root)) : undefined
+
+/** A path of an open file as the kernel shows it, also when it was removed since. */
+const withoutNote = (link: string) => link.replace(/ \(deleted\)$/, '')
+
+/** Lets what waits go on: a machine may have thousands of processes. */
+const afterOthers = () => new Promise((resolve) => setImmediate(resolve))
+
+/** What `work` gives, or nothing where the process has ended. */
+function unlessGone<T>(work: () => T): T | undefined {
+  try {
+    return work()
+  } catch {
+    return undefined
+  }
+}
+
+const list = (folder: string): string[] => unlessGone(() => readdirSync(folder)) ?? []
+const read = (file: string): string => unlessGone(() => readFileSync(file, 'utf8')) ?? ''
+const readLink = (path: string) => unlessGone(() => readlinkSync(path))
+
+/** What the kernel says of an open file; its inode since Linux 5.14 (proc_pid_fdinfo(5)). */
+function parseFileInfo(text: string): { mountId: number; inode: string | undefined } | undefined {
+  const mountId = /^mnt_id:\s*(\d+)$/m.exec(text)?.[1]
+  return mountId ? { mountId: Number(mountId), inode: /^ino:\s*(\d+)$/m.exec(text)?.[1] } : undefined
+}
+
+async function readFileInfo(path: string) {
+  const file = await open(path, openPath).catch(() => undefined)
+  try {
+    return file && parseFileInfo(read(`/proc/self/fdinfo/${file.fd}`))
+  } finally {
+    await file?.close()
+  }
+}
+
+/** Of a mount that is in no table any more, the path is one from its own root: it may be the directory's. */
+const isSame = (inode: string | undefined, path: string) =>
+  inode !== undefined && String(unlessGone(() => statSync(path, { bigint: true }))?.ino) === inode
