@@ -1,17 +1,30 @@
 /** Go, and modules that use Kubernetes. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { run } from '../../src/run.ts'
+import { CommandError, run } from '../../src/run.ts'
 import { kubernetes } from './version.ts'
 
 const { version, minor, patch } = kubernetes
 
 /** Runs Go in a folder. Throws `CommandError`. */
-export function go(folder: string, args: readonly string[], more: Readonly<Record<string, string>> = {}) {
+export async function go(folder: string, args: readonly string[], more: Readonly<Record<string, string>> = {}) {
   const settings = { CGO_ENABLED: '0', GOWORK: 'off', PATH: `${process.env.PATH}:/usr/local/go/bin`, ...more }
   const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`)
-  return run('env', ['-C', folder, ...words, 'go', ...args])
+  try {
+    return await run('env', ['-C', folder, ...words, 'go', ...args])
+  } catch (error) {
+    if (!(error instanceof CommandError) || error.exitCode === undefined) throw error
+    const { file, exitCode, stdout, stderr } = error
+    throw new CommandError({ file, args: error.args }, { exitCode, stdout, stderr: withoutProgress(stderr) })
+  }
 }
+
+/** What is wrong comes after hundreds of lines that say what it downloads. */
+const withoutProgress = (stderr: string) =>
+  stderr
+    .split('\n')
+    .filter((line) => !line.startsWith('go: downloading '))
+    .join('\n')
 
 /**
  * Writes a module into a folder: its sources, and a go.mod with which it uses the tests' version of Kubernetes. Builds
