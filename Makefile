@@ -12,7 +12,7 @@ node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch node_modules
 
-.PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test test-long torture run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
+.PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test test-long torture conformance run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
 	minikube-create-vg gke-create-vg docs
 
 setup:
@@ -54,7 +54,7 @@ guest: setup build ## Test on real LVM, in a guest (root).
 cluster: setup build ## A real Kubernetes to play with (root); the first time builds it, 10 to 17 minutes. ONCE=1 exits.
 	@unshare --mount --propagation private -- $(NODE) test/cluster/play.ts $(if $(ONCE),--once)
 
-cluster-test: setup build ## Test on a real Kubernetes (root).
+cluster-test: setup build ## Test on a real Kubernetes (root); KUBERNETES=v1.34.4 for another version.
 	@$(NODE) test/run.ts cluster
 
 test: setup build ## All that shows that everything works; ends with "N passed, N failed".
@@ -70,6 +70,10 @@ test-long: setup build ## All tests that there are, with every permutation; hour
 torture: setup build ## Kill the daemon everywhere, play N times as many histories, cut the power N times (root); SEED=….
 	@TORTURE=$(or $(N),1) SEED=$(SEED) $(NODE) test/run.ts torture
 	@N=$(or $(N),1) SEED=$(SEED) unshare --mount --propagation private -- $(NODE) test/torture/power.ts
+
+conformance: setup build ## Kubernetes' own storage suite, on us (root); an hour, or SLICES=… of test/conformance/slices.ts.
+	@test/setup.sh curl:curl openssh-client:ssh-keygen
+	@unshare --mount --propagation private -- $(NODE) test/conformance/run.ts $(SLICES)
 
 run: setup build ## Play the main job on this machine (root); ONCE=1 cleans up and exits.
 	@$(NODE) test/demo.ts $(if $(ONCE),--once)

@@ -11,6 +11,7 @@ import type { Finding } from '../../src/doctor/finding.ts'
 import type { Chain, LinkName, Overview, PoolRecord } from '../../src/overview/records.ts'
 import { type Output, run } from '../../src/run.ts'
 import { quotedWords, readPages } from '../docs/pages.ts'
+import { growthRecovery, needing } from '../kubernetes/version.ts'
 import type { KubeObject } from './api.ts'
 import { claim, classOn, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
@@ -220,7 +221,7 @@ test('a full pool', async () => {
   await remove('pvc', 'late', 'late-now')
 })
 
-test('growth beyond the pool', async () => {
+needing(test, growthRecovery)('growth beyond the pool', async () => {
   const request = (storage: string) => JSON.stringify({ spec: { resources: { requests: { storage } } } })
   await cluster.kubectl(['patch', 'pvc', 'data', '--patch', request('100Ti')])
   const words = await cluster.said('data', /Lower the request of the claim to take it back/)

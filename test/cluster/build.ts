@@ -4,21 +4,40 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { CommandError, run } from '../../src/run.ts'
+import { CommandError } from '../../src/run.ts'
+import { go, makeModule } from '../kubernetes/go.ts'
+import { rewriteForOlder } from '../kubernetes/older.ts'
+import { defaultVersion, kubernetes } from '../kubernetes/version.ts'
 
 const moduleDir = join(import.meta.dirname, 'control-plane')
 const version = 'k8s.io/component-base/version'
 /** Without a version, clients that parse it panic. */
-const ldflags = `-s -w -X ${version}.gitVersion=v1.37.2 -X ${version}.gitMajor=1 -X ${version}.gitMinor=37`
+export const ldflags = `-s -w -X ${version}.gitVersion=${kubernetes.version} -X ${version}.gitMajor=1 -X ${version}.gitMinor=${kubernetes.minor}`
+/** Of all that is built of Kubernetes, so that Go's own cache serves all. */
+export const buildFlags = ['-trimpath', '-buildvcs=false', '-ldflags', ldflags]
 
 /**
  * Gives the path of the program that test/cluster/control-plane makes, and builds it when it is not in the cache
  * folder. Throws when there is no Go, or one that is too old.
  */
 export async function ensureControlPlane(): Promise<string> {
-  return await ensureBuilt(`control-plane-${await hashSources()}`, 'control-plane', async (output) => {
-    process.stderr.write('Building Kubernetes for the tests: 10 to 17 minutes the first time ...\n')
-    await go(['build', '-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', output, '.'])
+  const isSource = (file: string) => file.endsWith('.go') || file === 'go.mod' || file === 'go.sum'
+  const files = await readSources(moduleDir, (await readdir(moduleDir)).filter(isSource).sort())
+  const isDefault = kubernetes.version === defaultVersion
+  // Those of another version are made.
+  const sources = isDefault ? files : rewriteForOlder(withoutModule(files), kubernetes.minor)
+  return await ensureBuilt(`control-plane-${hashSources(sources)}`, 'control-plane', async (output) => {
+    process.stderr.write(
+      `Building Kubernetes ${kubernetes.version} for the tests: 10 to 17 minutes the first time ...\n`,
+    )
+    const folder = isDefault ? moduleDir : `${output}.module`
+    try {
+      if (!isDefault) await makeModule(folder, 'control-plane', sources)
+      const changeable = isDefault ? [] : ['-mod=mod']
+      await go(folder, ['build', ...changeable, ...buildFlags, '-o', output, '.'])
+    } finally {
+      if (!isDefault) await rm(folder, { recursive: true, force: true })
+    }
   })
 }
 
@@ -30,9 +49,8 @@ export async function ensureHelm(): Promise<string> {
     process.stderr.write('Building Helm for the tests: 2 to 4 minutes the first time ...\n')
     const folder = `${output}.bin`
     try {
-      await go(['install', '-trimpath', '-ldflags', '-s -w', `helm.sh/helm/v4/cmd/helm@${helmVersion}`], {
-        GOBIN: folder,
-      })
+      const args = ['install', '-trimpath', '-ldflags', '-s -w', `helm.sh/helm/v4/cmd/helm@${helmVersion}`]
+      await go(moduleDir, args, { GOBIN: folder })
       await rename(join(folder, 'helm'), output)
     } finally {
       await rm(folder, { recursive: true, force: true })
@@ -40,8 +58,12 @@ export async function ensureHelm(): Promise<string> {
   })
 }
 
-/** The program in a folder of the cache folder; `build` makes it when it is not there. */
-async function ensureBuilt(name: string, file: string, build: (output: string) => Promise<void>): Promise<string> {
+/** The program, or the folder, in a folder of the cache folder; `build` makes it when it is not there. */
+export async function ensureBuilt(
+  name: string,
+  file: string,
+  build: (output: string) => Promise<void>,
+): Promise<string> {
   const folder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'elastic-local', name)
   const program = join(folder, file)
   if (existsSync(program)) return program
@@ -53,20 +75,24 @@ async function ensureBuilt(name: string, file: string, build: (output: string) =
     await build(unfinished)
     await rename(unfinished, program)
   } finally {
-    await rm(unfinished, { force: true })
+    await rm(unfinished, { recursive: true, force: true })
   }
   return program
 }
 
+/** Files of a folder, by their names. */
+export async function readSources(folder: string, files: readonly string[]): Promise<Map<string, string>> {
+  const texts = files.map(async (file) => [file, await readFile(join(folder, file), 'utf8')] as const)
+  return new Map(await Promise.all(texts))
+}
+
+const withoutModule = (sources: ReadonlyMap<string, string>) =>
+  new Map([...sources].filter(([file]) => file.endsWith('.go')))
+
 /** Tells one state of the sources from another. */
-async function hashSources(): Promise<string> {
-  const isSource = (file: string) => file.endsWith('.go') || file === 'go.mod' || file === 'go.sum'
-  const files = (await readdir(moduleDir)).filter(isSource).sort()
+export function hashSources(sources: ReadonlyMap<string, string>): string {
   const hash = createHash('sha256').update(`${process.arch}\n${ldflags}\n`)
-  for (const file of files) {
-    const text = await readFile(join(moduleDir, file))
-    hash.update(`${file} ${text.length}\n`).update(text)
-  }
+  for (const [file, text] of sources) hash.update(`${file} ${Buffer.byteLength(text)}\n`).update(text)
   return hash.digest('hex').slice(0, 16)
 }
 
@@ -78,7 +104,7 @@ async function checkGo(): Promise<void> {
     throw new Error(`Cannot build what the tests need as Go must be ${needed} or newer: ${reason}`)
   }
   try {
-    const { stdout } = await go(['env', 'GOVERSION'])
+    const { stdout } = await go(moduleDir, ['env', 'GOVERSION'])
     const found = stdout.trim().replace(/^go/, '')
     // One from before 1.21 does not look at what the module needs.
     const [major = 0, minor = 0] = found.split('.').map(Number)
@@ -87,12 +113,6 @@ async function checkGo(): Promise<void> {
     if (error instanceof CommandError) fail(`${error.message} (https://go.dev/dl)`)
     throw error
   }
-}
-
-function go(args: readonly string[], more: Readonly<Record<string, string>> = {}) {
-  const settings = { CGO_ENABLED: '0', GOWORK: 'off', PATH: `${process.env.PATH}:/usr/local/go/bin`, ...more }
-  const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`)
-  return run('env', ['-C', moduleDir, ...words, 'go', ...args])
 }
 
 if (import.meta.main) process.stdout.write(`${await ensureControlPlane()}\n`)

@@ -5,6 +5,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Chain, LinkName, Overview } from '../../src/overview/records.ts'
 import { type Output, run } from '../../src/run.ts'
+import { growthRecovery, needing } from '../kubernetes/version.ts'
 import type { KubeObject } from './api.ts'
 import { claim, classOn, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
@@ -201,7 +202,7 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
   await running('unserved')
 })
 
-test('growth that is refused says so, and what takes it back', async () => {
+needing(test, growthRecovery)('growth that is refused says so, and what takes it back', async () => {
   const requests = (storage: string) => JSON.stringify({ spec: { resources: { requests: { storage } } } })
   await cluster.kubectl(['patch', 'pvc', 'data', '--patch', requests('100Ti')])
   const isRefused = (state: KubeObject | undefined) =>

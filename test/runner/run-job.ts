@@ -74,7 +74,8 @@ export async function runJob(job: Job, folder: string): Promise<JobResult> {
   const failed = Math.max(sum('Total') - skipped - passed, hasFailed ? 1 : 0)
   const words = `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
   const last = `${failed > 0 ? 'FAIL' : 'ok  '} ${job.title}: ${words} (${((Date.now() - startedAt) / 1000).toFixed(1)} s)`
-  const text = failed > 0 ? `${output}${showLogs(logs)}${last}\n` : `${last}\n`
+  const whySkipped = [...output.matchAll(/^skipped on .*$/gm)].map(([line]) => `${line}\n`).join('')
+  const text = failed > 0 ? `${output}${showLogs(logs)}${last}\n` : `${whySkipped}${last}\n`
   rmSync(logs, { recursive: true })
   rmdirSync(folder)
   return { passed, failed, skipped, text }

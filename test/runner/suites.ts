@@ -46,7 +46,13 @@ export const suites: Readonly<Record<string, Suite>> = {
   unit: {
     prepare: async () => {},
     jobs: async () =>
-      (await Promise.all(['src', 'image', 'test/config', 'test/docs'].map((folder) => files(folder, 'free')))).flat(),
+      (
+        await Promise.all(
+          ['src', 'image', 'test/config', 'test/conformance', 'test/docs', 'test/kubernetes'].map((folder) =>
+            files(folder, 'free'),
+          ),
+        )
+      ).flat(),
   },
   kernel: { prepare: canMount, jobs: () => files('test/kernel', 'machine') },
   executable: {
