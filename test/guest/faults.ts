@@ -71,8 +71,8 @@ class Node {
   }
 
   /** A volume that is mounted and holds its own name. */
-  async make(name: string): Promise<void> {
-    await this.engine.create(name, spec)
+  async make(name: string, mkfsOptions: readonly string[] = []): Promise<void> {
+    await this.engine.create(name, { ...spec, mkfsOptions })
     await this.mount(name)
     await writeFile(this.file(name), name, { flush: true })
   }
@@ -211,7 +211,9 @@ check(
   'while a disk is missing, volumes on the others are mounted and removed, and it is said what holds up new ones',
   async (node) => {
     await placeOn(bad)
-    await node.make('hurt')
+    // Nothing of it is written in the background while the disk is away, which would need a check by hand.
+    await node.make('hurt', ['-E', 'lazy_itable_init=0,lazy_journal_init=0'])
+    await run('sync', [])
     await placeOn(good)
     for (const name of ['well', 'doomed']) await node.make(name)
     await node.unmount('doomed')
