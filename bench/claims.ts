@@ -13,6 +13,7 @@ import {
   type V1PersistentVolumeClaim,
 } from '@kubernetes/client-node'
 import { ApiClient, findKubeConfig } from '../src/k8s/client/api.ts'
+import { buildLease } from '../src/k8s/model/lease.ts'
 import { buildLedger } from '../src/k8s/model/ledger.ts'
 import { buildVolume } from '../src/k8s/model/persistent-volume.ts'
 import { claim, storageClass } from '../test/cluster/claim-objects.ts'
@@ -52,6 +53,7 @@ async function measure(fastControllerManager: boolean): Promise<Times> {
       ...nodes.flatMap((name) => [
         { apiVersion: 'v1', kind: 'Node', metadata: { name, labels: { 'kubernetes.io/hostname': name } } },
         buildLedger(namespace, name, pool, new Map()),
+        buildLease(namespace, name, 3600, new Date()),
       ]),
     )
     for (const name of nodes) await makeReady(cluster, name)

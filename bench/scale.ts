@@ -14,6 +14,7 @@ import type {
 } from '@kubernetes/client-node'
 import { ApiClient, findKubeConfig } from '../src/k8s/client/api.ts'
 import { selectedNodeAnnotation } from '../src/k8s/model/claim.ts'
+import { buildLease } from '../src/k8s/model/lease.ts'
 import { buildLedger, type Entry, onlyPool, parseLedger } from '../src/k8s/model/ledger.ts'
 import { buildVolume, volumeNameOf } from '../src/k8s/model/persistent-volume.ts'
 import { claim, storageClass } from '../test/cluster/claim-objects.ts'
@@ -62,6 +63,9 @@ async function createNode(api: ApiClient, name: string): Promise<void> {
 async function createLedger(api: ApiClient, node: string, entries: ReadonlyMap<string, Entry>): Promise<void> {
   const path = `/api/v1/namespaces/${namespace}/configmaps`
   await api.send({ method: 'POST', path, body: buildLedger(namespace, node, pool, entries) })
+  // As long as the bench takes, its daemon is alive.
+  const leases = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`
+  await api.send({ method: 'POST', path: leases, body: buildLease(namespace, node, 3600, new Date()) })
 }
 
 /** A claim with its PV, bound to each other; gives the name of the PV. */

@@ -410,7 +410,9 @@ function buildSelector(place: Place, query: Readonly<Record<string, string>>): (
   // Of all fields that a server knows, those that we ask for.
   const [, type] = /^type=(\w+)$/.exec(fieldSelector ?? '') ?? []
   const [, wantedName] = /^metadata\.name=([\w.-]+)$/.exec(fieldSelector ?? '') ?? []
-  if (fieldSelector && !type && !wantedName) throw new Error(`Cannot select by ${fieldSelector} in memory.`)
+  const isUnscheduled = fieldSelector === 'spec.nodeName='
+  if (fieldSelector && !type && !wantedName && !isUnscheduled)
+    throw new Error(`Cannot select by ${fieldSelector} in memory.`)
   const tests = (query.labelSelector ?? '')
     .split(',')
     .filter(Boolean)
@@ -425,6 +427,7 @@ function buildSelector(place: Place, query: Readonly<Record<string, string>>): (
     (place.namespace === '' || namespace === place.namespace) &&
     (type === undefined || object.type === type) &&
     (wantedName === undefined || name === wantedName) &&
+    (!isUnscheduled || !object.spec?.nodeName) &&
     tests.every((fits) => fits(labels))
 }
 

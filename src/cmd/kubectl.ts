@@ -155,7 +155,7 @@ async function look(
   const { readCluster } = await import('../overview/read.ts')
   const { kubeconfig, context, systemNamespace: namespace } = call.flags
   const screen = openScreen(call)
-  const config = findKubeConfig(kubeconfig, context)
+  const config = findKubeConfig(kubeconfig, { context, asKubectl: true })
   const within = choose?.(config.getContextObject(config.getCurrentContext())?.namespace || 'default')
   const scope = { namespace, ...(within === undefined ? {} : { within }) }
   const facts = await screen.progress('Looking at the cluster', () =>

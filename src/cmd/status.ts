@@ -37,6 +37,7 @@ export function buildStatus(source: MetricsParts['source'], log: Log): Status {
         backlogs: meter.backlogs,
         isReady: () => isReady(health),
         source,
+        clock: performance,
       })
       meter.count(metrics.observe)
       const app = buildStatusApp({ metrics, health, version: buildInfo.version })

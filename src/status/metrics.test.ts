@@ -52,16 +52,21 @@ const provisioner: ProvisionerSource = {
   now: () => new Date(100_000),
 }
 
-const open = (source: DaemonSource | ProvisionerSource, isReady = async () => true) =>
+/** A clock that goes on when a test looks again. */
+const later = { ms: 0, now: () => later.ms }
+
+const open = (source: DaemonSource | ProvisionerSource, isReady = async () => true, clock = later) =>
   buildMetrics({
     build,
     backlogs: new Set([{ name: 'lvm', waiting: 3, running: 1, longestMs: 1500 }]),
     isReady,
     source,
+    clock,
   })
 
 /** The samples of a metric, without its comments. */
 async function samples(metrics: ReturnType<typeof open>, name: string): Promise<string[]> {
+  later.ms += 10_000
   const lines = (await metrics.render()).split('\n')
   return lines.filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
 }
@@ -119,6 +124,7 @@ test('what is done is counted by kind and result, and what waits is told of', as
     'elastic_local_operation_duration_seconds_count{node="node-1",operation="mount",result="success"} 1',
     'elastic_local_operation_duration_seconds_count{node="node-1",operation="mount",result="busy"} 1',
   ])
+  later.ms += 10_000
   const text = await metrics.render()
   assert.match(
     text,
@@ -128,6 +134,25 @@ test('what is done is counted by kind and result, and what waits is told of', as
   assert.match(text, /elastic_local_queue_longest_running_seconds\{queue="lvm",node="node-1"\} 1.5\n/)
   assert.match(text, /elastic_local_ready\{component="daemon",node="node-1"\} 0\n/)
   assert.match(text, /elastic_local_build_info\{component="daemon",version="1.2.3",commit="abc",node="node-1"\} 1\n/)
+})
+
+test('however many ask, metrics are made once in some seconds, and claims are counted once for it', async () => {
+  const clock = { ms: 0, now: () => clock.ms }
+  let counts = 0
+  const counting: ProvisionerSource = {
+    ...provisioner,
+    pending: () => {
+      counts += 1
+      return provisioner.pending()
+    },
+  }
+  const metrics = open(counting, async () => true, clock)
+  await Promise.all(Array.from({ length: 100 }, () => metrics.render()))
+  await metrics.render()
+  assert.is(counts, 1)
+  clock.ms += 10_000
+  await Promise.all(Array.from({ length: 100 }, () => metrics.render()))
+  assert.is(counts, 2)
 })
 
 test('the listener serves metrics in the text format, health, and nothing that changes anything', async () => {

@@ -18,6 +18,8 @@ export interface MetricsParts {
   backlogs: ReadonlySet<Backlog>
   isReady: () => Promise<boolean>
   source: DaemonSource | ProvisionerSource
+  /** Milliseconds, of a clock that nobody sets. */
+  clock: { now(): number }
 }
 
 /** What a daemon tells; nothing of what is not there yet. */
@@ -47,10 +49,17 @@ export interface ProvisionerSource {
 export interface Metrics {
   registry: Registry
   contentType: string
-  /** All metrics in Prometheus' text format; takes no longer than a look at the pool may, see `PoolView`. */
+  /**
+   * All metrics in Prometheus' text format, as they were some seconds ago at most, however many ask; takes no longer than a
+   * look at the pool may, see `PoolView`.
+   */
   render(): Promise<string>
   observe: Omit<Meter, 'backlogs'>
 }
+
+/** What is younger is given as it is; and at most so much of the time is spent on making it. */
+const freshMs = 3000
+const mostOfTheTime = 1 / 5
 
 /** In seconds: from a mount to the wiping of a disk. */
 const buckets = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300]
@@ -60,7 +69,7 @@ type Row = readonly [labels: Labels, value: number | bigint]
 
 /** The metrics of a component, in a registry of their own. What each means stands in docs/metrics.md. */
 export function buildMetrics(parts: MetricsParts): Metrics {
-  const { build, backlogs, isReady, source } = parts
+  const { build, backlogs, isReady, source, clock } = parts
   const registry = new Registry()
   const registers = [registry]
   if (source.component === 'daemon') registry.setDefaultLabels({ node: source.node })
@@ -115,6 +124,20 @@ export function buildMetrics(parts: MetricsParts): Metrics {
   addProcess(registry)
 
   let figures: PoolFigures | undefined
+  let rendering: Promise<string> | undefined
+  let freshUntil = Number.NEGATIVE_INFINITY
+  const render = async () => {
+    // Both may wait for the same look at the pool.
+    const seen = source.component === 'daemon' ? source.figures() : undefined
+    ;[ready, figures] = await Promise.all([isReady(), seen])
+    const beganAt = clock.now()
+    try {
+      return await registry.metrics()
+    } finally {
+      const endedAt = clock.now()
+      freshUntil = endedAt + Math.max(freshMs, (endedAt - beganAt) / mostOfTheTime)
+    }
+  }
   if (source.component === 'daemon') addPool(gauge, source, () => figures)
   else addCluster(gauge, source)
   return {
@@ -122,10 +145,14 @@ export function buildMetrics(parts: MetricsParts): Metrics {
     contentType: registry.contentType,
     observe,
     render: async () => {
-      // Both may wait for the same look at the pool.
-      const seen = source.component === 'daemon' ? source.figures() : undefined
-      ;[ready, figures] = await Promise.all([isReady(), seen])
-      return await registry.metrics()
+      if (clock.now() >= freshUntil) {
+        freshUntil = Number.POSITIVE_INFINITY
+        rendering = render().catch((error) => {
+          freshUntil = Number.NEGATIVE_INFINITY
+          throw error
+        })
+      }
+      return await (rendering as Promise<string>)
     },
   }
 }
@@ -205,10 +232,14 @@ const share = (percent: number | undefined) => (percent === undefined ? undefine
 
 function addCluster(gauge: AddGauge, { isLeader, pending, stranded, now }: ProvisionerSource): void {
   gauge('elastic_local_leader', 'Whether this one leads: 1 or 0.', [], () => [[{}, isLeader() ? 1 : 0]])
+  // Counted once for both, by the one that comes first.
+  let counted: ReturnType<typeof pending> | undefined
   const byStage = (name: string, help: string, value: (pending: { claims: number; oldest: number }) => number) =>
     gauge(name, help, ['stage'], function* () {
       if (!isLeader()) return
-      for (const [stage, found] of Object.entries(pending())) yield [{ stage }, value(found)]
+      const given = counted ?? pending()
+      counted = counted ? undefined : given
+      for (const [stage, found] of Object.entries(given)) yield [{ stage }, value(found)]
     })
   byStage(
     'elastic_local_pending_claims',

@@ -6,7 +6,7 @@ import * as assert from 'uvu/assert'
 import { request } from '../../src/daemon/client.ts'
 import { growthRecovery, needing } from '../kubernetes/version.ts'
 import type { KubeObject } from './api.ts'
-import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
+import { claim, classOn, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, namespace, openElastic } from './elastic.ts'
 
@@ -229,7 +229,7 @@ test('a volume that grew goes with its claim', async () => {
 })
 
 test('what is promised to a growth stays promised while it is under way, though its PV changes all the time', async () => {
-  await cluster.apply(claim('swells', { size: '64Mi' }), pod('swells', ['swells']))
+  await cluster.apply(claim('swells', { class: 'xfs' }), pod('swells', ['swells']))
   const { nodeName } = (await running('swells')).spec
   const { volumeName } = (await cluster.api.request('GET', claimPath('swells'))).spec
   const promised: number[] = []
@@ -264,6 +264,24 @@ test('what is promised to a growth stays promised while it is under way, though 
   await gone(podPath('swells'))
   await remove('pvc', 'swells')
   await gone(path)
+})
+
+test('two claims of one pod, for which only one node has room, get it there together, wherever each alone would fit', async () => {
+  const hosts = ['host-of-node-1', 'host-of-node-2']
+  await cluster.apply(
+    ...hosts.flatMap((host) => [classOn(host), claim(`fills-${host}`, { class: `on-${host}`, size: '3Gi' })]),
+  )
+  for (const host of hosts)
+    await cluster.waitFor(claimPath(`fills-${host}`), (state) => state?.status?.phase === 'Bound')
+  const both = ['left', 'right']
+  await cluster.apply(...both.map((name) => claim(name, { size: '2Gi' })), pod('both', both))
+  assert.is((await running('both', 240_000)).spec.nodeName, 'node-3')
+  await remove('pod', 'both')
+  await gone(podPath('both'))
+  await remove('pvc', ...both, ...hosts.map((host) => `fills-${host}`))
+  await cluster.waitFor('/api/v1/persistentvolumes', (state) =>
+    state?.items.every(({ spec }: KubeObject) => !/^(fills|left|right)/.test(spec.claimRef.name)),
+  )
 })
 
 test('a claim for one pod is not mounted for a second one that names its node itself, until the first has gone', async () => {

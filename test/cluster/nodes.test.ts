@@ -309,6 +309,25 @@ test('a daemon that outlives the object of its node makes no ledger without it, 
   await elastic.restartDaemon(nodeOf('node-1'))
 })
 
+test('a node whose daemon is dead offers nothing, however empty it is, until the daemon is back', async () => {
+  const label = 'volumes.k8s.elastic.co/node-affinity'
+  const capacities = `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities?labelSelector=${label}=node-3`
+  const lease = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/elastic-local.node-3.alive`
+  const isOffered = (state: KubeObject | undefined) => (state?.items.length ?? 0) > 0
+  await cluster.waitFor(capacities, isOffered, 120_000)
+  await nodeOf('node-3').daemon.kill()
+  // As if two minutes had gone.
+  const renewTime = new Date().toISOString().replace('Z', '000Z')
+  await cluster.api.request('PATCH', lease, { spec: { renewTime, leaseDurationSeconds: 1 } })
+  await cluster.waitFor(capacities, (state) => !isOffered(state), 120_000)
+  await cluster.apply(claim('not-there', { class: 'anywhere', size: '64Mi' }))
+  const { spec } = await cluster.waitFor(claimPath('not-there'), (state) => state?.status?.phase === 'Bound', 120_000)
+  assert.is.not(await made(spec.volumeName), 'node-3')
+  await elastic.restartDaemon(nodeOf('node-3'))
+  await cluster.waitFor(capacities, isOffered, 120_000)
+  await cluster.kubectl(['delete', 'pvc', 'not-there'])
+})
+
 test('with --delete-claims-of-gone-nodes, a StatefulSet and a person have their claims elsewhere', async () => {
   const { spec } = pod('set', [])
   const labels = { app: 'set' }

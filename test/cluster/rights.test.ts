@@ -167,7 +167,8 @@ test(
     const provisioner = as(cluster, await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner'))
     for (const verb of [
       'get secrets --all-namespaces',
-      'get pods --all-namespaces',
+      'get pod any',
+      'delete pod any',
       'get configmaps --namespace=kube-system',
     ])
       refused(await provisioner(verb.split(' ')))
@@ -304,6 +305,7 @@ test(
         ...everywhere('get list watch patch delete', 'persistentvolumeclaims'),
         ...everywhere('patch', 'persistentvolumeclaims/status'),
         ...of('get list watch', 'nodes'),
+        ...everywhere('list watch', 'pods'),
         ...of('get list watch', 'storageclasses.storage.k8s.io'),
         ...everywhere('get create patch', 'events'),
         ...inOurs('get list watch patch delete', 'configmaps'),

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
@@ -15,8 +15,9 @@ import { text } from 'node:stream/consumers'
 import { KubeConfig } from '@kubernetes/client-node'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { withScratch } from '../../../test/scratch.ts'
 import { thrownBy } from '../../../test/thrown.ts'
-import { ApiClient, ApiError, hasStatus, observeApi, orMissing } from './api.ts'
+import { ApiClient, ApiError, findKubeConfig, hasStatus, observeApi, orMissing } from './api.ts'
 
 const test = suite('api client')
 const patientMs = { requestMs: 60_000, watchIdleMs: 60_000, pingMs: 60_000 }
@@ -96,6 +97,60 @@ testBoth('send() sends what is asked with the credentials, and gives the answer'
     ['PATCH', '/behind/a/proxy/api/v1/nodes/n', 'application/merge-patch+json', token, '{"a":null}'],
   ])
 })
+
+test('a token of a file that is replaced is read anew, also after the clock was set back', () =>
+  withScratch(async (folder) => {
+    const tokenFile = join(folder, 'token')
+    await writeFile(tokenFile, 'old\n')
+    let valid = 'Bearer old'
+    const listener: RequestListener = ({ headers }, response) =>
+      answer(response, headers.authorization === valid ? 200 : 401, {})
+    const config = new KubeConfig()
+    const server = `http://127.0.0.1:${await listen(createServer(listener))}`
+    const authProvider = { name: 'tokenFile', config: { tokenFile } }
+    config.loadFromClusterAndUser({ name: 'c', server, skipTLSVerify: true }, { name: 'u', authProvider })
+    const client = new ApiClient(config, patientMs)
+    await client.send({ method: 'GET', path })
+    await writeFile(tokenFile, 'new\n')
+    valid = 'Bearer new'
+    const { now } = Date
+    const RealDate = Date
+    globalThis.Date = class extends RealDate {
+      constructor() {
+        super(now() - 3_600_000)
+      }
+    } as DateConstructor
+    try {
+      await fails(() => client.send({ method: 'GET', path }))
+      await client.send({ method: 'GET', path })
+    } finally {
+      globalThis.Date = RealDate
+    }
+  }))
+
+test('in a pod, the kubectl plugin goes by the kubeconfig that its user has, and the components by their account', () =>
+  withScratch(async (folder) => {
+    const before = { ...process.env }
+    const file = join(folder, 'config')
+    const cluster = { name: 'c', cluster: { server: 'https://chosen' } }
+    const context = { name: 'x', context: { cluster: 'c', user: 'u' } }
+    const users = [{ name: 'u', user: {} }]
+    const config = { clusters: [cluster], users, contexts: [context], 'current-context': 'x' }
+    await writeFile(file, JSON.stringify(config))
+    try {
+      Object.assign(process.env, {
+        KUBECONFIG: file,
+        KUBERNETES_SERVICE_HOST: '10.0.0.1',
+        KUBERNETES_SERVICE_PORT: '443',
+      })
+      assert.is(findKubeConfig(undefined, { asKubectl: true }).getCurrentCluster()?.server, 'https://chosen')
+      assert.is(findKubeConfig(undefined).getCurrentCluster()?.server, 'https://10.0.0.1:443')
+      Object.assign(process.env, { KUBECONFIG: '', HOME: folder })
+      assert.is(findKubeConfig(undefined, { asKubectl: true }).getCurrentCluster()?.server, 'https://10.0.0.1:443')
+    } finally {
+      process.env = before
+    }
+  }))
 
 testBoth('a refusal has its status, its reason, and the words of the API server', async (serve) => {
   const client = await serve((_, response) =>

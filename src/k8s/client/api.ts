@@ -1,4 +1,8 @@
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import type { RequestOptions } from 'node:https'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import {
   HttpMethod,
@@ -126,13 +130,18 @@ const mostConnections = 64
 
 /**
  * The way to the API server: the file `kubeconfig`, else that of a pod, else `KUBECONFIG` or `~/.kube/config`; of it, the
- * context of that name, else the current one. Throws an `Error` that says what is missing.
+ * context of that name, else the current one. `asKubectl`: that of a pod comes last, as kubectl has it. Throws an `Error`
+ * that says what is missing.
  */
-export function findKubeConfig(kubeconfig: string | undefined, context?: string): KubeConfig {
+export function findKubeConfig(
+  kubeconfig: string | undefined,
+  { context, asKubectl = false }: { context?: string | undefined; asKubectl?: boolean } = {},
+): KubeConfig {
   const config = new KubeConfig()
+  const hasOwn = () => Boolean(process.env.KUBECONFIG) || existsSync(join(homedir(), '.kube', 'config'))
   try {
     if (kubeconfig) config.loadFromFile(kubeconfig)
-    else if (process.env.KUBERNETES_SERVICE_HOST) config.loadFromCluster()
+    else if (process.env.KUBERNETES_SERVICE_HOST && !(asKubectl && hasOwn())) config.loadFromCluster()
     else config.loadFromDefault()
   } catch (error) {
     throw new Error(`Cannot read ${kubeconfig ?? 'the kubeconfig'}: ${messageOf(error)}`, { cause: error })
@@ -249,9 +258,15 @@ export class ApiClient implements Api {
     const options: RequestOptions = { headers: {} }
     await this.#config.applyToHTTPSOptions(options)
     const basic = options.auth ? { authorization: `Basic ${Buffer.from(options.auth).toString('base64')}` } : {}
-    const headers = { ...(options.headers as Record<string, string>), ...basic }
+    const headers = { ...(options.headers as Record<string, string>), ...basic, ...(await this.#readToken()) }
     this.#credentials = { readAt: now, headers, dispatcher: await this.#dispatcherFor(options) }
     return this.#credentials
+  }
+
+  /** A token of a file, which client-node would take for new for as long as the hour is set back. */
+  async #readToken(): Promise<Record<string, string>> {
+    const file: unknown = this.#config.getCurrentUser()?.authProvider?.config?.tokenFile
+    return typeof file === 'string' ? { Authorization: `Bearer ${(await readFile(file, 'utf8')).trim()}` } : {}
   }
 
   /** One, and so its connection, for as long as the certificates stay the same and no connection is lost. */

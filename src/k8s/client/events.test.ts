@@ -120,6 +120,21 @@ test('an event that cannot be written is logged, never throws, and is said the n
   assert.is(server.list(path).length, 1)
 })
 
+test('however many things are said, none is said again within a minute', async () => {
+  const { server, recorder, time } = open()
+  const count = 10_500
+  const sayAll = async () => {
+    for (let index = 0; index < count; index += 1)
+      await recorder.say({ ...claim, uid: String(index), name: `data-${index}` }, 'Warning', 'Failed', 'no room')
+  }
+  await sayAll()
+  const sent = server.list(path).length
+  assert.is(sent, count)
+  time.ms += 59_000
+  await sayAll()
+  assert.ok(server.list(path).every((event) => event.count === 1))
+})
+
 test('an event that is gone before its count is raised is logged', async () => {
   const { recorder, warnings } = open((_, count) => (count === 1 ? { refused: 409 } : 'done'))
   await recorder.say(claim, 'Warning', 'Failed', 'no room')

@@ -31,7 +31,6 @@ export interface RecorderParts {
 
 /** The same thing is said again after so long at the soonest. */
 const quietMs = 60_000
-const mostRemembered = 10_000
 /** Numbers that stand alone: words that differ only in them, as in the room that is left, say the same thing. */
 const numbers = /(?<![\w.-])[0-9]+(?![\w.-])/g
 /** The API server takes no longer message. */
@@ -41,6 +40,7 @@ const longestMessage = 1024
 export class Recorder {
   readonly #parts: RecorderParts
   readonly #said = new Map<string, number>()
+  #forgotAt = Number.NEGATIVE_INFINITY
 
   constructor(parts: RecorderParts) {
     this.#parts = parts
@@ -61,7 +61,7 @@ export class Recorder {
     const name = `${object.name.slice(0, 200).replace(/[.-]+$/, '')}.${hash}`
     const saidAt = clock.now()
     if (saidAt - (this.#said.get(name) ?? Number.NEGATIVE_INFINITY) < quietMs) return
-    if (this.#said.size >= mostRemembered) this.#said.clear()
+    this.#forgetOld(saidAt)
     this.#said.set(name, saidAt)
     const about = { ...aboutObject(object), reason }
     log.debug(`Event ${reason} on ${object.kind} ${object.name}: ${message}`, about)
@@ -74,6 +74,13 @@ export class Recorder {
         about,
       )
     }
+  }
+
+  /** What may be said again anyhow need not be remembered. */
+  #forgetOld(now: number): void {
+    if (now - this.#forgotAt < quietMs) return
+    this.#forgotAt = now
+    for (const [name, saidAt] of this.#said) if (now - saidAt >= quietMs) this.#said.delete(name)
   }
 
   async #write(

@@ -36,6 +36,7 @@ export class Reflector<T extends KubernetesObject, C> {
   readonly #listeners = new Set<Listener<C>>()
   readonly #goneListeners = new Set<(key: string) => void>()
   readonly #synced = Promise.withResolvers<void>()
+  readonly #attempted = Promise.withResolvers<void>()
   #isSynced = false
   /** How far it has heard; nothing when it has to list. */
   #version: string | undefined
@@ -82,6 +83,11 @@ export class Reflector<T extends KubernetesObject, C> {
     await this.#synced.promise
   }
 
+  /** Resolves when everything was listed once, or that was refused. */
+  async attempted(): Promise<void> {
+    await this.#attempted.promise
+  }
+
   /** Takes an object as the API server just answered it, unless the watch is as far: it may know that it is gone. */
   note(object: T): void {
     if (this.#version !== undefined && isLater(object.metadata?.resourceVersion ?? '0', this.#version))
@@ -108,6 +114,7 @@ export class Reflector<T extends KubernetesObject, C> {
           throw new ApiError(`The watch of ${path} ended at once.`, { status: 0 })
       } catch (error) {
         if (signal.aborted) break
+        if (hasStatus(error, 403)) this.#attempted.resolve()
         // An expired version, or one that the API server does not know, being restored from a backup: list again.
         if (!hasStatus(error, 0, 429)) this.#version = undefined
         failures += 1
@@ -138,6 +145,7 @@ export class Reflector<T extends KubernetesObject, C> {
     for (const [key, kept] of found) if (!isDeepStrictEqual(kept, this.#kept.get(key))) this.#change(key, kept)
     this.#isSynced = true
     this.#synced.resolve()
+    this.#attempted.resolve()
     return version
   }
 

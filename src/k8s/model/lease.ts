@@ -10,7 +10,7 @@ export interface LeaseFacts {
 }
 
 /** A daemon may not say that it lives for longer. */
-const longestSeconds = 600
+const longestSeconds = 3600
 
 export function pickLease({ metadata, spec }: V1Lease): LeaseFacts {
   return {

@@ -2,9 +2,10 @@ import { type Api, hasStatus } from '../client/api.ts'
 import type { Clock } from '../client/clock.ts'
 import { buildLease } from '../model/lease.ts'
 
-const renewMs = 40_000
-/** Who is silent for so long is taken for dead: three renewals are missed. */
-const durationSeconds = 120
+/** Asked each 30 s, it renews each minute. */
+const renewMs = 50_000
+/** Who is silent for so long is taken for dead; a renewal that fails is tried again within seconds. */
+const durationSeconds = 150
 
 /** Says by a Lease of the node that its daemon does its work. */
 export class Heartbeat {

@@ -164,7 +164,7 @@ test('a claim that only a dead node could have waits, and is placed when its dae
   const object = claim('data', { class: 'immediate', size: '256Mi' })
   server.create(claimsPath, { ...object, metadata: { ...object.metadata, annotations } })
   await server.until('it is said', () =>
-    server.list(eventsPath).some(({ message }) => /has a daemon of ours at work/.test(message)),
+    server.list(eventsPath).some(({ message }) => /whose daemon is at work/.test(message)),
   )
   renewLease(server, 'a')
   await server.until('it is placed', () => promises(server).length === 1)

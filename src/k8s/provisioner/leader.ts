@@ -6,6 +6,7 @@ import type { Recorder } from '../client/events.ts'
 import type { LedgerKeepers } from '../model/ledger-keeper.ts'
 import type { Copies } from './copies.ts'
 import type { Liveness } from './liveness.ts'
+import type { UnscheduledPods } from './pods.ts'
 
 /** What a provisioner is told. */
 export interface ProvisionerParts {
@@ -34,6 +35,7 @@ export interface LeaderParts extends ProvisionerParts {
   api: Api
   copies: Copies
   liveness: Liveness
+  pods: UnscheduledPods
   ledgers: LedgerKeepers
   recorder: Recorder
 }

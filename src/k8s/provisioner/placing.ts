@@ -15,7 +15,7 @@ import {
   selectedNodeAnnotation,
 } from '../model/claim.ts'
 import { settleGrowth } from '../model/growth.ts'
-import { freeBytes, leftBytes, poolOf, promise } from '../model/ledger.ts'
+import { applyChanges, type Entry, freeBytes, type Ledger, leftBytes, poolOf, promise } from '../model/ledger.ts'
 import { claimPath, readClaim, readNode, readVolume, volumesPath } from '../model/lookups.ts'
 import { isAllowed, type NodeFacts, pickNode } from '../model/node.ts'
 import { buildVolume, type ClaimRef, pickVolume, type VolumeFacts, volumeNameOf } from '../model/persistent-volume.ts'
@@ -27,6 +27,12 @@ const concurrency = 256
 /** Claims that wait for room are tried again so long after room appeared: once for many changes. */
 const roomMs = 250
 const usualLookAgainMs = 180_000
+
+/** A claim, and what it is to become. */
+interface Wanted {
+  claim: ClaimFacts
+  provision: Provision
+}
 
 /** From claims to PVs: has room promised for each claim that wants a volume, and makes the PV. */
 export class Placing {
@@ -169,7 +175,7 @@ export class Placing {
     if (promisedOn) await this.#parts.ledgers.release(promisedOn.node, volume)
     if (provision.node) {
       const node = await this.#mustFindNode(provision.node, storageClass)
-      await this.#promise(node, claim, provision)
+      await this.#promise(node, this.#together(claim, storageClass, provision))
       return node
     }
     for (;;) {
@@ -183,11 +189,11 @@ export class Placing {
       if (!best)
         throw new VolumeError(
           'not-found',
-          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready, without taints, has a daemon of ours at work, and ${describeWish(provision)}.`,
+          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready and has ${describeWish(provision)}; those count that are neither cordoned nor tainted, and whose daemon is at work.`,
         )
       try {
         // What is known may be old: a node that seems full is asked as well, and says what there is.
-        await this.#promise(best.node, claim, provision)
+        await this.#promise(best.node, [{ claim, provision }])
         return best.node
       } catch (error) {
         const seemedToFit = best.freeBytes >= provision.sizeBytes
@@ -197,28 +203,64 @@ export class Placing {
     }
   }
 
-  async #promise(node: NodeFacts, claim: ClaimFacts, provision: Provision): Promise<void> {
+  /**
+   * What is to be on one node with a claim that the scheduler selected one for: all that the pods which wait for it want of
+   * ours. Promised one after the other, some might find no room where the others are bound by then, and the pod no node at all.
+   */
+  #together(claim: ClaimFacts, storageClass: ClassFacts, provision: Provision): Wanted[] {
+    const { copies, pods } = this.#parts
+    const { claims, classes, volumes } = copies
+    const wanted = new Map([[claim.uid, { claim, provision }]])
+    for (const key of pods.sharing(`${claim.namespace}/${claim.name}`)) {
+      const other = claims.objects.get(key)
+      const itsClass =
+        other && (other.className === storageClass.name ? storageClass : classes.objects.get(other.className))
+      if (!other || !itsClass?.waitsForPod || wanted.has(other.uid) || volumes.objects.has(volumeNameOf(other.uid)))
+        continue
+      // The scheduler writes its selection into one claim after the other.
+      const decision = decideClaim({ ...other, selectedNode: claim.selectedNode }, itsClass)
+      if (decision.kind === 'provision' && !this.#isAwaited(other))
+        wanted.set(other.uid, { claim: other, provision: decision.provision })
+    }
+    return [...wanted.values()]
+  }
+
+  async #promise(node: NodeFacts, wanted: readonly Wanted[]): Promise<void> {
+    const sizeBytes = wanted.reduce((sum, { provision }) => sum + provision.sizeBytes, 0n)
     const count = (bytes: bigint) => this.#askedBytes.set(node.name, (this.#askedBytes.get(node.name) ?? 0n) + bytes)
-    count(provision.sizeBytes)
+    count(sizeBytes)
     try {
-      await this.#promiseOn(node, claim, provision)
+      // All or none: one patch.
+      await this.#parts.ledgers.of(node.name).update((ledger) => {
+        const changes = new Map<string, Entry>()
+        for (const one of wanted) {
+          const entry = this.#promiseIn(applyChanges(ledger, changes), node, one, wanted)
+          if (entry) changes.set(volumeNameOf(one.claim.uid), entry)
+        }
+        return changes
+      })
     } finally {
-      count(-provision.sizeBytes)
+      count(-sizeBytes)
     }
   }
 
-  async #promiseOn(node: NodeFacts, claim: ClaimFacts, provision: Provision): Promise<void> {
+  /** The entry that is new in a ledger; nothing where there is one already. */
+  #promiseIn(ledger: Ledger, node: NodeFacts, { claim, provision }: Wanted, all: readonly Wanted[]): Entry | undefined {
     const volume = volumeNameOf(claim.uid)
-    await this.#parts.ledgers.of(node.name).update((ledger) => {
-      if (ledger.entries.has(volume)) return []
+    try {
+      if (ledger.entries.has(volume)) return undefined
       const pool = poolOf(ledger)
       if (!isWanted(provision, pool))
         throw new VolumeError(
           'not-found',
           `Cannot place a volume on node ${node.name} as StorageClass ${claim.className} wants another pool than ${pool.name} (${pool.driverKind}).`,
         )
-      return [[volume, promise(ledger, volume, provision.sizeBytes, `${claim.namespace}/${claim.name}`)]]
-    })
+      return promise(ledger, volume, provision.sizeBytes, `${claim.namespace}/${claim.name}`)
+    } catch (error) {
+      if (all.length === 1 || !(error instanceof VolumeError)) throw error
+      const names = all.map(({ claim }) => claim.name).join(', ')
+      throw new VolumeError(error.code, `${error.message} The claims ${names} are wanted together, by one pod.`)
+    }
   }
 
   /** The node that was selected; not all that may write a selection have looked at what the scheduler looks at. */

@@ -606,6 +606,80 @@ for (const [title, change] of [
     await running.stop()
   })
 
+/** A pod that waits for claims, of which the scheduler has selected a node for those that are named first. */
+function addPod(server: MemoryApi, name: string, claims: readonly string[]): void {
+  const volumes = claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } }))
+  server.create('/api/v1/namespaces/default/pods', { metadata: { name }, spec: { volumes } })
+}
+const select = (server: MemoryApi, name: string, node: string) =>
+  server.change(`${claimsPath}/${name}`, { metadata: { annotations: { [selectedNode]: node } } })
+const addUnselected = (server: MemoryApi, name: string, size = '512Mi') =>
+  server.create(claimsPath, claim(name, { size }))
+
+test('the claims of one pod are promised room together, before the scheduler has written its selection into all', async () => {
+  const server = openCluster({ a: 1024n * mebibyte })
+  addPod(server, 'pod', ['one', 'two'])
+  addUnselected(server, 'one')
+  addUnselected(server, 'two')
+  const client = server.client()
+  const running = start(client)
+  select(server, 'one', 'a')
+  await server.until('both are promised', () => promises(server).length === 2)
+  assert.is(client.requests.filter(({ method, path }) => method === 'PATCH' && path === ledgerPath('a')).length, 1)
+  addClaim(server, 'late')
+  await server.until('there is no room for another', () => eventsOf(server, 'late').length > 0)
+  select(server, 'two', 'a')
+  await server.until('both are bound', () => isBound(server, 'one') && isBound(server, 'two'))
+  await running.stop()
+  mustBeConsistent(server)
+})
+
+test('the claims of one pod get room together or none, so that they can go elsewhere', async () => {
+  const server = openCluster({ a: 768n * mebibyte, b: 1024n * mebibyte })
+  addPod(server, 'pod', ['one', 'two'])
+  addUnselected(server, 'one')
+  addUnselected(server, 'two')
+  const running = start(server.client())
+  for (const name of ['one', 'two']) select(server, name, 'a')
+  const isAsked = (name: string) => !server.find(`${claimsPath}/${name}`)?.metadata.annotations?.[selectedNode]
+  await server.until('the scheduler is asked again for both', () => isAsked('one') && isAsked('two'))
+  assert.equal([promises(server), server.list(volumesPath)], [[], []])
+  assert.match(eventsOf(server, 'one')[0]?.message, /The claims (one, two|two, one) are wanted together/)
+  for (const name of ['one', 'two']) select(server, name, 'b')
+  await server.until('both are bound', () => isBound(server, 'one') && isBound(server, 'two'))
+  await running.stop()
+  assert.equal([...new Set(promises(server).map(({ node }) => node))], ['b'])
+  mustBeConsistent(server)
+})
+
+test('what was promised together for a pod that went is taken back where no node was selected', async () => {
+  const server = openCluster()
+  addPod(server, 'pod', ['one', 'two'])
+  addUnselected(server, 'one')
+  addUnselected(server, 'two')
+  const running = start(server.client())
+  select(server, 'one', 'a')
+  await server.until(
+    'one is bound, and both are promised',
+    () => isBound(server, 'one') && promises(server).length === 2,
+  )
+  server.delete('/api/v1/namespaces/default/pods/pod')
+  await server.until('the other is taken back', () => promises(server).length === 1)
+  await running.stop()
+})
+
+test('where pods may not be listed each claim is seen alone', async () => {
+  const server = openCluster({ a: 768n * mebibyte })
+  server.policy = ({ path }) => (path === '/api/v1/pods' ? 403 : undefined)
+  addPod(server, 'pod', ['one', 'two'])
+  addUnselected(server, 'one')
+  addUnselected(server, 'two')
+  const running = start(server.client())
+  select(server, 'one', 'a')
+  await server.until('it is bound', () => isBound(server, 'one'))
+  await running.stop()
+})
+
 /** Numbers from 0 to 1, the same for the same seed (mulberry32). */
 function randomFrom(seed: number): () => number {
   let state = seed

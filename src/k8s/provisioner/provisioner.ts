@@ -7,6 +7,7 @@ import { Copies } from './copies.ts'
 import type { ProvisionerParts } from './leader.ts'
 import { Liveness } from './liveness.ts'
 import { Placing } from './placing.ts'
+import { UnscheduledPods } from './pods.ts'
 import { Upkeep } from './upkeep.ts'
 
 /**
@@ -17,11 +18,13 @@ export class Provisioner {
   readonly #parts: ProvisionerParts
   readonly #copies: Copies
   readonly #liveness: Liveness
+  readonly #pods: UnscheduledPods
 
   constructor(parts: ProvisionerParts) {
     this.#parts = parts
     this.#copies = new Copies(parts)
     this.#liveness = new Liveness(this.#copies.leases, parts.clock)
+    this.#pods = new UnscheduledPods(parts)
   }
 
   /** What it keeps of the cluster. */
@@ -31,18 +34,18 @@ export class Provisioner {
 
   /** Follows the cluster until `signal` aborts; resolves with that. */
   async follow(signal: AbortSignal): Promise<void> {
-    await Promise.all([this.#copies.run(signal), this.#liveness.run(signal)])
+    await Promise.all([this.#copies, this.#liveness, this.#pods].map((part) => part.run(signal)))
   }
 
   /** Acts until `signal` aborts, by `api`, which may refuse. Resolves when what was begun has ended. */
   async act(api: Api, signal: AbortSignal): Promise<void> {
     const copies = this.#copies
-    await Promise.race([copies.synced(), aborted(signal)])
+    await Promise.race([Promise.all([copies.synced(), this.#pods.attempted()]), aborted(signal)])
     if (signal.aborted) return
     const { namespace, clock, now, log } = this.#parts
     const ledgers = new LedgerKeepers({ api, namespace })
     const recorder = new Recorder({ api, component: 'elastic-local-provisioner', clock, now, log })
-    const leaderParts = { ...this.#parts, api, copies, liveness: this.#liveness, ledgers, recorder }
+    const leaderParts = { ...this.#parts, api, copies, liveness: this.#liveness, pods: this.#pods, ledgers, recorder }
     const work = [new Placing(leaderParts), new Upkeep(leaderParts), new Capacities(leaderParts)]
     // Before anybody acts on it.
     copies.ledgers.onChange((_, ledger, before) => ledgers.of((ledger ?? before)?.node ?? '').see(ledger), signal)

@@ -1,6 +1,7 @@
 import type { LogFields } from '../../log.ts'
 import { unlessOvertaken } from '../client/api.ts'
 import { WorkQueue } from '../client/queue.ts'
+import type { ClaimFacts } from '../model/claim.ts'
 import { claimPath, letVolumeGo, readClaim, readNode, readVolume, volumePath } from '../model/lookups.ts'
 import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
 import {
@@ -185,6 +186,12 @@ export class Upkeep {
     for (const { node } of this.#parts.ledgers.holding(volume)) this.#tidyQueue.add(`${node}/${volume}`)
   }
 
+  #isForgotten({ className, selectedNode, namespace, name, volumeName }: ClaimFacts): boolean {
+    const { copies, pods } = this.#parts
+    if (selectedNode || volumeName || !copies.classes.objects.get(className)?.waitsForPod) return false
+    return pods.sharing(`${namespace}/${name}`).size === 0
+  }
+
   /** Takes back a promise that was made to a claim which is gone, or which got its volume elsewhere. */
   async #tidy(key: string): Promise<void> {
     const { api, copies } = this.#parts
@@ -194,12 +201,15 @@ export class Upkeep {
     if (!pendingFor) return
     const isFor = (uid: string | undefined) => uid !== undefined && volumeNameOf(uid) === volume
     const known = volumes.objects.get(volume)
-    if (known?.node === node || (!known && isFor(claims.objects.get(pendingFor)?.uid))) return
+    const wanting = claims.objects.get(pendingFor)
+    // Promised together with another claim of its pod, which no longer waits: nobody has selected a node for it.
+    const isForgotten = wanting !== undefined && this.#isForgotten(wanting)
+    if (known?.node === node || (!known && isFor(wanting?.uid) && !isForgotten)) return
     const found = await readVolume(api, volume)
     if (found && pickVolume(found)?.node === node) return
     const [namespace = '', name = ''] = pendingFor.split('/')
     const claim = await readClaim(api, namespace, name)
-    if (!found && isFor(claim?.metadata?.uid)) return
+    if (!found && isFor(claim?.metadata?.uid) && !isForgotten) return
     await this.#parts.ledgers.release(node, volume)
   }
 }
