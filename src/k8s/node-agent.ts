@@ -315,10 +315,23 @@ export class NodeAgent implements Front {
         `Cannot mount ${volumeName} as there is no PersistentVolume of that name on node ${this.#parts.node}.`,
       )
     await mustBeTheirs(this.#parts.api, volumeName, known.note, options, podUid)
-    if (known.volume) await this.#mustBeMade(known.volume)
+    if (known.volume) {
+      await this.#mustBeMade(known.volume)
+      await this.#growUnmounted(known.volume)
+    }
     await this.#parts.orphanedMounts.note(podUid, options.pod)
     const { fsType, mountOptions } = optionsOf(known.note)
     return { readOnly: options.readOnly, mountOptions, ...(fsType ? { fsType } : {}) }
+  }
+
+  /** What was to grow while nobody had it grows before it is mounted: then the kernel may forbid it. */
+  async #growUnmounted({ name, wantedBytes }: VolumeFacts): Promise<void> {
+    const { engine, log } = this.#parts
+    const stored = await engine.stored(name)
+    if (!stored || wantedBytes <= stored.sizeBytes) return
+    if ((await engine.find(name))?.mounts.length !== 0) return
+    // Its owner is told of a refusal, and the kubelet asks again; the pod may have what there is.
+    await this.grow(name, wantedBytes).catch((error) => log.warn(messageOf(error), this.#about(name)))
   }
 
   /** Throws `not-found` for a volume on its way out, and makes one that never was. */

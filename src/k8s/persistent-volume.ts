@@ -3,7 +3,7 @@ import { keyOption } from '../flex/options.ts'
 import { driverName } from '../flex/target.ts'
 import type { LogFields } from '../log.ts'
 import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
-import { formatQuantity } from './quantity.ts'
+import { formatQuantity, parseQuantity } from './quantity.ts'
 
 const provisionedBy = 'pv.kubernetes.io/provisioned-by'
 /** Kept by the controller manager for as long as the PV is bound. */
@@ -37,6 +37,8 @@ export interface VolumeFacts {
   finalizers: readonly string[]
   fsType: string
   options: Readonly<Record<string, string>>
+  /** What its capacity says that it shall have: the controller manager raises that, and asks nobody. */
+  wantedBytes: bigint
   /** Whether its options hold a key, as those of the predecessor's PVs do not. */
   hasKey: boolean
 }
@@ -65,7 +67,17 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
     finalizers,
     fsType: flexVolume.fsType ?? '',
     options: flexVolume.options ?? {},
+    wantedBytes: wantedBytesIn(spec.capacity),
     hasKey: Boolean(flexVolume.options?.[keyOption]),
+  }
+}
+
+/** Nothing where a person has written what nobody can read. */
+function wantedBytesIn(capacity: Readonly<Record<string, string>> | undefined): bigint {
+  try {
+    return parseQuantity(capacity?.storage, 'the capacity')
+  } catch {
+    return 0n
   }
 }
 
