@@ -41,7 +41,12 @@ export async function findHolder(source: Source, parts: HoldersParts): Promise<s
   const processes = new Processes(parts.proc ?? '/proc')
   if (source.kind === 'directory') return await processes.findInside(source.path)
   const { path } = source
-  const number = formatDeviceNumber((await stat(path)).rdev)
+  const node = await stat(path).catch((error) => {
+    if (hasErrno(error, 'ENOENT')) return undefined
+    throw new VolumeError('failed', `Cannot look whether ${path} is in use: ${messageOf(error)}`, { cause: error })
+  })
+  if (!node) return undefined
+  const number = formatDeviceNumber(node.rdev)
   if (await isHeld(path)) return (await processes.findMount(number)) ?? `the kernel has ${path} in use`
   const openers = () => findOpeners(path, number, parts)
   for (let leftMs = parts.patienceMs ?? 2000; leftMs > 0 && (await openers()); leftMs -= pauseMs) await sleep(pauseMs)
