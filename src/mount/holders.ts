@@ -115,8 +115,12 @@ class Processes {
     if (!place) return undefined
     // All first: an open file may be of a mount in another namespace.
     const processes = this.#all()
+    const shownIn = new Map<View, string[]>()
     for (const { pid, view } of processes) {
-      const held = findMountOf(view, place) ?? (await this.#findFile(pid, view, place))
+      const mount = shownIn.has(view) ? undefined : findMountOf(view, place)
+      const shown = shownIn.get(view) ?? [...view.values()].flatMap((entry) => placeIn(entry, place) ?? [])
+      shownIn.set(view, shown)
+      const held = mount ?? (await this.#findFile(pid, shown, place))
       if (held) return `process ${this.#describe(pid)} has ${held}`
       await afterOthers()
     }
@@ -134,10 +138,9 @@ class Processes {
     return entry && { path, device: entry.device, root: join(entry.root, relative(entry.target, path)) }
   }
 
-  async #findFile(pid: string, view: View, place: Place): Promise<string | undefined> {
+  async #findFile(pid: string, shown: readonly string[], place: Place): Promise<string | undefined> {
     const folder = join(this.#proc, pid)
-    const shown = [...view.values()].flatMap((entry) => placeIn(entry, place) ?? [])
-    const isShown = (way: string) => shown.some((target) => isWithin(target, way))
+    const isShown = (way: string) => shown.some((target) => way === target || way.startsWith(`${target}/`))
     for (const name of ['cwd', 'root', ...list(join(folder, 'fd'))]) {
       const isFolder = name === 'cwd' || name === 'root'
       const link = readLink(join(folder, isFolder ? name : `fd/${name}`))
