@@ -232,7 +232,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     await world.parts.journal.write('one', { phase: 'creating', id: 'cut', sizeBytes, fsType, mkfsOptions })
     await world.parts.pool.create('one', { id: 'cut', sizeBytes, fsType })
     const device = (await world.parts.pool.activate('one')).path
-    await world.parts.filesystems.make(device, 'ext4', [])
+    await world.parts.filesystems.make(device, 'ext4', [], spec.sizeBytes)
     await world.parts.pool.deactivate('one')
     const next = await startEngine()
     await next.create('one', spec)

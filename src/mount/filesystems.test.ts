@@ -88,20 +88,55 @@ test('make() formats without asking, leaves the device as sparse or full as it i
     ['btrfs', 'mkfs.btrfs', ['-f', '-q', '-K', ...options]],
   ]
   for (const [fsType, file, args] of commands)
-    await on([{ file, args: [...args, device] }], (filesystems) => filesystems.make(device, fsType, options))
+    await on([{ file, args: [...args, device] }], (filesystems) => filesystems.make(device, fsType, options, 8n << 30n))
 })
 
 test('make() of ext4 puts all extended options into one, as mkfs takes the last alone', async () => {
   const args = ['-F', '-q', '-m', '0', '-b', '4096', '-E', 'nodiscard,stride=2,stripe_width=4', device]
   await on([{ file: 'mkfs.ext4', args }], (filesystems) =>
-    filesystems.make(device, 'ext4', ['-E', 'stride=2', '-b', '4096', '-Estripe_width=4']),
+    filesystems.make(device, 'ext4', ['-E', 'stride=2', '-b', '4096', '-Estripe_width=4'], 8n << 20n),
   )
+})
+
+test('make() of a small filesystem takes what suits a large one, unless other options say how', async () => {
+  const mebibyte = 1n << 20n
+  const ext4 = (...more: string[]) => ['-F', '-q', '-m', '0', ...more, '-E', 'nodiscard', device]
+  const xfs = (...more: string[]) => ['-f', '-q', '-K', ...more, device]
+  const cases: [Parameters<Filesystems['make']>[1], string[], bigint, string[]][] = [
+    ['ext4', [], 32n * mebibyte - 1n, ext4()],
+    ['ext4', [], 32n * mebibyte, ext4('-T', 'default')],
+    ['ext4', [], 512n * mebibyte, ext4()],
+    ['ext4', ['-T', 'news'], 64n * mebibyte, ext4('-T', 'news')],
+    ['xfs', [], 300n * mebibyte, xfs('-d', 'agcount=2')],
+    ['xfs', [], 4096n * mebibyte, xfs()],
+    ['xfs', ['-d', 'agsize=64m'], 300n * mebibyte, xfs('-d', 'agsize=64m')],
+  ]
+  for (const [fsType, options, sizeBytes, args] of cases)
+    await on([{ file: `mkfs.${fsType}`, args }], (filesystems) => filesystems.make(device, fsType, options, sizeBytes))
+})
+
+test('grow() of an ext4 that nobody has mounted checks it first, as resize2fs wants', async () => {
+  const check = (output: Partial<Step>) => ({ file: 'e2fsck', args: ['-f', '-p', device], ...output })
+  const resize = { file: 'resize2fs', args: [device] }
+  for (const exitCode of [0, 1, 2])
+    await on([check({ exitCode }), resize], (filesystems) => filesystems.grow(device, undefined, 'ext4'))
+  await on([check({ exitCode: 4, stdout: 'UNEXPECTED INCONSISTENCY' })], (filesystems) =>
+    rejects('failed', /Cannot grow the ext4 .*UNEXPECTED/s, () => filesystems.grow(device, undefined, 'ext4')),
+  )
+  for (const growsMounted of [false, true])
+    await scripted([], async (run) => {
+      const filesystems = buildFilesystems({ run, growsMounted })
+      assert.equal(
+        (['ext4', 'xfs', 'btrfs'] as const).filter((fsType) => filesystems.growsUnmounted(fsType)),
+        growsMounted ? [] : ['ext4'],
+      )
+    })
 })
 
 test('make() says what mkfs said', async () => {
   const making = (output: Partial<Step>) => () =>
     on([{ file: 'mkfs.xfs', args: ['-f', '-q', '-K', device], ...output }], (filesystems) =>
-      filesystems.make(device, 'xfs', []),
+      filesystems.make(device, 'xfs', [], 8n << 30n),
     )
   await rejects(
     'failed',

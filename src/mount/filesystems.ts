@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { readFile, realpath, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { formatDeviceNumber } from '../device-number.ts'
@@ -20,10 +21,35 @@ const makeCommands: Record<FsType, [string, string[]]> = {
 }
 
 /**
+ * What makes a filesystem that is small fit for the size it may grow to, where that costs little: blocks and inodes of an ext4 as
+ * large ones have them, from the size on where its journal is no larger for that; half as many groups of an xfs.
+ */
+function growthOptions(fsType: FsType, sizeBytes: bigint, given: readonly string[]): string[] {
+  const isGiven = (pattern: RegExp) => given.some((option) => pattern.test(option))
+  const isSmallExt4 = fsType === 'ext4' && sizeBytes >= 32n << 20n && sizeBytes < 512n << 20n
+  if (isSmallExt4 && !isGiven(/^-T/)) return ['-T', 'default']
+  if (fsType === 'xfs' && sizeBytes < 4n << 30n && !isGiven(/agcount|agsize/)) return ['-d', 'agcount=2']
+  return []
+}
+
+/** CAP_SYS_RESOURCE, without which the kernel refuses to grow a mounted ext4 (capabilities(7)). */
+function maySysResource(): boolean {
+  const effective = /^CapEff:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+  return (BigInt(`0x${effective}`) & (1n << 24n)) !== 0n
+}
+
+export interface FilesystemsParts {
+  run: Runner
+  lock?: readonly number[] | undefined
+  /** Whether the kernel lets this process grow a mounted ext4. */
+  growsMounted?: boolean
+}
+
+/**
  * Filesystems by blkid(8), wipefs(8) and each filesystem's own tools. `lock` is kept open by mkfs: one that outlives a
  * killed daemon would write over what the next daemon makes of the volume, so that must not start before.
  */
-export function buildFilesystems({ run, lock }: { run: Runner; lock?: readonly number[] | undefined }): Filesystems {
+export function buildFilesystems({ run, lock, growsMounted = maySysResource() }: FilesystemsParts): Filesystems {
   return {
     signatures: async (device) => {
       try {
@@ -41,10 +67,11 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: readonly n
       }
     },
 
-    make: async (device, fsType, options) => {
+    make: async (device, fsType, options, sizeBytes) => {
       const [file, args] = makeCommands[fsType]
+      const given = [...args, ...growthOptions(fsType, sizeBytes, options), ...options]
       try {
-        const all = fsType === 'ext4' ? joinExtended([...args, ...options]) : [...args, ...options]
+        const all = fsType === 'ext4' ? joinExtended(given) : given
         await run(file, [...all, device], { keepOpen: lock })
       } catch (error) {
         throw new VolumeError(
@@ -103,13 +130,17 @@ export function buildFilesystems({ run, lock }: { run: Runner; lock?: readonly n
       }
     },
 
-    grow: async (device, mountPoint, fsType) => {
+    growsUnmounted: (fsType) => fsType === 'ext4' && !growsMounted,
+
+    grow: async (device, mountPoint = '', fsType) => {
       const commands: Record<FsType, [string, string[]]> = {
         ext4: ['resize2fs', [device]],
         xfs: ['xfs_growfs', ['-d', mountPoint]],
         btrfs: ['btrfs', ['filesystem', 'resize', 'max', mountPoint]],
       }
       try {
+        // resize2fs(8) wants that of one that is not mounted; 1 and 2 mean that it repaired what it found.
+        if (mountPoint === '') await run('e2fsck', ['-f', '-p', device], { accept: [1, 2, 3] })
         await run(...commands[fsType])
       } catch (error) {
         const forbidden = /Permission denied to resize/.test(messageOf(error))

@@ -41,7 +41,12 @@ export async function findHolder(source: Source, parts: HoldersParts): Promise<s
   const processes = new Processes(parts.proc ?? '/proc')
   if (source.kind === 'directory') return await processes.findInside(source.path)
   const { path } = source
-  const number = formatDeviceNumber((await stat(path)).rdev)
+  const node = await stat(path).catch((error) => {
+    if (hasErrno(error, 'ENOENT')) return undefined
+    throw new VolumeError('failed', `Cannot look whether ${path} is in use: ${messageOf(error)}`, { cause: error })
+  })
+  if (!node) return undefined
+  const number = formatDeviceNumber(node.rdev)
   if (await isHeld(path)) return (await processes.findMount(number)) ?? `the kernel has ${path} in use`
   const openers = () => findOpeners(path, number, parts)
   for (let leftMs = parts.patienceMs ?? 2000; leftMs > 0 && (await openers()); leftMs -= pauseMs) await sleep(pauseMs)
@@ -110,8 +115,12 @@ class Processes {
     if (!place) return undefined
     // All first: an open file may be of a mount in another namespace.
     const processes = this.#all()
+    const shownIn = new Map<View, string[]>()
     for (const { pid, view } of processes) {
-      const held = findMountOf(view, place) ?? (await this.#findFile(pid, view, place))
+      const mount = shownIn.has(view) ? undefined : findMountOf(view, place)
+      const shown = shownIn.get(view) ?? [...view.values()].flatMap((entry) => placeIn(entry, place) ?? [])
+      shownIn.set(view, shown)
+      const held = mount ?? (await this.#findFile(pid, shown, place))
       if (held) return `process ${this.#describe(pid)} has ${held}`
       await afterOthers()
     }
@@ -129,10 +138,9 @@ class Processes {
     return entry && { path, device: entry.device, root: join(entry.root, relative(entry.target, path)) }
   }
 
-  async #findFile(pid: string, view: View, place: Place): Promise<string | undefined> {
+  async #findFile(pid: string, shown: readonly string[], place: Place): Promise<string | undefined> {
     const folder = join(this.#proc, pid)
-    const shown = [...view.values()].flatMap((entry) => placeIn(entry, place) ?? [])
-    const isShown = (way: string) => shown.some((target) => isWithin(target, way))
+    const isShown = (way: string) => shown.some((target) => way === target || way.startsWith(`${target}/`))
     for (const name of ['cwd', 'root', ...list(join(folder, 'fd'))]) {
       const isFolder = name === 'cwd' || name === 'root'
       const link = readLink(join(folder, isFolder ? name : `fd/${name}`))

@@ -7,7 +7,7 @@ import { rejects } from '../../test/contract.ts'
 import { withScratch } from '../../test/scratch.ts'
 import { formatDeviceNumber } from '../device-number.ts'
 import type { MountPoint } from '../volume/host.ts'
-import { buildMountTable, isWithin, type MountEntry, parseMountInfo } from './table.ts'
+import { buildMountTable, isWithin, type MountEntry, parseMountInfo, readSteadily } from './table.ts'
 
 const test = suite('mount table')
 
@@ -235,5 +235,17 @@ if (blockDevice)
     assert.equal(targets(line(71, blockDevice)), ['/btrfs-71'])
     assert.equal([...numbers.keys()], [`71 ${blockDevice}`])
   })
+
+test('readSteadily() looks again where the kernel may leave a mount out while others go', async () => {
+  const reading = (texts: string[], kernel: string) => {
+    const left = [...texts]
+    return readSteadily(async () => left.shift() ?? 'it looked too often', kernel)
+  }
+  for (const kernel of ['5.8.0', '5.10.0-28-amd64', '6.1', '10.0.1']) assert.is(await reading(['one'], kernel), 'one')
+  for (const kernel of ['5.7.19', '4.19.0-26-amd64'])
+    assert.is(await reading(['one', 'a part', 'one', 'one'], kernel), 'one')
+  const restless = Array.from({ length: 20 }, (_, index) => String(index))
+  await rejects('failed', /^Cannot read the mount table as it changed/, () => reading(restless, '4.19.0'))
+})
 
 test.run()

@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { release } from 'node:os'
 import { dirname, isAbsolute, join, relative } from 'node:path'
 import { formatDeviceNumber } from '../device-number.ts'
 import { VolumeError } from '../volume/errors.ts'
@@ -69,7 +70,26 @@ function unescapeOctal(text: string): string {
  * still be there, so that it need not be asked again.
  */
 export async function readMountTable(path = '/proc/self/mountinfo', numbers?: DeviceNumbers): Promise<MountTable> {
-  return buildMountTable(parseMountInfo(await readFile(path, 'utf8')), numbers)
+  return buildMountTable(parseMountInfo(await readSteadily(() => readFile(path, 'utf8'))), numbers)
+}
+
+/** How often a table may change under our eyes before that is an error. */
+const mostLooks = 20
+
+/**
+ * A mount table, which is read in pieces: before Linux 5.8, what is unmounted between two of them makes the kernel leave another mount
+ * out. There, it is read until nothing has changed.
+ */
+export async function readSteadily(read: () => Promise<string>, kernel = release()): Promise<string> {
+  const [major = 0, minor = 0] = kernel.split('.').map((part) => Number.parseInt(part, 10))
+  let text = await read()
+  if (major > 5 || (major === 5 && minor >= 8)) return text
+  for (let looks = 1; looks < mostLooks; looks += 1) {
+    const again = await read()
+    if (again === text) return text
+    text = again
+  }
+  throw new VolumeError('failed', `Cannot read the mount table as it changed in each of ${mostLooks} looks; try again.`)
 }
 
 /** The numbers of the devices that btrfs mounts name, by the mount's id and that name: they stay as long as the mount. */

@@ -136,10 +136,10 @@ export class Engine {
     const name = parseVolumeName(request.name)
     return await this.#locked(name, async () => {
       const { pool, mounts } = this.#parts
-      await this.#mustBeReady(name, request.create)
+      const volume = await this.#mustBeReady(name, request.create)
       const source = await pool.activate(name)
       try {
-        const table = await mounts.read()
+        const table = await this.#readGrown(volume, source)
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
         const folder = await this.#stages.ensure(name, source, table, request)
@@ -150,6 +150,20 @@ export class Engine {
         throw error
       }
     })
+  }
+
+  /** The mounts, after a growth that was cut short is finished: once it is mounted, that may be forbidden. */
+  async #readGrown(volume: StoredVolume, source: Source): Promise<MountTable> {
+    const { mounts, log } = this.#parts
+    const table = await mounts.read()
+    if (this.#intents.of(volume)?.phase !== 'growing' || table.of(source).length > 0) return table
+    await this.#fill(volume.name).catch((error) => {
+      log.warn(`Volume ${volume.name} is mounted smaller than it is to be: ${messageOf(error)}`, {
+        volume: volume.name,
+      })
+    })
+    await this.#parts.pool.activate(volume.name)
+    return await mounts.read()
   }
 
   #alreadyMounted(
@@ -229,10 +243,13 @@ export class Engine {
     const source = await pool.activate(name)
     if (source.kind === 'device') {
       const table = await mounts.read()
-      const target = table.of(source)[0]
-      const folder = target?.target ?? (await this.#stages.ensure(name, source, table, { name, mountOptions: [] }))
+      const mounted = table.of(source)[0]?.target
       try {
-        const fsType = await this.#stages.fsTypeOf(name, source, await mounts.read(), folder)
+        const fsType = await this.#stages.fsTypeOf(name, source, table, mounted)
+        const isFree = !mounted && filesystems.growsUnmounted(fsType) && !(await mounts.isHeld(source.path))
+        const folder = isFree
+          ? undefined
+          : (mounted ?? (await this.#stages.ensure(name, source, table, { name, mountOptions: [] })))
         await filesystems.grow(source.path, folder, fsType)
       } finally {
         await this.#stages.releaseUnused(name)
@@ -416,7 +433,7 @@ export class Engine {
       await this.#mustBeBlank(name, source.path, intent.fsType)
       if (await this.#parts.mounts.isHeld(source.path))
         throw new VolumeError('busy', `Cannot format ${name} as the kernel has ${source.path} in use.`)
-      await filesystems.make(source.path, intent.fsType, intent.mkfsOptions)
+      await filesystems.make(source.path, intent.fsType, intent.mkfsOptions, intent.sizeBytes)
       this.#stages.noteMade(name)
     }
     await this.#intents.finish(name)

@@ -58,16 +58,18 @@ export interface Mounts {
 export interface Filesystems {
   /** Every signature on the device (blkid(8), wipefs(8)); empty when it is blank. */
   signatures(device: string): Promise<string[]>
-  /** Makes a filesystem over whatever is there. */
-  make(device: string, fsType: FsType, options: readonly string[]): Promise<void>
+  /** Makes a filesystem over whatever is there, as suits one that may grow from that size. */
+  make(device: string, fsType: FsType, options: readonly string[], sizeBytes: bigint): Promise<void>
   /** Repairs what an unclean shutdown left; throws when a person has to look. */
   check(device: string, fsType: FsType): Promise<void>
   /** Makes what is on the device unreadable for whoever gets its blocks next. */
   wipe(device: string): Promise<void>
   /** Whether the kernel has found errors on the mounted filesystem, which a check will have to repair. */
   hasErrors(device: string): Promise<boolean>
-  /** Grows the mounted filesystem to its device's size. */
-  grow(device: string, mountPoint: string, fsType: FsType): Promise<void>
+  /** Whether it is to be grown while nobody has it mounted, as this process may not grow it then. */
+  growsUnmounted(fsType: FsType): boolean
+  /** Grows the filesystem to its device's size: the one mounted there, or, without a mount point, one that nobody has mounted. */
+  grow(device: string, mountPoint: string | undefined, fsType: FsType): Promise<void>
 }
 
 /**

@@ -31,6 +31,8 @@ export class MemoryMachine {
   poolId = 'memory'
   /** Volumes that somebody has, whom no mount table shows. */
   readonly held = new Set<string>()
+  /** Whether the kernel lets us grow a mounted ext4. */
+  maySysResource = true
   /** Whether its disk is away for the moment. */
   isAway = false
   /** Stacked as the kernel does: the last mount on a target is the one that is seen. */
@@ -175,7 +177,10 @@ export class MemoryMachine {
       this.#mustGet(nameOf(device)).files.clear()
     },
     hasErrors: async () => false,
-    grow: async (device) => {
+    growsUnmounted: (fsType) => fsType === 'ext4' && !this.maySysResource,
+    grow: async (device, mountPoint, fsType) => {
+      if (fsType === 'ext4' && mountPoint !== undefined && !this.maySysResource)
+        throw new VolumeError('failed', `Cannot grow the ext4 on ${device} without CAP_SYS_RESOURCE.`)
       await this.onStep('grow-filesystem', nameOf(device))
       const volume = this.#mustGet(nameOf(device))
       volume.filesystemBytes = volume.sizeBytes

@@ -62,8 +62,8 @@ export class Stages {
   }
 
   /** What is on the device. Throws `failed` when that is none of our filesystems. */
-  async fsTypeOf(name: string, source: Source, table: MountTable, folder: string): Promise<FsType> {
-    const mounted = table.at(folder)?.fsType
+  async fsTypeOf(name: string, source: Source, table: MountTable, folder: string | undefined): Promise<FsType> {
+    const mounted = folder === undefined ? undefined : table.at(folder)?.fsType
     const stored = this.#checked.has(name) ? (await this.#parts.pool.find(name))?.fsType : undefined
     const found = mounted ? [mounted] : stored ? [stored] : await this.#parts.filesystems.signatures(source.path)
     const fsType = fsTypes.find((type) => type === found[0])

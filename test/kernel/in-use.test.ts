@@ -104,10 +104,8 @@ for (const [kind, openWorld] of [
 
   if (kind === 'LOOP') {
     check('a device that a process has open keeps its image, and is waited for where it is let go', async (parts) => {
-      const source = await parts.engine.attach('one')
       await parts.engine.unmount('one', parts.target)
       const { path } = await parts.engine.attach('one')
-      assert.is(path, source.path)
       const device = await open(path, 'r+')
       await isKept(parts, /a process has \/dev\/loop\d+ open/)
       const removed = parts.engine.remove('one')

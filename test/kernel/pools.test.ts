@@ -2,9 +2,11 @@ import { open, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { buildFilesystems } from '../../src/mount/filesystems.ts'
 import { LoopPool } from '../../src/mount/loop.ts'
 import { type Runner, run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
+import type { Filesystems } from '../../src/volume/host.ts'
 import { contract, rejects, type World } from '../contract.ts'
 import { deviceContract } from '../device-contract.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
@@ -22,7 +24,7 @@ for (const preallocate of [false, true])
     try {
       const { volume } = await pool.create('one', { id: 'one', sizeBytes: 32n << 20n, fsType: 'ext4' })
       const { path } = await pool.activate('one')
-      await world.parts.filesystems.make(path, 'ext4', [])
+      await world.parts.filesystems.make(path, 'ext4', [], volume.sizeBytes)
       await pool.grow('one', 64n << 20n)
       const takenBytes = (await stat(volume.path)).blocks * 512
       assert.ok(preallocate ? takenBytes >= 64 * 2 ** 20 : takenBytes < 16 * 2 ** 20, `${takenBytes} bytes are taken`)
@@ -123,6 +125,61 @@ test('a loop device that is let go just when it is detached once more is gone, a
     assert.is((await pool.find('one'))?.source, undefined)
     await pool.remove('one')
   }))
+test('where a mounted ext4 may not be grown, it is grown before it is mounted, also when that was cut short', async () => {
+  const world = await openLoopWorld({ preallocate: false })
+  const request = { name: 'one', target: world.target('a', 'one'), readOnly: false, mountOptions: [] }
+  const filesystems = buildFilesystems({ run, growsMounted: false })
+  const start = async (changes: Partial<Filesystems> = {}) => {
+    const engine = new Engine({ ...world.parts, filesystems: { ...filesystems, ...changes } })
+    await engine.start()
+    return engine
+  }
+  const totalMiB = async (engine: Engine) => Number((await engine.find('one'))?.usage?.totalBytes ?? 0n) / 2 ** 20
+  try {
+    let engine = await start()
+    await engine.mount({ ...request, create: { sizeBytes: 64n << 20n, fsType: 'ext4', mkfsOptions: [] } })
+    await world.write(request.target, 'file', 'precious')
+    await engine.unmount('one', request.target)
+    assert.is((await engine.grow('one', 128n << 20n)).action, 'grown')
+    assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
+    engine = await start({ grow: () => Promise.reject(new Error('the disk burns')) })
+    await engine.grow('one', 256n << 20n).then(
+      () => assert.unreachable(),
+      (error) => assert.is(error.message, 'the disk burns'),
+    )
+    // It is mounted all the same, while that cannot be finished.
+    await engine.mount(request)
+    assert.ok((await totalMiB(engine)) > 100 && (await totalMiB(engine)) < 128)
+    await engine.unmount('one', request.target)
+    engine = await start()
+    await engine.mount(request)
+    assert.ok((await totalMiB(engine)) > 220, `${await totalMiB(engine)} MiB`)
+    assert.is(await world.read(request.target, 'file'), 'precious')
+    assert.equal(await world.parts.journal.read(), new Map())
+    const { stdout } = await run('dumpe2fs', ['-h', (await engine.attach('one')).path])
+    assert.match(stdout, /^Block size: +4096$/m)
+    assert.match(stdout, /^Total journal size: +4096k$/m)
+  } finally {
+    await world.close()
+  }
+})
+
+test('a small xfs has few allocation groups, so that a grown one has not too many', async () => {
+  const world = await openLoopWorld({ preallocate: false })
+  try {
+    const engine = new Engine(world.parts)
+    await engine.start()
+    const target = world.target('a', 'one')
+    const create = { sizeBytes: 300n << 20n, fsType: 'xfs', mkfsOptions: [] } as const
+    await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], create })
+    await engine.grow('one', 8n << 30n)
+    const groups = /agcount=(\d+)/.exec((await run('xfs_growfs', ['-n', target])).stdout)?.[1]
+    assert.is(groups, '55')
+  } finally {
+    await world.close()
+  }
+})
+
 for (const [kind, folder, open] of [
   ['LOOP', 'loop', () => openLoopWorld({ preallocate: false })],
   ['BINDMOUNT', 'directories', openDirectoryWorld],

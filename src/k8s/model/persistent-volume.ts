@@ -1,6 +1,6 @@
 import type { V1PersistentVolume, V1VolumeNodeAffinity } from '@kubernetes/client-node'
 import type { LogFields } from '../../log.ts'
-import { formatQuantity } from '../client/quantity.ts'
+import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import { flexFront, hasKey } from '../fronts/flex.ts'
 import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 
@@ -40,6 +40,8 @@ export interface VolumeFacts {
   finalizers: readonly string[]
   fsType: string
   options: Readonly<Record<string, string>>
+  /** What its capacity says that it shall have: the controller manager raises that, and asks nobody. */
+  wantedBytes: bigint
   /** Whether its options hold a key, as those of the predecessor's PVs do not. */
   hasKey: boolean
 }
@@ -70,7 +72,17 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
     mayBeMadeAnew: metadata?.annotations?.[makeAnewAnnotation] === 'true',
     finalizers,
     ...source,
+    wantedBytes: wantedBytesIn(spec.capacity),
     hasKey: hasKey(source),
+  }
+}
+
+/** Nothing where a person has written what nobody can read. */
+function wantedBytesIn(capacity: Readonly<Record<string, string>> | undefined): bigint {
+  try {
+    return parseQuantity(capacity?.storage, 'the capacity')
+  } catch {
+    return 0n
   }
 }
 

@@ -1,8 +1,9 @@
 import type { Admission, Request } from '../../daemon/front.ts'
-import { VolumeError } from '../../volume/errors.ts'
+import { messageOf, VolumeError } from '../../volume/errors.ts'
 import { optionsOf } from '../fronts/flex.ts'
 import type { VolumeFacts } from '../model/persistent-volume.ts'
 import type { NodeContext } from './context.ts'
+import type { Growing } from './growing.ts'
 import type { Making } from './making.ts'
 import { type Note, noteOf } from './note.ts'
 import type { OrphanedMounts } from './orphaned-mounts.ts'
@@ -12,11 +13,17 @@ import { mustBeTheirs } from './who-may-mount.ts'
 export class Admitting {
   readonly #context: NodeContext
   readonly #making: Making
+  readonly #growing: Growing
   readonly #orphanedMounts: Pick<OrphanedMounts, 'note' | 'podOf'>
 
-  constructor(context: NodeContext, making: Making, orphanedMounts: Pick<OrphanedMounts, 'note' | 'podOf'>) {
+  constructor(
+    context: NodeContext,
+    { making, growing }: { making: Making; growing: Growing },
+    orphanedMounts: Pick<OrphanedMounts, 'note' | 'podOf'>,
+  ) {
     this.#context = context
     this.#making = making
+    this.#growing = growing
     this.#orphanedMounts = orphanedMounts
   }
 
@@ -29,7 +36,10 @@ export class Admitting {
         `Cannot mount ${volumeName} as there is no PersistentVolume of that name on node ${node}.`,
       )
     await mustBeTheirs(api, volumeName, known.note, options, podUid)
-    if (known.volume) await this.#mustBeMade(known.volume)
+    if (known.volume) {
+      await this.#mustBeMade(known.volume)
+      await this.#growUnmounted(known.volume)
+    }
     await this.#orphanedMounts.note(podUid, options.pod)
     const { fsType, mountOptions } = optionsOf(known.note)
     const admission = { readOnly: options.readOnly, mountOptions, ...(fsType ? { fsType } : {}) }
@@ -52,6 +62,18 @@ export class Admitting {
         'busy',
         `Cannot mount ${name}: volume uses the ReadWriteOncePod access mode and is already in use by another pod (${others[0]}).`,
       )
+  }
+
+  /** What was to grow while nobody had it grows before it is mounted: then the kernel may forbid it. */
+  async #growUnmounted({ name, wantedBytes }: VolumeFacts): Promise<void> {
+    const { engine, log } = this.#context.parts
+    const stored = await engine.stored(name)
+    if (!stored || wantedBytes <= stored.sizeBytes) return
+    if ((await engine.find(name))?.mounts.length !== 0) return
+    // Its owner is told of a refusal, and the kubelet asks again; the pod may have what there is.
+    await this.#growing
+      .grow(name, wantedBytes)
+      .catch((error) => log.warn(messageOf(error), this.#context.about(name)))
   }
 
   /** Throws `not-found` for a volume on its way out, and makes one that never was. */

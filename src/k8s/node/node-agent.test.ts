@@ -740,4 +740,27 @@ test('growth that the machine cannot give leaves the promise at what the volume 
   )
 })
 
+test('a volume that was to grow while nobody had it grows before it is mounted, and is mounted also where that is refused', async () => {
+  const world = await openMade()
+  world.machine.maySysResource = false
+  const daemon = await start(world)
+  const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
+  const admit = (podUid: string) =>
+    daemon.agent.admit({ volumeName: world.volume, podUid, options }, async () => {})
+  const raise = async (bytes: bigint) => {
+    world.server.change(`${volumesPath}/${world.volume}`, { spec: { capacity: { storage: String(bytes) } } })
+    await world.server.idle()
+  }
+  const made = () => world.machine.volumes.get(world.volume)
+  await raise(2n * sizeBytes)
+  await admit('pod')
+  assert.equal([made()?.sizeBytes, made()?.filesystemBytes], [2n * sizeBytes, 2n * sizeBytes])
+  assert.is(world.entryOf(world.volume)?.promisedBytes, 2n * sizeBytes)
+  await raise(5n * sizeBytes)
+  await admit('pod')
+  assert.is(made()?.sizeBytes, 2n * sizeBytes)
+  assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeNotGrown'))
+  await daemon.stop()
+})
+
 test.run()
