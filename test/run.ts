@@ -107,7 +107,7 @@ const suites: Record<string, () => Promise<Job[]>> = {
       .map((file) => fileJob(file, false)),
   kernel: async () => (await testFiles('test/kernel')).map((file) => fileJob(file, true, longFileTimeoutMs)),
   executable: async () =>
-    ['executable', 'modes', 'fuzz', 'image', 'completion'].map((name) =>
+    ['executable', 'demo', 'modes', 'fuzz', 'image', 'completion'].map((name) =>
       fileJob(join(root, `test/${name}.test.ts`), true, longFileTimeoutMs),
     ),
   cluster: async () => {
