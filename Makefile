@@ -1,22 +1,32 @@
 # Every target installs what it needs (apt, npm); see "make help".
 SHELL := /bin/bash
-NODE := node_modules/.bin/node
-ARCH ?= $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
+HOST := $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
+# In its package, as npm 9.2 makes no link to it in node_modules/.bin.
+NODE := node_modules/node-linux-$(HOST)/bin/node
+ARCH ?= $(HOST)
 
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-node_modules: package.json package-lock.json
-	npm ci --no-audit --no-fund
-	@touch node_modules
+node_modules: node_modules/.package-lock.json
+
+# npm writes this file last. What NODE_ENV, or a person's settings, would leave out is needed.
+node_modules/.package-lock.json: package.json package-lock.json
+	@test/setup.sh npm
+	@echo 'Installing packages of npm: about a minute the first time ...'
+	@npm ci --no-audit --no-fund --no-update-notifier --loglevel=error --include=dev --include=optional > /dev/null
+	@[ -x $(NODE) ] || { echo 'Cannot go on as this machine must be x86_64 or aarch64: npm has no Node.js for it.' >&2; rm $@; exit 1; }
 
 .PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test test-long torture conformance run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
 	minikube-create-vg gke-create-vg docs
 
 setup:
 	@test/setup.sh
+
+setup-%:
+	@test/setup.sh $*
 
 build: node_modules ## Build dist/elastic-local; ARCH=arm64 cross-builds.
 	@ARCH=$(ARCH) $(NODE) build.mjs
@@ -32,17 +42,17 @@ docker-build-push: named image ## Make the image and push it: IMAGE=registry/nam
 	@skopeo copy --all --preserve-digests oci-archive:dist/image/elastic-local.oci.tar docker://$(IMAGE)
 
 check: node_modules ## The quick gate: format, lint, types, unit tests.
-	@npx biome check .
-	@npx tsc
+	@$(NODE) node_modules/.bin/biome check .
+	@$(NODE) node_modules/.bin/tsc
 	@$(NODE) test/run.ts unit
 
 format: node_modules ## Format the sources and mend what the linter can.
-	@npx biome check --write .
+	@$(NODE) node_modules/.bin/biome check --write .
 
 docs: node_modules ## Write docs/reference.md from the code.
 	@$(NODE) src/cmd/reference.ts
 
-kernel: setup node_modules ## Test pools and mounts on this machine's kernel (root).
+kernel: setup-kernel node_modules ## Test pools and mounts on this machine's kernel (root).
 	@$(NODE) test/run.ts kernel
 
 executable: setup build ## Test the built executable (root).
@@ -51,21 +61,21 @@ executable: setup build ## Test the built executable (root).
 guest: setup build ## Test on real LVM, in a guest (root).
 	@$(NODE) test/run.ts guest
 
-cluster: setup build ## A real Kubernetes to play with (root); the first time builds it, 10 to 17 minutes. ONCE=1 exits.
+cluster: setup-cluster build ## A real Kubernetes to play with (root); the first time builds it, 10 to 17 minutes. ONCE=1 exits.
 	@unshare --mount --propagation private -- $(NODE) test/cluster/play.ts $(if $(ONCE),--once)
 
 cluster-test: setup build ## Test on a real Kubernetes (root); KUBERNETES=v1.34.4 for another version.
 	@$(NODE) test/run.ts cluster
 
 test: setup build ## All that shows that everything works; ends with "N passed, N failed".
-	@npx biome check .
-	@npx tsc
+	@$(NODE) node_modules/.bin/biome check .
+	@$(NODE) node_modules/.bin/tsc
 	@$(NODE) test/run.ts unit kernel executable guest cluster
 
 test-long: setup build ## All tests that there are, with every permutation; hours (root).
-	@npx biome check .
-	@npx tsc
-	@LONG=1 $(NODE) test/run.ts unit kernel executable guest cluster
+	@$(NODE) node_modules/.bin/biome check .
+	@$(NODE) node_modules/.bin/tsc
+	@LONG=1 $(NODE) test/run.ts unit kernel executable guest cluster long
 
 torture: setup build ## Kill the daemon everywhere, play N times as many histories, cut the power N times (root); SEED=….
 	@TORTURE=$(or $(N),1) SEED=$(SEED) $(NODE) test/run.ts torture
@@ -75,11 +85,11 @@ conformance: setup build ## Kubernetes' own storage suite, on us (root); an hour
 	@test/setup.sh curl:curl openssh-client:ssh-keygen
 	@unshare --mount --propagation private -- $(NODE) test/conformance/run.ts $(SLICES)
 
-run: setup build ## Play the main job on this machine (root); ONCE=1 cleans up and exits.
+run: setup-run build ## Play the main job on this machine (root); ONCE=1 cleans up and exits.
 	@$(NODE) test/demo.ts $(if $(ONCE),--once)
 
-bench: setup build ## Measure, as ratios (root); see docs/benchmarks.md.
-	@$(NODE) bench/run.ts
+bench: setup build ## Measure, as ratios (root), all or ONLY=…; see docs/benchmarks.md.
+	@$(NODE) bench/run.ts $(ONLY)
 
 deploy: ## Install into the cluster of kubectl's current context; IMAGE=…, FROM=… (docs/install.md).
 	@config/deploy.sh

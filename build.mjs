@@ -23,7 +23,7 @@ import {
 } from 'node:fs'
 import { createRequire } from 'node:module'
 import { homedir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
 const root = import.meta.dirname
@@ -52,10 +52,9 @@ export async function build({ arch = process.arch, log = console.log } = {}) {
     readFileSync(join(root, 'package-lock.json')),
   )
   const stamp = existsSync(stampFile) ? readFileSync(stampFile, 'utf8') : ''
-  if (existsSync(output) && stamp === `${inputs} ${await hashFile(output)}\n`) {
-    log(`${output} is up to date (${info.version}, ${info.commit}).`)
-    return output
-  }
+  if (existsSync(output) && stamp === `${inputs} ${await hashFile(output)}\n`) return output
+  const shown = `${relative('', output)} (${info.version}, ${info.commit})`
+  log(`Building ${shown} ...`)
 
   const work = join(dist, `.build-${process.pid}`)
   mkdirSync(work)
@@ -77,7 +76,6 @@ export async function build({ arch = process.arch, log = console.log } = {}) {
   } finally {
     rmSync(work, { recursive: true, force: true })
   }
-  log(`Built ${output} (${info.version}, ${info.commit}).`)
   return output
 }
 
@@ -92,6 +90,8 @@ function removeLeftovers(dist) {
 /** Puts the script `entry` and the assets into a copy of Node for `arch`. */
 export async function bake({ entry, output, arch = process.arch, assets = {} }) {
   const sea = require('@yao-pkg/pkg/lib-es5/sea.js').default
+  // It tells of each of its steps.
+  require('@yao-pkg/pkg/lib-es5/log.js').log.info = () => {}
   const { TMPDIR } = process.env
   // pkg works in a folder that it makes there, from which the script has the same relative path in every build.
   process.env.TMPDIR = dirname(entry)

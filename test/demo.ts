@@ -1,143 +1,222 @@
 /**
  * The main job on this machine, played through: a standalone daemon with LOOP volumes in a scratch folder, and the
  * call-outs that a kubelet would make. Stays until Ctrl-C, or with --once cleans up at once.
+ *
+ * What is shown is what a shell runs. It has short names for long paths, which another shell can read from a file.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
+import type { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { readMountTable } from '../src/mount/table.ts'
+import { run } from '../src/run.ts'
+import { buildPaint } from '../src/text/paint.ts'
+import { formatFields } from '../src/text/table.ts'
 
 const isOnce = process.argv.includes('--once')
-const executable = join(import.meta.dirname, '../dist/elastic-local')
-const volume = 'pvc-0b5d3c1e-7a52-4f8e-9c1d-2f6f0a1b2c3d'
-const podUids = ['11111111-aaaa-4000-8000-000000000001', '22222222-bbbb-4000-8000-000000000002']
-const sizeBytes = 512 * 2 ** 20
+const columns = 100
+const paint = buildPaint(process.stdout, process.env)
+const say = (words: string) => process.stdout.write(`${words}\n`)
+const title = (words: string) => say(`\n\n${paint('bold', words)}`)
 
 if (process.getuid?.() !== 0) {
   process.stderr.write('Cannot play kubelet as this must be root: it mounts filesystems. Try "sudo make run".\n')
   process.exit(1)
 }
 
-const scratch = await mkdtemp(join(tmpdir(), 'elastic-local-run-'))
-const folders = {
-  volumes: join(scratch, 'volumes'),
-  kubelet: join(scratch, 'kubelet'),
-  plugins: join(scratch, 'plugins'),
-}
-const socket = join(scratch, 'socket')
-const driver = join(folders.plugins, 'volumes.k8s.elastic.co~elastic-local/elastic-local')
-const target = (podUid = '') =>
-  join(folders.kubelet, 'pods', podUid, 'volumes/volumes.k8s.elastic.co~elastic-local', volume)
-const say = (text: string) => process.stdout.write(`${text}\n`)
-
-/** Runs one command, shows it and its output, and gives the output. */
-async function show(file: string, ...args: string[]): Promise<string> {
-  const shown = [file.replace(`${scratch}/`, '').replace(executable, 'elastic-local'), ...args]
-  say(`\n$ ${shown.map((word) => (/[{" ]/.test(word) ? `'${word}'` : word)).join(' ')}`)
-  const { stdout } = await promisify(execFile)(file, args)
-  process.stdout.write(stdout)
-  return stdout
-}
-
-/** One call-out of the kubelet. Throws unless it succeeds. */
-async function callOut(...args: string[]): Promise<void> {
-  const answer: { status?: unknown } = JSON.parse(await show(driver, ...args))
-  if (answer.status !== 'Success') throw new Error(`The driver answered ${JSON.stringify(answer)}.`)
-}
-
 /** The kernel lets nobody without CAP_SYS_RESOURCE grow a mounted ext4 (capabilities(7)). */
 async function chooseFsType(): Promise<'ext4' | 'xfs'> {
   const status = await readFile('/proc/self/status', 'utf8')
   const capabilities = BigInt(`0x${/^CapEff:\s*(\S+)$/m.exec(status)?.[1]}`)
-  if (capabilities & (1n << 24n)) return 'ext4'
-  say('This machine does not give CAP_SYS_RESOURCE, without which a mounted ext4 cannot grow: using xfs.')
-  return 'xfs'
+  return capabilities & (1n << 24n) ? 'ext4' : 'xfs'
 }
 
-async function startDaemon(): Promise<ChildProcess> {
-  const args = ['daemon', '--standalone', '--driver-kind', 'LOOP', '--volumes-dir', folders.volumes]
-  args.push('--kubelet-dir', folders.kubelet, '--socket', socket)
-  say(`$ elastic-local ${args.join(' ')} &`)
-  // In a process group of its own, so that Ctrl-C reaches this program, which then ends it in order.
-  const daemon = spawn(executable, args, { stdio: ['ignore', 'inherit', 'pipe'], detached: true })
-  const ended = once(daemon, 'exit').then(() => Promise.reject(new Error('The daemon ended.')))
-  const serving = new Promise<void>((resolve) => {
-    daemon.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      process.stderr.write(text)
-      if (text.includes('Serving')) resolve()
-    })
-  })
-  await Promise.race([serving, ended])
-  ended.catch(() => {})
-  return daemon
+const dir = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-')))
+const names = join(dir, 'names')
+const log = join(dir, 'daemon.log')
+const volume = 'pvc-0b5d3c1e-7a52-4f8e-9c1d-2f6f0a1b2c3d'
+const driver = 'volumes.k8s.elastic.co~elastic-local'
+const target = (podUid: string) => join(dir, 'kubelet/pods', podUid, 'volumes', driver, volume)
+const targets = {
+  first: target('11111111-aaaa-4000-8000-000000000001'),
+  second: target('22222222-bbbb-4000-8000-000000000002'),
+  third: target('33333333-cccc-4000-8000-000000000003'),
+}
+const options = {
+  'kubernetes.io/pvOrVolumeName': volume,
+  'kubernetes.io/fsType': await chooseFsType(),
+  'kubernetes.io/readwrite': 'rw',
+  sizeBytes: String(512 * 2 ** 20),
 }
 
-async function play(): Promise<void> {
-  const fsType = await chooseFsType()
-  await mkdir(folders.plugins)
-  await show(executable, 'install', '--plugin-dir', folders.plugins, '--socket', socket)
-  const options = (podUid: string) =>
-    JSON.stringify({
-      'kubernetes.io/fsType': fsType,
-      'kubernetes.io/readwrite': 'rw',
-      'kubernetes.io/pvOrVolumeName': volume,
-      'kubernetes.io/pod.uid': podUid,
-      sizeBytes: String(sizeBytes),
-    })
-  const [first = '', second = ''] = podUids
+/** The names, and what has our commands find this daemon. */
+const definitions = `dir='${dir}'
+log="$dir/daemon.log"
+volume=${volume}
+${Object.entries(targets)
+  .map(([name, path]) => `${name}='${path}'`)
+  .join('\n')}
+options='${JSON.stringify(options)}'
+driver() { "$dir/plugins/${driver}/elastic-local" "$@"; }
+export PATH='${join(import.meta.dirname, '../dist')}':"$PATH"
+export ELASTIC_LOCAL_DRIVER_KIND=LOOP ELASTIC_LOCAL_VOLUMES_DIR="$dir/volumes"
+export ELASTIC_LOCAL_SOCKET="$dir/socket" ELASTIC_LOCAL_LOG_FORMAT=text
+export ELASTIC_LOCAL_KUBELET_DIR="$dir/kubelet" ELASTIC_LOCAL_PLUGIN_DIR="$dir/plugins"
+`
 
-  say('\n# The kubelet finds the driver, and mounts a new volume for one pod and then for another.')
-  await callOut('init')
-  for (const podUid of podUids) {
-    await mkdir(target(podUid), { recursive: true })
-    await callOut('mount', target(podUid), options(podUid))
+/** Shows a line of the shell and starts it, in a process group of its own, so that Ctrl-C lets it end. */
+function start(line: string, output: StdioOptions = ['ignore', 'inherit', 'inherit']): ChildProcess {
+  say(`\n${paint('green', '$')} ${paint('bold', line)}`)
+  // In the background it is for us already.
+  const shell = line.endsWith('&') ? `exec ${line.slice(0, -1)}` : line
+  return spawn('sh', ['-c', `. '${names}'; ${shell}`], { stdio: output, detached: true })
+}
+
+/** Runs one line and shows what it prints. Throws unless it succeeds. */
+async function show(line: string): Promise<void> {
+  const [exitCode] = await once(start(line), 'exit')
+  if (exitCode !== 0) throw new Error(`This ended with ${exitCode}: ${line}`)
+}
+
+/** One call-out of the kubelet. Throws unless it succeeds. */
+async function callOut(...words: string[]): Promise<void> {
+  const child = start(`driver ${words.join(' ')}`, ['ignore', 'pipe', 'inherit'])
+  const answer = (await text(child.stdout as Readable)).trimEnd()
+  say(wrap(answer))
+  if (JSON.parse(answer).status !== 'Success') throw new Error('The driver did not succeed.')
+}
+
+/** JSON of one line, with line breaks where the screen ends. */
+function wrap(json: string, width = columns): string {
+  const lines = ['']
+  for (const part of json.split(/(?<=,)/)) {
+    const line = lines.at(-1) ?? ''
+    if (line.length + part.length <= width) lines[lines.length - 1] = line + part
+    else lines.push(`  ${part}`)
   }
-  say('\n# The first pod writes, the second one reads.')
-  await writeFile(join(target(first), 'greeting'), 'hello from the first pod\n', { flush: true })
-  await show('cat', join(target(second), 'greeting'))
-  await show(executable, 'volumes', '--socket', socket)
+  return lines.join('\n')
+}
 
-  say('\n# The claim grows to twice its size while both pods run.')
-  await callOut('expandfs', options(first), '', target(first), String(sizeBytes * 2), String(sizeBytes))
-  await show('df', '--human-readable', target(first))
+function introduce(): void {
+  say(`
+${paint('bold', 'elastic-local at work on this machine: one volume, from its first mount to its removal')}
 
-  say('\n# Both pods go, and a new one comes: the data is still there.')
-  for (const podUid of podUids) await callOut('unmount', target(podUid))
-  await callOut('mount', target(first), options(first))
-  const greeting = await show('cat', join(target(first), 'greeting'))
-  if (greeting !== 'hello from the first pod\n') throw new Error('The data is not there any more.')
-  await show(executable, 'volumes', '--socket', socket)
-  await show(executable, 'pools', '--socket', socket)
+A small program plays the kubelet. The daemon, the driver, the filesystem and its mounts are real;
+the disk is an image file. Short names stand for what is long:
+`)
+  const shorten = (path: string) => path.replace(dir, '$dir').replace(driver, '…').replace(volume, '$volume')
+  say(
+    formatFields(
+      [
+        ['$dir', `${dir}, where all of it happens`],
+        ['$log', `${log}, what the daemon tells`],
+        ['$volume', volume],
+        ...Object.entries(targets).map(([name, path]) => [`$${name}`, shorten(path)] as const),
+        ['$options', wrap(JSON.stringify(options), columns - 15)],
+        ['driver', `$dir/plugins/${driver}/elastic-local`],
+      ],
+      paint,
+    ).trimEnd(),
+  )
+}
+
+/** One may end it between its commands. */
+async function* play(): AsyncGenerator<void> {
+  yield show('elastic-local install --wait 10')
+
+  title('2. The kubelet finds the driver, and mounts a new volume for one pod and then for another.')
+  yield callOut('init')
+  for (const path of Object.values(targets)) await mkdir(path, { recursive: true })
+  yield callOut('mount', '$first', '"$options"')
+  yield callOut('mount', '$second', '"$options"')
+  yield show('elastic-local volumes')
+
+  title('3. The first pod writes, the second one reads.')
+  yield show('echo "hello from the first pod" > $first/greeting')
+  yield show('cat $second/greeting')
+
+  title('4. The claim grows from 512 MiB to 1 GiB while both pods run.')
+  yield callOut('expandfs', '"$options"', '""', '$first', String(2 ** 30), String(2 ** 29))
+  yield show('df --human-readable --output=source,fstype,size,used,avail $first')
+
+  title('5. Both pods go, and a new one comes: the data is still there.')
+  yield callOut('unmount', '$first')
+  yield callOut('unmount', '$second')
+  yield callOut('mount', '$third', '"$options"')
+  yield show('cat $third/greeting')
+  yield show('elastic-local pools')
+}
+
+function invite(): void {
+  title('It is all yours. The daemon goes on until Ctrl-C; in another terminal, as root:')
+  say(`
+  . ${names}
+  elastic-local volumes show $volume
+  elastic-local volumes grow $volume 2Gi
+  elastic-local doctor
+  tail -f $log`)
 }
 
 /** Takes away what the play made, in the order a kubelet and an operator would; ends the daemon whatever happens. */
 async function cleanUp(daemon: ChildProcess): Promise<void> {
-  say('\n# Cleaning up: unmount, remove, stop.')
+  title('6. The last pod goes, the volume is removed, and the daemon stops.')
   try {
-    for (const podUid of podUids) await callOut('unmount', target(podUid))
-    await show(executable, 'volumes', 'remove', '--yes', '--socket', socket, volume)
+    const mounts = await readMountTable()
+    for (const [name, path] of Object.entries(targets)) if (mounts.at(path)) await callOut('unmount', `$${name}`)
+    await show('elastic-local volumes remove --yes $volume')
   } finally {
-    const ended = daemon.exitCode === null ? once(daemon, 'exit') : [daemon.exitCode]
+    const ended = daemon.exitCode === null && daemon.signalCode === null ? once(daemon, 'exit') : undefined
     daemon.kill('SIGTERM')
-    const [exitCode] = await ended
-    say(`The daemon ended with ${exitCode}.`)
+    await ended
   }
-  await rm(scratch, { recursive: true })
-  say('Nothing is left.')
 }
 
-const interrupted = Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
-const daemon = await startDaemon()
-const played = await Promise.race([play(), interrupted]).catch((error: unknown) => ({ error }))
-if (played && 'error' in played) process.stderr.write(`${played.error}\n`)
-else if (!isOnce && !played) {
-  const flags = `--volumes-dir ${folders.volumes} --kubelet-dir ${folders.kubelet} --plugin-dir ${folders.plugins}`
-  say(`\n# The daemon goes on until Ctrl-C. In another terminal, try:\n`)
-  say(`  ${executable} volumes show --socket ${socket} ${volume}`)
-  say(`  ${executable} doctor --driver-kind LOOP --socket ${socket} ${flags}\n`)
-  await interrupted
+/** What of it the kernel still has. */
+async function findLeftovers(): Promise<string[]> {
+  const mounts = (await readMountTable()).under(dir).map(({ target }) => target)
+  const { stdout } = await run('losetup', ['--list', '--noheadings', '--output', 'BACK-FILE'])
+  return [...mounts, ...stdout.split('\n').filter((file) => file.startsWith(dir))]
 }
-await cleanUp(daemon)
-if (played && 'error' in played) process.exit(1)
+
+const interruption = new AbortController()
+const { signal: interrupted } = interruption
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.on(name, () => interruption.abort(new Error('It was interrupted.')))
+// Nobody reads on.
+process.stdout.on('error', (error) => interruption.abort(error))
+
+await writeFile(names, definitions)
+introduce()
+title('1. The daemon of the node starts, and puts its driver where the kubelet looks for it.')
+await Promise.all(['plugins', 'kubelet'].map((folder) => mkdir(join(dir, folder))))
+const daemon = start('elastic-local daemon --standalone --driver-kind LOOP 2> $log &')
+const died = once(daemon, 'exit').then(([exitCode]) => Promise.reject(new Error(`The daemon ended with ${exitCode}.`)))
+died.catch(() => {})
+const failures: unknown[] = []
+const go = async () => {
+  for await (const _ of play()) interrupted.throwIfAborted()
+  if (isOnce) return
+  invite()
+  if (!interrupted.aborted) await Promise.race([once(interrupted, 'abort'), died])
+}
+await go().catch((error) => failures.push(error))
+await cleanUp(daemon).catch((error) => failures.push(error))
+const left = await findLeftovers()
+if (left.length > 0) failures.push(`This is left: ${left.join(', ')}`)
+
+if (failures.length === 0) {
+  await rm(dir, { recursive: true })
+  say(`\n${paint('green', '✔')} Nothing is left: no mount, no loop device, no file.`)
+} else {
+  const lines = (await readFile(log, 'utf8').catch(() => '')).trimEnd().split('\n').slice(-10)
+  process.stderr.write(`\n${failures.map((failure) => `${failure}\n`).join('')}`)
+  if (left.length === 0 && interrupted.aborted) await rm(dir, { recursive: true })
+  else
+    process.stderr.write(
+      `The daemon said at its end (all of it: ${log}):\n${lines.map((line) => `  ${line}\n`).join('')}`,
+    )
+  process.exitCode = 1
+}

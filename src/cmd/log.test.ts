@@ -28,7 +28,7 @@ test('as JSON, a line is one object: time, level, message, and what it is about'
 test('as text, a line is the message, with what it does not name itself', () => {
   const { log, wrote } = open('text')
   log.info('Made volume pvc-1.', { volume: 'pvc-1', claim: 'default/data', pod: undefined, node: 'node-1' })
-  assert.match(wrote(), /Made volume pvc-1\. claim=default\/data\n$/)
+  assert.match(wrote(), /^\[info\] Made volume pvc-1\. claim=default\/data\n$/)
 })
 
 test('the level says what is shown, and can be changed at any time', () => {

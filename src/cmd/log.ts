@@ -26,6 +26,8 @@ export function openLog({ level, format, stderr }: LogParts): LeveledLog {
     level: numbers[level],
     stdout: stderr,
     stderr,
+    // consola goes by what standard output is.
+    fancy: stderr.isTTY === true,
     ...(format === 'json' ? { reporters: [json] } : {}),
   })
   const say =

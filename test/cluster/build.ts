@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { CommandError } from '../../src/run.ts'
+import { run } from '../../src/run.ts'
 import { go, makeModule } from '../kubernetes/go.ts'
 import { rewriteForOlder } from '../kubernetes/older.ts'
 import { defaultVersion, kubernetes } from '../kubernetes/version.ts'
@@ -98,21 +98,8 @@ export function hashSources(sources: ReadonlyMap<string, string>): string {
 
 /** Throws unless there is a Go that can build the module, or fetch the one that can. */
 async function checkGo(): Promise<void> {
-  const goMod = await readFile(join(moduleDir, 'go.mod'), 'utf8')
-  const needed = /^go (\S+)$/m.exec(goMod)?.[1] ?? ''
-  const fail = (reason: string) => {
-    throw new Error(`Cannot build what the tests need as Go must be ${needed} or newer: ${reason}`)
-  }
-  try {
-    const { stdout } = await go(moduleDir, ['env', 'GOVERSION'])
-    const found = stdout.trim().replace(/^go/, '')
-    // One from before 1.21 does not look at what the module needs.
-    const [major = 0, minor = 0] = found.split('.').map(Number)
-    if (major === 1 && minor < 21) fail(`it is ${found} (https://go.dev/dl)`)
-  } catch (error) {
-    if (error instanceof CommandError) fail(`${error.message} (https://go.dev/dl)`)
-    throw error
-  }
+  const { exitCode, stderr } = await run(join(import.meta.dirname, '../setup.sh'), ['go'], { accept: [1] })
+  if (exitCode !== 0) throw new Error(stderr.trim())
 }
 
 if (import.meta.main) process.stdout.write(`${await ensureControlPlane()}\n`)

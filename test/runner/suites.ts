@@ -65,7 +65,9 @@ export const suites: Readonly<Record<string, Suite>> = {
       await prepareDockerfileImage()
     },
     jobs: async () =>
-      ['image', 'fuzz', 'executable', 'modes', 'completion'].map((name) => fileJob(`test/${name}.test.ts`, 'machine')),
+      ['image', 'fuzz', 'executable', 'demo', 'modes', 'completion'].map((name) =>
+        fileJob(`test/${name}.test.ts`, 'machine'),
+      ),
   },
   guest: {
     prepare: canBootGuest,
@@ -93,6 +95,7 @@ export const suites: Readonly<Record<string, Suite>> = {
     jobs: async () =>
       (await files('test/cluster', 'cluster')).filter(({ title }) => isLong || !longOnly.includes(basename(title))),
   },
+  long: { prepare: canMount, jobs: () => files('test/long', 'machine') },
   torture: {
     prepare: async () => {
       await canMount()

@@ -71,9 +71,7 @@ export class Admitting {
     if (!stored || wantedBytes <= stored.sizeBytes) return
     if ((await engine.find(name))?.mounts.length !== 0) return
     // Its owner is told of a refusal, and the kubelet asks again; the pod may have what there is.
-    await this.#growing
-      .grow(name, wantedBytes)
-      .catch((error) => log.warn(messageOf(error), this.#context.about(name)))
+    await this.#growing.grow(name, wantedBytes).catch((error) => log.warn(messageOf(error), this.#context.about(name)))
   }
 
   /** Throws `not-found` for a volume on its way out, and makes one that never was. */

@@ -745,8 +745,7 @@ test('a volume that was to grow while nobody had it grows before it is mounted, 
   world.machine.maySysResource = false
   const daemon = await start(world)
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
-  const admit = (podUid: string) =>
-    daemon.agent.admit({ volumeName: world.volume, podUid, options }, async () => {})
+  const admit = (podUid: string) => daemon.agent.admit({ volumeName: world.volume, podUid, options }, async () => {})
   const raise = async (bytes: bigint) => {
     world.server.change(`${volumesPath}/${world.volume}`, { spec: { capacity: { storage: String(bytes) } } })
     await world.server.idle()

@@ -107,11 +107,7 @@ export class NodeAgent implements Front {
     this.#making = new Making(this.#context, parts)
     this.#removing = new Removing(this.#context, this.#making)
     this.#growing = new Growing(this.#context)
-    this.#admitting = new Admitting(
-      this.#context,
-      { making: this.#making, growing: this.#growing },
-      orphanedMounts,
-    )
+    this.#admitting = new Admitting(this.#context, { making: this.#making, growing: this.#growing }, orphanedMounts)
     this.#publisher = new Publisher({
       ...{ api, namespace, node, recorder, clock, now, log, meter },
       keeper: this.#keeper,
