@@ -43,18 +43,16 @@ const capabilities = {
   seLinuxMount: false,
 }
 
-const common = {
-  SupportedMountOption: { noatime: {} },
-  SupportedSizeRange: { Min: '300Mi' },
-  MaxFileSize: 100 * 1024 * 1024,
-  StressTestOptions: { NumPods: 5, NumRestarts: 5 },
-}
+const SupportedSizeRange = { Min: '300Mi' }
 
 const flex = {
   StorageClass: { FromExistingClassName: 'elastic-local' },
   DriverInfo: {
-    ...common,
     Name: provisioner,
+    SupportedSizeRange,
+    SupportedMountOption: { noatime: {} },
+    MaxFileSize: 100 * 1024 * 1024,
+    StressTestOptions: { NumPods: 5, NumRestarts: 5 },
     SupportedFsType: { '': {}, ext4: {}, xfs: {} },
     TopologyKeys: ['kubernetes.io/hostname'],
     Capabilities: capabilities,
@@ -71,8 +69,8 @@ const { topology: _, readWriteOncePod: __, ...immediateCapabilities } = capabili
 const immediate = {
   StorageClass: { FromExistingClassName: 'elastic-local-immediate' },
   DriverInfo: {
-    ...common,
     Name: 'elastic-local-immediate',
+    SupportedSizeRange,
     SupportedFsType: { '': {}, xfs: {} },
     Capabilities: immediateCapabilities,
     PerformanceTestOptions: {

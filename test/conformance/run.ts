@@ -17,7 +17,7 @@ import { atTermination } from '../cluster/termination.ts'
 import { kubernetes } from '../kubernetes/version.ts'
 import { ensureSuite, type Suite } from './build.ts'
 import { drivers } from './drivers.ts'
-import { judge, readReport, type Verdict } from './report.ts'
+import { judge, readReport, type Spec, type Verdict } from './report.ts'
 import { type Rig, startRig } from './rig.ts'
 import { exceptions, type Slice, slices } from './slices.ts'
 
@@ -43,6 +43,10 @@ for (const nodes of [2, 1]) {
 say(`${total.excepted} known not to pass, ${total.skipped} skipped by the suite as they need what the driver has not`)
 say(`${total.passed} passed, ${total.failed} failed`)
 process.exitCode = total.failed > 0 ? 1 : 0
+
+function describe({ state, name, message }: Spec): string {
+  return `${state} ${name}${state === 'skipped' ? `: ${message}` : ''}\n`
+}
 
 async function withRig(nodes: number, work: (rig: Rig) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'elastic-local-conformance-'))
@@ -77,7 +81,7 @@ async function runSlices(rig: Rig, group: readonly Slice[]): Promise<void> {
     )
     for (const key of ['passed', 'failed', 'excepted', 'skipped'] as const) total[key] += verdict[key]
     const { passed, failed, excepted, skipped, lines } = verdict
-    await writeFile(join(folder, 'specs.txt'), specs.map(({ state, name }) => `${state} ${name}\n`).join(''))
+    await writeFile(join(folder, 'specs.txt'), specs.map(describe).join(''))
     for (const line of lines) say(line)
     const seconds = Math.round((Date.now() - startedAt) / 1000)
     const counts = `${passed} passed, ${failed} failed, ${excepted} known not to pass, ${skipped} skipped`
