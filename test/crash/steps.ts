@@ -4,6 +4,7 @@
  * that is killed leaves the same with or without. Loaded once a process; calls that belong to no life pass as they are.
  */
 import childProcess, { type ChildProcess, type SpawnOptions } from 'node:child_process'
+import { constants } from 'node:fs'
 import fsPromises, { type FileHandle } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { basename, join } from 'node:path'
@@ -69,14 +70,20 @@ function killSoon(life: Life, child: ChildProcess): void {
   child.once('exit', () => clearTimeout(timer))
 }
 
-async function open(path: string, flags = 'r', mode?: number): Promise<FileHandle> {
+/** Whether a file is opened only to be read, or named (open(2)). */
+const isLook = (flags: string | number) =>
+  typeof flags === 'string'
+    ? flags === 'r'
+    : (flags & (constants.O_WRONLY | constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC)) === 0
+
+async function open(path: string, flags: string | number = 'r', mode?: number): Promise<FileHandle> {
   const life = Life.current()
   const opening = async () => {
     const opened = await real.open(path, flags, mode)
     life?.keep(opened)
     return opened
   }
-  const file = await (life && flags !== 'r' ? life.pass(`open ${path} ${flags}`, opening) : opening())
+  const file = await (life && !isLook(flags) ? life.pass(`open ${path} ${flags}`, opening) : opening())
   if (life) {
     const writeFile = file.writeFile.bind(file)
     file.writeFile = (content) =>
