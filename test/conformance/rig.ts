@@ -93,7 +93,7 @@ export async function startRig({ folder, suite, nodes: count }: RigOptions): Pro
     const container = { image: image.name, imagePullPolicy: 'Never' }
     await cluster.apply(...overlayManifest(manifest, { container, env: { ELASTIC_LOCAL_DRIVER_KIND: 'LOOP' } }))
     for (const what of ['daemonset/elastic-local-daemon', 'deployment/elastic-local-provisioner'])
-      await cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=180s'])
+      await cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=600s'])
     // Some specs name no class.
     await cluster.kubectl([
       ...['annotate', 'storageclass', 'elastic-local'],
