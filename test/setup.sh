@@ -7,7 +7,7 @@ set -eu
 export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 
 # Each package with a command of it that the tests run.
-[ $# -gt 0 ] || set -- qemu-system-x86:qemu-system-x86_64 lvm2:lvm thin-provisioning-tools:thin_check kmod:modprobe iproute2:ip \
+[ $# -gt 0 ] || set -- qemu-system-x86:qemu-system-x86_64 lvm2:lvm thin-provisioning-tools:thin_check udev:udevadm kmod:modprobe iproute2:ip \
   e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:setpriv procps:pkill \
   containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge \
   mmdebstrap:mmdebstrap buildah:buildah skopeo:skopeo docker-registry:docker-registry qemu-user:qemu-aarch64 \
