@@ -260,6 +260,7 @@ export class Engine {
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
+      await pool.mustStandAlone?.(name)
       const begun = this.#intents.get(name)
       const isHalfMade = begun !== undefined && begun.id === volume.id && 'sizeBytes' in begun
       await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })

@@ -68,7 +68,9 @@ export const suites: Readonly<Record<string, Suite>> = {
       guestJob('faults.ts', { args: [] }),
       ...['loop', 'host'].map((part) => guestJob('pools.ts', { args: [part] })),
       ...['linear', 'thin'].map(reboots),
-      ...['group.ts', 'full.ts', 'thin-metadata.ts'].map((program) => guestJob(program, { args: [] })),
+      ...['room.ts', 'others.ts', 'container.ts', 'group.ts', 'full.ts', 'thin-metadata.ts'].map((program) =>
+        guestJob(program, { args: [] }),
+      ),
     ],
   },
   cluster: {
