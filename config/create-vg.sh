@@ -60,10 +60,14 @@ spec:
       securityContext: { privileged: true }
       volumeMounts:
         - { name: dev, mountPath: /dev }
+        - { name: lvm, mountPath: /etc/lvm }
+        - { name: lvm-run, mountPath: /run/lvm }
         - { name: lvm-lock, mountPath: /run/lock/lvm }
         - { name: udev, mountPath: /run/udev }
   volumes:
     - { name: dev, hostPath: { path: /dev, type: Directory } }
+    - { name: lvm, hostPath: { path: /etc/lvm, type: DirectoryOrCreate } }
+    - { name: lvm-run, hostPath: { path: /run/lvm, type: DirectoryOrCreate } }
     - { name: lvm-lock, hostPath: { path: /run/lock/lvm, type: DirectoryOrCreate } }
     - { name: udev, hostPath: { path: /run/udev, type: DirectoryOrCreate } }
 END

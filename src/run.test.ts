@@ -67,8 +67,11 @@ test('run() takes 20 MB of output', async () => {
   assert.is((await node('process.stdout.write("x".repeat(20e6))')).stdout.length, 20e6)
 })
 
-test("hostCommand() enters the host's mounts, and keeps the command's flags from nsenter", () => {
-  assert.equal(hostCommand('lvs', ['-o', 'x']), ['nsenter', ['--target', '1', '--mount', '--', 'lvs', '-o', 'x']])
+test("hostCommand() enters the host's mounts and IPC namespace, and keeps the command's flags from nsenter", () => {
+  assert.equal(hostCommand('lvs', ['-o', 'x']), [
+    'nsenter',
+    ['--target', '1', '--mount', '--ipc', '--', 'lvs', '-o', 'x'],
+  ])
 })
 
 test('observeRunner() tells of each program by its name, and what it was given', async () => {

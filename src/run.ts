@@ -101,9 +101,12 @@ export const run: Runner = (file, args, options = {}) =>
       }, timeoutMs)
   })
 
-/** The command line that runs `file` with the host's tools, from a container that shares the host's processes. */
+/**
+ * The command line that runs `file` with the host's tools, from a container that shares the host's processes. Of the
+ * host's IPC namespace, too, in which LVM waits for udev.
+ */
 export function hostCommand(file: string, args: readonly string[]): [string, string[]] {
-  return ['nsenter', ['--target', '1', '--mount', '--', file, ...args]]
+  return ['nsenter', ['--target', '1', '--mount', '--ipc', '--', file, ...args]]
 }
 
 /** Runs the host's programs (nsenter(1)). */

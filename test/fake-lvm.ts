@@ -1,7 +1,8 @@
 /**
  * An `lvm` shell for tests: answers each line of standard input with a document on descriptor 3, and plays every way
  * in which the real one was seen to end. What a line says: `echo …`, `bytes …`, `hold <file>` (answers when that file
- * is there), `fail`, `garbage`, `die`, `exit <status>`.
+ * is there), `fail`, `garbage`, `die`, `exit <status>`, `twice …` (answers, and once more),
+ * `later <file>` (answers, and once more when that file is there).
  */
 import { existsSync, watch, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -14,6 +15,7 @@ let overlaps = 0
 
 async function answer(words: readonly string[]): Promise<string> {
   const [verb, argument = ''] = words
+  if (verb?.startsWith('end-of-answer-')) return formatLvmAnswer({}, ['No such command'], '2', verb)
   if (verb === 'fail') return formatLvmAnswer({}, ['It failed.', 'It really failed.'])
   if (verb === 'garbage') return '  {\n  rubbish\n  }\n'
   if (verb === 'die' || verb === 'exit') {
@@ -61,4 +63,6 @@ input.on('line', async (line) => {
   const text = await answer(words)
   working -= 1
   await write(text, words[0] === 'bytes')
+  if (words[0] === 'twice') await write(text, false)
+  if (words[0] === 'later') appearance(words[1] ?? '').then(() => write(text, false))
 })

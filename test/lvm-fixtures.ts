@@ -26,10 +26,11 @@ export function formatLvmAnswer(
   report: object,
   errors: readonly string[] = [],
   exitCode = errors.length > 0 ? '5' : '1',
+  command = '',
 ) {
   const row = (log_type: string, log_message: string, log_ret_code: string) => ({
     log_type,
-    log_object_name: '',
+    log_object_name: command,
     log_message,
     log_ret_code,
   })

@@ -239,7 +239,7 @@ export async function buildLvmPool(options: {
 }): Promise<{ pool: LvmPool; shell: LvmShell }> {
   const { volumesDir, hostTools, ...rest } = options
   const configDir = join(volumesDir, ownFolder, 'lvm')
-  await writeLvmConfig({ run: hostTools ? runOnHost : run, folder: configDir, root: hostTools ? '/proc/1/root' : '/' })
+  await writeLvmConfig({ run: hostTools ? runOnHost : run, folder: configDir, hostTools: hostTools ?? false })
   const shell = new LvmShell({ command: hostTools ? hostCommand('lvm', []) : ['lvm', []], configDir, uptimeMs })
   const backupFile = join(configDir, 'backup', options.volumeGroup)
   return { shell, pool: new LvmPool({ ...rest, shell, now, uptimeMs, backupFile, log: { warn: () => {} } }) }

@@ -23,7 +23,7 @@ needs_of() {
     kernel) echo root npm "$pools" ;;
     cluster) echo root npm go "$nodes" ;;
     test)
-      echo root npm git go "$nodes" qemu-system-x86:qemu-system-x86_64 thin-provisioning-tools:thin_check kmod:modprobe \
+      echo root npm git go "$nodes" qemu-system-x86:qemu-system-x86_64 thin-provisioning-tools:thin_check udev:udevadm kmod:modprobe \
         containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge \
         mmdebstrap:mmdebstrap buildah:buildah skopeo:skopeo docker-registry:docker-registry qemu-user:qemu-aarch64 \
         prometheus:promtool zsh:zsh fish:fish chromium:chromium \

@@ -82,7 +82,7 @@ async function buildLvmPool(
   { runner, log, meter }: { runner: Runner; log: Pick<Log, 'info' | 'warn'>; meter: Meter | undefined },
 ): Promise<Pool> {
   const configDir = join(volumesDir, ownFolder, 'lvm')
-  await writeLvmConfig({ run: runner, folder: configDir, root: settings.hostTools ? '/proc/1/root' : '/' })
+  await writeLvmConfig({ run: runner, folder: configDir, hostTools: settings.hostTools })
   const command: [string, readonly string[]] = settings.hostTools ? hostCommand('lvm', []) : ['lvm', []]
   const thin = {
     poolName: settings.lvmThinPool,

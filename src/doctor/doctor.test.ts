@@ -28,6 +28,7 @@ import type { Patient, PatientSettings } from './patient.ts'
 import { checkPool, checkVolumesDir } from './pool.ts'
 import { checkRights } from './rights.ts'
 import { checkTools } from './tools.ts'
+import { checkUdev } from './udev.ts'
 import { checkVolumes } from './volumes.ts'
 
 const now = new Date('2026-03-05T10:00:00Z')
@@ -293,7 +294,7 @@ tools('are looked for on the host, but its own beside it', async () => {
     'fail tools: lvm is missing on the host; it is needed for logical volumes',
   ])
   assert.is(asked.length, 1)
-  assert.equal(asked[0]?.slice(0, 6), ['nsenter', '--target', '1', '--mount', '--', 'ls'])
+  assert.equal(asked[0]?.slice(0, 7), ['nsenter', '--target', '1', '--mount', '--ipc', '--', 'ls'])
   await close()
 })
 
@@ -316,6 +317,38 @@ tools('are found on this machine', async () => {
 })
 
 tools.run()
+
+const udev = suite('doctor: udev')
+
+udev('is waited for by LVM where there is one, and where LVM can', async () => {
+  for (const [files, hostTools, line] of [
+    [{}, false, 'ok udev: there is none, and LVM makes the device nodes itself'],
+    [{ '/run/udev/control': '' }, false, 'ok udev: LVM waits for it'],
+    [
+      { '/proc/1/root/run/udev/control': '' },
+      true,
+      /^warn udev: LVM cannot wait for it, as this is another IPC namespace/,
+    ],
+  ] as const) {
+    const { patient, root, close } = await openPatient(files, { with: { driverKind: 'LVM', hostTools } })
+    for (const [process, ipc] of [
+      ['self', 'ipc:[4026531839]'],
+      ['1', 'ipc:[4026532000]'],
+    ] as const) {
+      await mkdir(join(root, 'proc', process, 'ns'), { recursive: true })
+      await symlink(ipc, join(root, 'proc', process, 'ns/ipc'))
+    }
+    const [found = ''] = await lines(checkUdev(patient))
+    if (typeof line === 'string') assert.is(found, line)
+    else assert.match(found, line)
+    await close()
+  }
+  const { patient, close } = await openPatient()
+  assert.equal(await lines(checkUdev(patient)), [])
+  await close()
+})
+
+udev.run()
 
 const folder = suite('doctor: volumes folder')
 

@@ -11,6 +11,7 @@ import type { Patient } from './patient.ts'
 import { checkPool, checkVolumesDir } from './pool.ts'
 import { checkRights } from './rights.ts'
 import { checkTools } from './tools.ts'
+import { checkUdev } from './udev.ts'
 import { checkVolumes } from './volumes.ts'
 
 /** The checks, from the kernel to the socket. */
@@ -18,6 +19,7 @@ const checks: readonly [name: string, check: (patient: Patient) => Promise<Findi
   ['rights', checkRights],
   ['kernel', checkKernel],
   ['tools', checkTools],
+  ['udev', checkUdev],
   ['volumes folder', checkVolumesDir],
   ['pool', checkPool],
   ['kubelet folder', checkKubeletDir],

@@ -87,7 +87,7 @@ const advices: readonly [problem: RegExp, advice: string][] = [
   ],
   [
     /disks are missing/,
-    'Look at "pvs", bring the disk back, and say "vgextend --restoremissing". If it is lost, remove the volumes on it, then "vgreduce --removemissing".',
+    'Look at "pvs", bring the disk back, and say "vgextend --restoremissing". If it is lost: docs/maintenance.md, "Replace a disk that is lost".',
   ],
   [
     /metadata area is nearly full/,
@@ -96,6 +96,18 @@ const advices: readonly [problem: RegExp, advice: string][] = [
   [
     /data area in use/,
     'Remove volumes, or give the thin pool more: "lvextend --size +<size> <group>/<pool>", after a "vgextend" if need be.',
+  ],
+  [
+    /gives blocks with what others left/,
+    'Volumes in it may show the data of others: "lvchange --zero y <group>/<pool>"; it may not have been made by elastic-local.',
+  ],
+  [
+    /lets writers wait when it is full/,
+    'A full pool would hang every volume in it: "lvchange --errorwhenfull y <group>/<pool>".',
+  ],
+  [
+    /^Cannot (use|read) volume group/,
+    'Look at "vgs" and "pvs"; nothing is made or removed meanwhile, and what is mounted goes on.',
   ],
   [/metadata area in use/, 'Give it more: "lvextend --poolmetadatasize +<size> <group>/<pool>".'],
 ]

@@ -1,32 +1,62 @@
-import { access, readFile } from 'node:fs/promises'
+import { access, readFile, readlink, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolders, replaceFile } from '../files.ts'
 import type { Runner } from '../run.ts'
+import { hasErrno } from '../volume/errors.ts'
+
+/** The IPC namespace that the machine was started in (`PROC_IPC_INIT_INO` in include/linux/proc_ns.h). */
+const initialIpc = 'ipc:[4026531839]'
 
 /**
- * Writes the `lvm.conf` that all our LVM commands run with into `folder` (lvm.conf(5), lvmreport(7)): the machine's
- * own `devices` section, so that its filters hold, and every answer as one JSON document with a log. Where no udev
- * listens, as in a container, LVM makes the device nodes itself. `root` is the root folder of the machine whose LVM
- * is run.
+ * What udev is to LVM, which waits for it on a semaphore (udev_sync in lvm.conf(5)): `apart` where the two are in IPC
+ * namespaces of their own, so that LVM would wait for ever.
+ */
+export type Udev = 'none' | 'apart' | 'together'
+
+/** What udev is to the LVM of this process, or of the host. `root` is the folder that stands for `/`. */
+export async function findUdev(root: string, hostTools: boolean): Promise<Udev> {
+  const hostRoot = hostTools ? 'proc/1/root' : ''
+  const listens = await access(join(root, hostRoot, 'run/udev/control')).then(
+    () => true,
+    () => false,
+  )
+  if (!listens) return 'none'
+  const ipc = await readlink(join(root, 'proc', hostTools ? '1' : 'self', 'ns/ipc')).catch(() => undefined)
+  return ipc === initialIpc ? 'together' : 'apart'
+}
+
+/** How LVM answers is for whoever reads the answers to say. */
+const ownSections = /^(log|report) \{\n(?:.*\n)*?\}\n/gm
+
+/**
+ * Writes the `lvm.conf` that all our LVM commands run with into `folder` (lvm.conf(5), lvmreport(7)): the machine's own
+ * settings, so that its filters, devices file, system ID and locks hold, and on top of them ours: every answer is one
+ * JSON document with a log. Where LVM cannot wait for udev it makes the device nodes itself. Hints are not used: those of
+ * a container know nothing of what the host's LVM has done.
  */
 export async function writeLvmConfig({
   run,
   folder,
-  root,
+  hostTools,
 }: {
   run: Runner
   folder: string
-  root: string
+  hostTools: boolean
 }): Promise<void> {
-  const udev = await access(join(root, 'run/udev/control')).then(
-    () => 1,
-    () => 0,
+  const waits = (await findUdev('/', hostTools)) === 'together'
+  const systemDir = process.env.LVM_SYSTEM_DIR || '/etc/lvm'
+  const { stdout } = await run('lvm', ['lvmconfig', '--type', 'current'], { timeoutMs: 60_000 })
+  const hasDevicesFile = await access(join(hostTools ? '/proc/1/root' : '/', systemDir, 'devices/system.devices')).then(
+    () => true,
+    () => false,
   )
-  const devices = await run('lvm', ['lvmconfig', '--type', 'current', 'devices'], { accept: [5], timeoutMs: 60_000 })
+  // An LVM that was built for another system may have another default.
+  const usesDevicesFile = hasDevicesFile && !/^\s*use_devicesfile=/m.test(stdout)
   const text = `# Written by elastic-local.
-${devices.exitCode === 0 ? devices.stdout : ''}
-${udev ? '' : 'devices/obtain_device_list_from_udev=0\n'}activation { udev_sync=${udev} udev_rules=${udev} monitoring=0 }
-backup { backup=1 archive=0 }
+${stdout.replaceAll(ownSections, '')}
+${usesDevicesFile ? 'devices/use_devicesfile=1\n' : ''}devices { hints="none" ${waits ? '' : 'obtain_device_list_from_udev=0 '}}
+activation { udev_sync=${waits ? 1 : 0} udev_rules=${waits ? 1 : 0} monitoring=0 }
+backup { backup=1 backup_dir="${join(folder, 'backup')}" archive=0 }
 global { use_lvmpolld=0 }
 log {
   report_command_log=1
@@ -35,9 +65,19 @@ log {
 }
 report { output_format="json" time_format="%s" }
 `
+  await makeFolders(folder, 0o700)
+  await ensureLink(join(systemDir, 'devices'), join(folder, 'devices'))
   const path = join(folder, 'lvm.conf')
   // Another process of ours may be reading it, or about to write the very same.
-  if ((await readFile(path, 'utf8').catch(() => '')) === text) return
-  await makeFolders(folder, 0o700)
-  await replaceFile(path, text)
+  if ((await readFile(path, 'utf8').catch(() => '')) !== text) await replaceFile(path, text)
+}
+
+/** LVM looks for the devices file beside its settings (lvmdevices(8)). */
+async function ensureLink(target: string, path: string): Promise<void> {
+  if ((await readlink(path).catch(() => undefined)) === target) return
+  await rm(path, { recursive: true, force: true })
+  await symlink(target, path).catch((error) => {
+    // Another process of ours has just made it.
+    if (!hasErrno(error, 'EEXIST')) throw error
+  })
 }

@@ -7,13 +7,13 @@ export function classify(error: unknown): VolumeErrorCode {
   const { stderr } = error
   if (/already exists in volume group|already used by/.test(stderr)) return 'exists'
   if (
-    /insufficient (free space|suitable)|not enough (free|space)|free space \(|free space .* reached threshold|exceeds maximum metadata size|too large for|is over quota/i.test(
+    /insufficient (free space|suitable)|not enough (free|space)|free space \(|free space .* reached threshold|exceeds maximum metadata size|too large for|is over quota|Maximum number of logical volumes/i.test(
       stderr,
     )
   )
     return 'no-space'
-  if (isGroupMissing(error) || /Failed to find logical volume|not found in volume group/.test(stderr))
-    return 'not-found'
+  if (isGroupMissing(error)) return 'unavailable'
+  if (/Failed to find logical volume|not found in volume group/.test(stderr)) return 'not-found'
   if (/in use|contains a filesystem in use|is used by another device/.test(stderr)) return 'busy'
   return 'failed'
 }

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { VolumeError } from '../volume/errors.ts'
 import { readDeviceFile, readDeviceUuid } from './device.ts'
@@ -39,39 +39,77 @@ export class Group {
   #group: VolumeGroup | undefined
   /** All logical volumes, ours and others'. */
   volumes = new Map<string, LogicalVolume>()
-  /** How many were made since the group was looked at. */
-  createdSince = 0
 
   constructor(parts: GroupParts) {
     this.#parts = parts
   }
 
-  /** Looks at all volumes and at the group. Throws `not-found` when there is no such group. */
+  /**
+   * Looks at the group and at all volumes. Throws `unavailable` when there is no such group, or another than before. That
+   * a group is empty is believed only where its own row says so: on an empty group, PersistentVolumes are let go.
+   */
   async refresh(): Promise<void> {
     const { volumeGroup } = this.#parts
-    const [groups, volumes] = await Promise.all([
-      this.#read('vgs', vgColumns, volumeGroup),
-      this.#read('lvs', lvColumns, volumeGroup),
-    ])
-    const [row] = groups.vg
-    if (!row) throw new VolumeError('failed', `Cannot read volume group ${volumeGroup}: LVM answered without it.`)
-    this.#group = parseVolumeGroup(row)
-    // Once asked for one volume, a shell of 2.03.16 lists the hidden parts of thin pools too, in brackets.
-    const visible = volumes.lv.map(parseLogicalVolume).filter((volume) => !volume.name.startsWith('['))
-    this.volumes = new Map(visible.map((volume) => [volume.name, volume]))
-    this.createdSince = 0
+    for (const isLast of [false, true]) {
+      const group = await this.#readGroup()
+      const { lv } = await this.#read('lvs', lvColumns, volumeGroup)
+      if (lv.length === 0 && group.volumes > 0) {
+        // Perhaps the last one was removed between the two looks.
+        if (!isLast) continue
+        throw new VolumeError(
+          'failed',
+          `Cannot read volume group ${volumeGroup}: LVM says that it has ${group.volumes} logical volumes, and shows none.`,
+        )
+      }
+      this.#group = group
+      // Once asked for one volume, a shell of 2.03.16 lists the hidden parts of thin pools too, in brackets.
+      const visible = lv.map(parseLogicalVolume).filter((volume) => !volume.name.startsWith('['))
+      this.volumes = new Map(visible.map((volume) => [volume.name, volume]))
+      return
+    }
   }
 
-  /** Looks, unless that waits behind a command that hangs: then what is known is a better answer than none. */
-  async refreshUnlessHung(): Promise<void> {
-    if (!this.#group) return await this.refresh()
-    if (this.queueProblems().length > 0) return
+  /** Looks at the group alone, which must be the one that it was, before something is made in it. */
+  async refreshFacts(): Promise<VolumeGroup> {
+    if (!this.#group) await this.refresh()
+    this.#group = await this.#readGroup()
+    return this.#group
+  }
+
+  async #readGroup(): Promise<VolumeGroup> {
+    const { volumeGroup } = this.#parts
+    const [row, ...more] = (await this.#read('vgs', vgColumns, volumeGroup)).vg
+    const group = row && parseVolumeGroup(row, ...more)
+    if (!group || group.name !== volumeGroup)
+      throw new VolumeError('failed', `Cannot read volume group ${volumeGroup}: LVM answered without it.`)
+    const unusable = this.#whyUnusable(group)
+    if (unusable) throw new VolumeError('unavailable', `Cannot use volume group ${volumeGroup} as ${unusable}`)
+    return group
+  }
+
+  #whyUnusable({ uuid, exported }: VolumeGroup): string | undefined {
+    const { volumeGroup } = this.#parts
+    if (exported)
+      return `it is exported; if its disks are to be used on this machine, "vgimport ${volumeGroup}" brings it back`
+    if (this.#group && this.#group.uuid !== uuid)
+      return `it is another group than the one that its daemon was started with, which had UUID ${this.#group.uuid}: it has ${uuid}. Bring that one back; if it was replaced for good, start the daemon anew`
+    return undefined
+  }
+
+  /**
+   * Looks, unless that waits behind a command that hangs: then what is known is a better answer than none. Says whether
+   * it has looked.
+   */
+  async refreshUnlessHung(): Promise<boolean> {
+    if (!this.#group) return await this.refresh().then(() => true)
+    if (this.queueProblems().length > 0) return false
     const refreshed = this.refresh().then(() => true)
     for (;;) {
       const patience = new AbortController()
       const waited = sleep(this.#slowCommandMs, false, { signal: patience.signal }).catch(() => false)
       try {
-        if ((await Promise.race([refreshed, waited])) || this.queueProblems().length > 0) return
+        if (await Promise.race([refreshed, waited])) return true
+        if (this.queueProblems().length > 0) return false
       } finally {
         patience.abort()
       }
@@ -92,8 +130,13 @@ export class Group {
     throw new VolumeError('failed', `Cannot read volume group ${this.#parts.volumeGroup}.`)
   }
 
+  /** Whether it was ever looked at. */
+  get isKnown(): boolean {
+    return this.#group !== undefined
+  }
+
   /** Runs a command that changes something; what it fails with becomes what `onError` gives or throws. */
-  async change<T>(command: string[], onError: (error: unknown) => T): Promise<true | T> {
+  async change<T>(command: string[], onError: (error: unknown) => T | Promise<T>): Promise<true | T> {
     return await this.#parts.shell.run(command).then(() => true as const, onError)
   }
 
@@ -110,12 +153,18 @@ export class Group {
     return `/dev/${this.#parts.volumeGroup}/${name}`
   }
 
-  problems(group: VolumeGroup): string[] {
-    const problems = []
-    if (group.missingDisks > 0)
-      problems.push(`${group.missingDisks} of its disks are missing, so LVM makes and grows no volume in it`)
-    if (metadataAreaUsed(group) >= metadataAreaPercent) problems.push('its metadata area is nearly full')
-    return [...problems, ...this.queueProblems()]
+  /** Why LVM would make nothing new in it. */
+  refusals(group: VolumeGroup): string[] {
+    const { missingDisks, volumes, mostVolumes } = group
+    const refusals = []
+    if (missingDisks > 0)
+      refusals.push(`${missingDisks} of its disks are missing, so LVM makes and grows no volume in it`)
+    if (metadataAreaUsed(group) >= metadataAreaPercent) refusals.push('its metadata area is nearly full')
+    if (mostVolumes > 0 && volumes >= mostVolumes)
+      refusals.push(
+        `it has the ${mostVolumes} logical volumes that it may have ("vgchange --logicalvolume 0" lifts that)`,
+      )
+    return refusals
   }
 
   /** The command that has been running for too long, if one has. */
@@ -134,19 +183,32 @@ export class Group {
   }
 
   /** LVM's failure in what was to be done, with advice where the group is missing. */
-  failure(what: string, error: unknown): VolumeError {
-    return lvmError(isGroupMissing(error) ? `${what}${this.#adviseOnMissingGroup()}` : what, error)
+  async failure(what: string, error: unknown): Promise<VolumeError> {
+    return lvmError(isGroupMissing(error) ? `${what}${await this.#adviseOnMissingGroup()}` : what, error)
   }
 
-  #adviseOnMissingGroup(): string {
+  async #adviseOnMissingGroup(): Promise<string> {
     const { volumeGroup, backupFile } = this.#parts
-    const hasBackup = backupFile !== undefined && existsSync(backupFile)
-    if (!hasBackup && !this.#group)
+    const backup = backupFile === undefined ? undefined : await readFile(backupFile, 'utf8').catch(() => undefined)
+    // The first that a backup names is the group's own.
+    const uuid = this.#group?.uuid ?? backup?.match(/^\s*id = "([\w-]+)"/m)?.[1]
+    if (backup === undefined && uuid === undefined)
       return `; make it with "vgcreate ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
-    const restore = hasBackup
-      ? `"vgcfgrestore --file ${backupFile} ${volumeGroup}" brings back its description, after "pvcreate --restorefile ${backupFile} --uuid <uuid> <disk>" for disks that have lost theirs`
-      : 'see vgcfgrestore(8)'
+    const name = uuid && (await this.#findName(uuid))
+    if (name && name !== volumeGroup)
+      return `, which has another name now: ${name}. Give it back its own with "vgrename ${name} ${volumeGroup}", or name it with --lvm-volume-group`
+    const restore =
+      backup === undefined
+        ? 'see vgcfgrestore(8)'
+        : `"vgcfgrestore --file ${backupFile} ${volumeGroup}" brings back its description, after "pvcreate --restorefile ${backupFile} --uuid <uuid> <disk>" for disks that have lost theirs`
     return `, which was there before; do not make it anew: look with "pvs" whether its disks are there, and if they are, ${restore}`
+  }
+
+  /** The name of the group with that UUID, wherever it is now. */
+  async #findName(uuid: string): Promise<string | undefined> {
+    const command = ['vgs', '--foreign', '-o', 'vg_name,vg_uuid']
+    const groups = await this.#parts.shell.run(command).catch(() => undefined)
+    return groups?.vg.find((row) => row.vg_uuid === uuid)?.vg_name
   }
 
   async #read(command: 'vgs' | 'lvs', columns: string, what: string): Promise<LvmAnswer> {
@@ -154,7 +216,7 @@ export class Group {
     try {
       return await shell.run([command, '--units', 'b', '--nosuffix', '-o', columns, what])
     } catch (error) {
-      throw this.failure(`Cannot read volume group ${volumeGroup}`, error)
+      throw await this.failure(`Cannot read volume group ${volumeGroup}`, error)
     }
   }
 

@@ -20,9 +20,12 @@ const rowsOf = (name: string): LvmAnswer => {
   const { command, text } = readFixture(name)
   return parseAnswer(command, text)
 }
-const [groupRow = {}] = rowsOf('shell-group').vg
-const [poolRow = {}] = rowsOf('shell-list-thin').lv
-const [linearRow = {}] = rowsOf('shell-list-volume').lv
+/** What was recorded has fewer columns. */
+const lvRow = { lv_suspended: '', origin: '', zero: 'unknown', lv_when_full: '' }
+const disk = { pv_allocatable: 'allocatable', pv_missing: '', pv_pe_count: '1000', pv_pe_alloc_count: '0' }
+const groupRow: Row = { ...rowsOf('shell-group').vg[0], ...disk, vg_name: volumeGroup, max_lv: '0', vg_exported: '' }
+const poolRow: Row = { ...lvRow, ...rowsOf('shell-list-thin').lv[0], zero: 'zero', lv_when_full: 'error' }
+const linearRow: Row = { ...lvRow, ...rowsOf('shell-list-volume').lv[0] }
 
 /** Not active, as this machine has no such device. */
 const linearVolume = (name: string, changes: Row = {}): Row => ({
@@ -42,6 +45,7 @@ class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
   pending: LvmShell['pending'] = { waiting: 0 }
   group: Row
   volumes: Row[]
+  moreDisks: Row[] = []
   readonly #answers: Record<string, string>
 
   constructor(parts: { group?: Row; volumes?: Row[]; answers?: Record<string, string> }) {
@@ -55,7 +59,8 @@ class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
     const text = this.#answers[verb]
     if (verb !== 'vgs' && verb !== 'lvs') this.changes.push(command.join(' '))
     if (text) return parseAnswer(command, text)
-    if (verb === 'vgs') return { vg: [this.group], lv: [] }
+    if (verb === 'vgs')
+      return { vg: [{ ...this.group, lv_count: String(this.volumes.length) }, ...this.moreDisks], lv: [] }
     if (verb !== 'lvs') return { vg: [], lv: [] }
     const name = command.at(-1)?.split('/')[1]
     return { vg: [], lv: this.volumes.filter((row) => name === undefined || row.lv_name === name) }
@@ -86,7 +91,7 @@ function openPool(
 
 test('start() says how to make a volume group that is missing', async () => {
   const { pool } = openPool({ answers: { vgs: readFixture('shell-group-missing').text } })
-  await rejects('not-found', /vgcreate elastic-local-test-none <disk>….*Volume group "nope" not found/s, () =>
+  await rejects('unavailable', /vgcreate elastic-local-test-none <disk>….*Volume group "nope" not found/s, () =>
     pool.start(),
   )
 })
@@ -98,19 +103,31 @@ test('a volume group that is gone from its disks is not to be made anew but rest
     `was there before; do not make it anew.*"vgcfgrestore --file ${backupFile} ${volumeGroup}"`,
     's',
   )
-  await rejects('not-found', restored, () => openPool({ answers: { vgs: missing }, backupFile }).pool.start())
+  await rejects('unavailable', restored, () => openPool({ answers: { vgs: missing }, backupFile }).pool.start())
   const { pool } = openPool({ answers: { lvcreate: missing }, backupFile })
-  await rejects('not-found', restored, () => pool.create('one', request))
+  await rejects('unavailable', restored, () => pool.create('one', request))
   const without = openPool({ answers: { lvcreate: missing } })
-  await rejects('not-found', /was there before.*see vgcfgrestore\(8\)/s, () => without.pool.create('one', request))
+  await rejects('unavailable', /was there before.*see vgcfgrestore\(8\)/s, () => without.pool.create('one', request))
 })
 
-test('start() activates the group, and goes on with what could be activated', async () => {
+test('start() activates what is ours and the thin pool, and goes on with what could be activated', async () => {
   const failing = formatLvmAnswer({}, ['device-mapper: reload failed'])
-  const { pool, shell, warnings } = openPool({ group: { vg_missing_pv_count: '1' }, answers: { vgchange: failing } })
+  const volumes = [thinPool({ lv_active: '' }), linearVolume('ours'), linearVolume('theirs', { lv_tags: '' })]
+  const { pool, shell, warnings } = openPool({
+    group: { vg_missing_pv_count: '1' },
+    volumes,
+    thin,
+    answers: { lvchange: failing },
+  })
   await pool.start()
-  assert.equal(shell.changes, [`vgchange --activate y ${volumeGroup}`])
+  assert.equal(shell.changes, [
+    `lvchange --activate y ${volumeGroup}/pool`,
+    `lvchange --activate y --select lv_tags=elastic-local ${volumeGroup}`,
+  ])
   assert.match(warnings.join('\n'), /misses a disk.*\n.*could be activated: .*reload failed/)
+  const theirs = openPool({ volumes: [linearVolume('theirs', { lv_tags: '' })] })
+  await theirs.pool.start()
+  assert.equal(theirs.shell.changes, [])
 })
 
 test('create() makes a linear volume of whole extents, marked in the same step', async () => {
@@ -167,8 +184,8 @@ const codes: [
   ['remove', 'lvremove', 'shell-remove-missing', 'not-found'],
   ['activate', 'lvchange', 'shell-change-missing', 'not-found'],
   ['activate', 'lvchange', 'shell-activate-thin-pending', 'failed'],
-  ['list', 'lvs', 'shell-list-missing-group', 'not-found'],
-  ['list', 'vgs', 'shell-group-missing', 'not-found'],
+  ['list', 'lvs', 'shell-list-missing-group', 'unavailable'],
+  ['list', 'vgs', 'shell-group-missing', 'unavailable'],
 ]
 
 test("LVM's recorded failures become errors of the right kind, with its words", async () => {
@@ -208,14 +225,82 @@ test('only what carries our tag is listed, found, grown, removed or activated', 
 })
 
 test('a thin pool and the parts of one are no volumes, even with our tag', async () => {
-  const { lv } = rowsOf('shell-list-thin')
-  const { pool, shell } = openPool({ volumes: lv, thin: { ...thin, poolName: 'elastic-local-thinpool' } })
+  const volumes = rowsOf('shell-list-thin').lv.map((row) => ({ ...lvRow, ...row }))
+  const { pool, shell } = openPool({ volumes, thin: { ...thin, poolName: 'elastic-local-thinpool' } })
   assert.equal(
     (await pool.list()).map((volume) => volume.name.slice(-2)),
     ['02', '03'],
   )
   assert.equal(await pool.remove('elastic-local-thinpool'), { action: 'unchanged' })
   assert.equal(shell.changes, [])
+})
+
+test('what LVM would remove along is named, and nothing is removed: snapshots, but thin ones, and what shows its blocks', async () => {
+  const theirs = { lv_tags: '', origin: 'one' }
+  const dependents = [
+    linearVolume('snap', theirs),
+    linearVolume('shows', { ...theirs, segtype: 'thin', pool_lv: 'pool' }),
+  ]
+  const { pool, shell } = openPool({ volumes: [linearVolume('one'), linearVolume('two'), ...dependents] })
+  const refused = /Cannot remove one as .*depends on it: \S+\/snap, \S+\/shows; remove that first/
+  await rejects('busy', refused, () => pool.mustStandAlone('one'))
+  await rejects('busy', refused, () => pool.remove('one'))
+  assert.equal(shell.changes, [])
+  assert.is((await pool.remove('two')).action, 'removed')
+  const snapshot = { ...thinVolume('snap', extentBytes), lv_tags: '', origin: 'one' }
+  const thinOnes = openPool({ volumes: [thinVolume('one', extentBytes), snapshot] })
+  assert.is((await thinOnes.pool.remove('one')).action, 'removed')
+})
+
+test('a group is believed to be empty only where its own row says so', async () => {
+  const { pool, shell } = openPool({ volumes: [linearVolume('one')] })
+  const run = shell.run
+  let looks = 0
+  shell.run = async (command) => {
+    if (command[0] !== 'lvs') return await run(command)
+    looks += 1
+    return looks === 1 ? { vg: [], lv: [] } : await run(command)
+  }
+  assert.is((await pool.list()).length, 1)
+  shell.run = async (command) => (command[0] === 'lvs' ? { vg: [], lv: [] } : await run(command))
+  await rejects('failed', /it has 1 logical volumes, and shows none/, () => pool.list())
+})
+
+test('a group that was exported, or that another has taken the place of, offers nothing and tells of no volume', async () => {
+  for (const [changes, said] of [
+    [{ vg_exported: 'exported' }, /it is exported; .*"vgimport elastic-local-test-none"/],
+    [{ vg_uuid: 'another' }, /it is another group than .* started with, which had UUID 8frY6e-.*: it has another/],
+  ] as const) {
+    const { pool, shell } = openPool({ volumes: [linearVolume('one')] })
+    await pool.start()
+    Object.assign(shell.group, changes)
+    await rejects('unavailable', said, () => pool.list())
+    await rejects('unavailable', said, () => pool.remove('one'))
+    const { freeBytes, problems } = await pool.report()
+    assert.is(freeBytes, 0n)
+    assert.match(problems.join(), said)
+  }
+})
+
+test('a group with as many volumes as it may have offers nothing', async () => {
+  const { pool } = openPool({ volumes: [linearVolume('one')], group: { max_lv: '1' } })
+  const { freeBytes, problems } = await pool.report()
+  assert.is(freeBytes, 0n)
+  assert.match(problems.join(), /it has the 1 logical volumes that it may have/)
+})
+
+test('what was left suspended is resumed by the next look of a pool that was started, and told of', async () => {
+  const volumes = [linearVolume('one', { lv_suspended: 'suspended' }), thinPool({ lv_suspended: 'suspended' })]
+  const theirs = linearVolume('theirs', { lv_tags: '', lv_suspended: 'suspended' })
+  const { pool, shell, warnings } = openPool({ volumes: [...volumes, theirs], thin })
+  assert.match((await pool.list())[0]?.problem ?? '', /its device is suspended/)
+  assert.equal(shell.changes, [])
+  await pool.start()
+  shell.changes.length = 0
+  await pool.report()
+  assert.equal(shell.changes, [`lvchange --refresh ${volumeGroup}/one`, `lvchange --refresh ${volumeGroup}/pool`])
+  await new Promise(setImmediate)
+  assert.match(warnings.join('\n'), /one was left suspended.*\npool was left suspended/)
 })
 
 test('grow() extends to whole extents, and asks LVM for nothing when the volume is as large already', async () => {
@@ -275,15 +360,14 @@ test('create() refuses from 90 % of the metadata area on, as a group whose descr
   assert.equal((await nearly.pool.report()).problems, [])
 })
 
-test('create() looks at the metadata area again before the volumes it made since could have filled it', async () => {
+test('create() looks at the group each time: at its metadata area, and whether it is the same', async () => {
   const { pool, shell } = openPool({ group: { vg_mda_free: String((1044480 / 2) * 0.1 + 20 * 1024) } })
   await pool.create('first', request)
   shell.group = { ...shell.group, vg_mda_free: '0' }
-  const making = async () => {
-    for (let i = 0; i < 100; i++) await pool.create(`v${i}`, request)
-  }
-  await rejects('no-space', /metadata area/, making)
-  assert.ok(shell.changes.length <= 20, `${shell.changes.length} volumes were made`)
+  await rejects('no-space', /metadata area/, () => pool.create('second', request))
+  shell.group = { ...shell.group, vg_uuid: 'another' }
+  await rejects('unavailable', /another group/, () => pool.create('second', request))
+  assert.is(shell.changes.length, 1)
 })
 
 test('report() of linear volumes counts what is promised and what is free', async () => {
@@ -291,14 +375,14 @@ test('report() of linear volumes counts what is promised and what is free', asyn
     linearVolume('one', { lv_size: '8388608' }),
     linearVolume('theirs', { lv_tags: '', lv_size: '4194304' }),
   ]
-  const { pool, shell } = openPool({ volumes, group: { vg_free: '1000' } })
+  const { pool, shell } = openPool({ volumes, group: { pv_pe_count: '20', pv_pe_alloc_count: '3' } })
   const report = {
     name: volumeGroup,
     id: groupRow.vg_uuid ?? '',
     driverKind: 'LVM' as const,
-    totalBytes: 8389608n,
-    reservedBytes: 8388608n,
-    freeBytes: 1000n,
+    totalBytes: 19n * extentBytes,
+    reservedBytes: 2n * extentBytes,
+    freeBytes: 17n * extentBytes,
     volumes: 1,
     unitBytes: extentBytes,
     enforcesSize: true,
@@ -317,7 +401,7 @@ test('the first thin volume makes the thin pool, which leaves room and refuses w
   const { pool, shell } = openPool({ thin })
   await pool.create('one', request)
   assert.equal(shell.changes, [
-    `lvcreate --yes --thin --extents 95%FREE --poolmetadataspare y --errorwhenfull y --zero y --wipesignatures y ${volumeGroup}/pool`,
+    `lvcreate --yes --thin --extents 950 --poolmetadatasize 4194304b --poolmetadataspare y --errorwhenfull y --zero y --wipesignatures y ${volumeGroup}/pool`,
     `lvcreate --yes --name one --type thin --thinpool pool --virtualsize ${8n * mebibyte}b --addtag elastic-local --addtag elastic-local.id=an-id --addtag elastic-local.fs=ext4 ${volumeGroup}`,
   ])
 })
@@ -355,7 +439,7 @@ test('a thin pool may promise its data area times the overcommit ratio, and not 
     assert.is(shell.changes.length, 1)
     const report = await open().pool.report()
     assert.is(report.reservedBytes, 15n * extentBytes)
-    assert.is(report.totalBytes, BigInt(Math.floor(Number(poolBytes) * overcommitRatio)))
+    assert.is(report.totalBytes, promisable * extentBytes)
     assert.is(report.freeBytes, report.totalBytes - report.reservedBytes)
   }
 })
@@ -381,9 +465,9 @@ test('a pool that promised too much already, after its ratio was lowered, has no
 })
 
 test('report() before there is a thin pool counts what it would be', async () => {
-  const { pool } = openPool({ thin: { ...thin, overcommitRatio: 2 }, group: { vg_free: '1000' } })
+  const { pool } = openPool({ thin: { ...thin, overcommitRatio: 2 }, group: { pv_pe_count: '1023' } })
   const { totalBytes, freeBytes, thin: fullness } = await pool.report()
-  assert.equal([totalBytes, freeBytes], [1900n, 1900n])
+  assert.equal([totalBytes, freeBytes], [1942n * extentBytes, 1942n * extentBytes])
   assert.equal(fullness, { dataPercent: 0, metadataPercent: 0, overcommitRatio: 2 })
 })
 
@@ -401,6 +485,8 @@ test('from a watermark on nothing new is made and nothing grows, and report() sa
       { data_percent: '', metadata_percent: '', lv_health_status: 'failed' },
       /not well \(LVM calls it failed\), and nothing new is made until/,
     ],
+    [{ zero: '' }, /gives blocks with what others left in them.*"lvchange --zero y"/],
+    [{ lv_when_full: 'queue' }, /lets writers wait when it is full.*"lvchange --errorwhenfull y"/],
     // LVM itself stops before the watermark where the area is small.
     [{ metadata_percent: '74.99' }, undefined],
     [{ metadata_percent: '75.00' }, /75 % of its metadata area in use, and nothing new is made from 75 % on/],
@@ -445,7 +531,7 @@ test('while LVM gives no answer at the start it is said what runs, and for how l
     return await run(command)
   }
   const started = pool.start()
-  const hanging = /Cannot use volumes .* since the daemon was started: "lvs .*" has been running for 34 s. Look in the/
+  const hanging = /Cannot use volumes .* since the daemon was started: "vgs .*" has been running for 34 s. Look in the/
   await rejects('unavailable', hanging, () => pool.mustBeThere())
   await rejects('unavailable', hanging, () => pool.report())
   shell.pending = { waiting: 0 }

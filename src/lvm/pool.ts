@@ -1,6 +1,6 @@
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
-import { messageOf, VolumeError } from '../volume/errors.ts'
+import { codeOf, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
 import {
   type CreateRequest,
@@ -15,9 +15,9 @@ import { roundUp } from '../volume/size.ts'
 import { readDeviceUuid } from './device.ts'
 import { classify } from './failure.ts'
 import { Group, type GroupParts, metadataAreaPercent, metadataAreaUsed } from './group.ts'
-import type { LogicalVolume } from './report.ts'
+import type { LogicalVolume, VolumeGroup } from './report.ts'
 import type { LvmShell } from './shell.ts'
-import { measureThinPool, type ThinOptions, thinPoolPercent } from './thin.ts'
+import { measureThinPool, planThinPool, type ThinOptions } from './thin.ts'
 
 /** The tag that makes a logical volume ours. */
 export const ownTag = 'elastic-local'
@@ -32,9 +32,6 @@ export interface LvmPoolParts extends GroupParts {
   log: Pick<Log, 'warn'>
 }
 
-/** What the description of one more volume takes at the most; some 450 bytes with our tags. */
-const metadataVolumeBytes = 1024n
-
 /**
  * Logical volumes of one volume group, linear or thin (lvm(8), lvmthin(7)). Ours carry the tag `elastic-local`, given
  * by the lvcreate that makes them. What LVM reported is kept, and believed only while the kernel's device of a volume
@@ -46,6 +43,7 @@ export class LvmPool implements Pool {
   readonly #parts: LvmPoolParts
   readonly #group: Group
   #isStarting = false
+  #isStarted = false
   /** Held from looking at the room until a volume has taken its share. */
   readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
 
@@ -58,24 +56,34 @@ export class LvmPool implements Pool {
     this.#isStarting = true
     try {
       await this.#start()
+      this.#isStarted = true
     } finally {
       this.#isStarting = false
     }
   }
 
   async #start(): Promise<void> {
-    const { volumeGroup, log } = this.#parts
+    const { volumeGroup, thin, log } = this.#parts
     await this.#group.refresh()
     if ((await this.#group.facts()).missingDisks > 0)
       log.warn(`Volume group ${volumeGroup} misses a disk; see "pvs" and "vgs".`)
-    await this.#group.change(['vgchange', '--activate', 'y', volumeGroup], (error) => {
-      log.warn(`Not all of volume group ${volumeGroup} could be activated: ${messageOf(error)}`)
-      return undefined
-    })
-    await this.#group.refresh()
+    const pool = thin && this.#group.volumes.get(thin.poolName)
+    // How full it is, it tells only while it is active.
+    if (pool && !pool.active) await this.#activateAll([`${volumeGroup}/${pool.name}`])
+    if (this.#ours().some((volume) => !volume.active))
+      await this.#activateAll(['--select', `lv_tags=${ownTag}`, volumeGroup])
     for (const volume of this.#ours()) {
       await this.#heal(volume).catch((error) => log.warn(messageOf(error), { volume: volume.name }))
     }
+  }
+
+  async #activateAll(which: string[]): Promise<void> {
+    const { volumeGroup, log } = this.#parts
+    await this.#group.change(['lvchange', '--activate', 'y', ...which], (error) => {
+      log.warn(`Not all of ours in volume group ${volumeGroup} could be activated: ${messageOf(error)}`)
+      return undefined
+    })
+    await this.#group.refresh()
   }
 
   /** Nothing waits behind a start that hangs. */
@@ -89,14 +97,37 @@ export class LvmPool implements Pool {
   }
 
   /**
+   * Looks at all that is there. What LVM reports as suspended, while it lets nobody change the group, was left so: it is
+   * resumed. Nobody waits for that.
+   */
+  async #look({ impatient = false } = {}): Promise<void> {
+    const hasLooked = impatient ? await this.#group.refreshUnlessHung() : await this.#group.refresh().then(() => true)
+    if (hasLooked && this.#isStarted)
+      for (const volume of this.#group.volumes.values())
+        if (volume.suspended && (isOurs(volume) || volume.name === this.#parts.thin?.poolName)) this.#resume(volume)
+  }
+
+  async #resume(volume: LogicalVolume): Promise<void> {
+    const { log } = this.#parts
+    const about = { volume: volume.name }
+    await this.#refreshDevice(volume).then(
+      () => log.warn(`${volume.name} was left suspended, so that all who used it waited: it is resumed.`, about),
+      (error) => log.warn(messageOf(error), about),
+    )
+  }
+
+  /**
    * Makes the kernel's device what LVM says it is: an lvextend that was killed leaves it suspended, which hangs all I/O,
    * at its old size, and LVM finds nothing to extend any more.
    */
   async #heal(volume: LogicalVolume): Promise<void> {
-    if (!volume.active || (await this.#group.isCurrent(volume))) return
+    if (volume.active && !(await this.#group.isCurrent(volume))) await this.#refreshDevice(volume)
+  }
+
+  async #refreshDevice(volume: LogicalVolume): Promise<void> {
     const { volumeGroup } = this.#parts
-    await this.#group.change(['lvchange', '--refresh', `${volumeGroup}/${volume.name}`], (error) => {
-      throw this.#group.failure(`Cannot refresh ${volume.name} in volume group ${volumeGroup}`, error)
+    await this.#group.change(['lvchange', '--refresh', `${volumeGroup}/${volume.name}`], async (error) => {
+      throw await this.#group.failure(`Cannot refresh ${volume.name} in volume group ${volumeGroup}`, error)
     })
   }
 
@@ -123,8 +154,9 @@ export class LvmPool implements Pool {
         'invalid',
         `Cannot make ${name} as that name is reserved; LVM keeps "snapshot…" and "pvmove…" for itself.`,
       )
-    const sizeBytes = roundUp(request.sizeBytes, (await this.#group.facts()).extentBytes)
-    await this.#mustHaveMetadataRoom(name)
+    const group = await this.#group.refreshFacts()
+    const sizeBytes = roundUp(request.sizeBytes, group.extentBytes)
+    this.#mustHaveMetadataRoom(name, group)
     if (thin) await this.#mustFitThin(thin, name, sizeBytes)
     const place = thin
       ? ['--type', 'thin', '--thinpool', thin.poolName, '--virtualsize', `${sizeBytes}b`]
@@ -133,13 +165,15 @@ export class LvmPool implements Pool {
     const tagArgs = tags.flatMap((tag) => ['--addtag', tag])
     const made = await this.#group.change(
       ['lvcreate', '--yes', '--name', name, ...place, ...tagArgs, volumeGroup],
-      (error) => {
+      async (error) => {
         if (classify(error) === 'exists') return undefined
-        throw this.#group.failure(`Cannot make ${name} of ${sizeBytes} bytes in volume group ${volumeGroup}`, error)
+        throw await this.#group.failure(
+          `Cannot make ${name} of ${sizeBytes} bytes in volume group ${volumeGroup}`,
+          error,
+        )
       },
     )
     if (!made) return { action: 'unchanged', volume: await this.#mustBeOurs(name) }
-    this.#group.createdSince += 1
     const uuid = await readDeviceUuid(this.#group.deviceOf(name))
     const volume: LogicalVolume = {
       name,
@@ -154,6 +188,10 @@ export class LvmPool implements Pool {
       metadataPercent: undefined,
       metadataBytes: undefined,
       health: '',
+      suspended: false,
+      origin: '',
+      zeroes: false,
+      whenFull: '',
     }
     this.#group.volumes.set(name, volume)
     return { action: 'created', volume: this.#toStored(volume) }
@@ -178,7 +216,7 @@ export class LvmPool implements Pool {
   }
 
   async list({ impatient = false } = {}): Promise<StoredVolume[]> {
-    await (impatient ? this.#group.refreshUnlessHung() : this.#group.refresh())
+    await this.#look({ impatient })
     return this.#ours().map((volume) => this.#toStored(volume))
   }
 
@@ -196,8 +234,8 @@ export class LvmPool implements Pool {
         `Cannot take over ${name} as volume group ${volumeGroup} has no plain or thin logical volume of that name without our tag "${ownTag}".`,
       )
     const tags = [ownTag, `${idTagPrefix}${id}`].flatMap((tag) => ['--addtag', tag])
-    await this.#group.change(['lvchange', ...tags, `${volumeGroup}/${name}`], (error) => {
-      throw this.#group.failure(`Cannot mark ${name} in volume group ${volumeGroup} as ours`, error)
+    await this.#group.change(['lvchange', ...tags, `${volumeGroup}/${name}`], async (error) => {
+      throw await this.#group.failure(`Cannot mark ${name} in volume group ${volumeGroup} as ours`, error)
     })
     return await this.#mustBeOurs(name)
   }
@@ -215,8 +253,11 @@ export class LvmPool implements Pool {
     await this.#heal(volume)
     if (grownBytes <= volume.sizeBytes) return { action: 'unchanged', volume: this.#toStored(volume) }
     if (thin && volume.thinPool) await this.#mustFitThin(thin, name, grownBytes - volume.sizeBytes)
-    await this.#group.change(['lvextend', '--size', `${grownBytes}b`, `${volumeGroup}/${name}`], (error) => {
-      throw this.#group.failure(`Cannot grow ${name} to ${grownBytes} bytes in volume group ${volumeGroup}`, error)
+    await this.#group.change(['lvextend', '--size', `${grownBytes}b`, `${volumeGroup}/${name}`], async (error) => {
+      throw await this.#group.failure(
+        `Cannot grow ${name} to ${grownBytes} bytes in volume group ${volumeGroup}`,
+        error,
+      )
     })
     const grown = { ...volume, sizeBytes: grownBytes }
     this.#group.volumes.set(name, grown)
@@ -225,13 +266,26 @@ export class LvmPool implements Pool {
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
     const { volumeGroup } = this.#parts
-    await this.#group.refresh()
+    await this.mustStandAlone(name)
     if (!this.#findOurs(name)) return { action: 'unchanged' }
-    await this.#group.change(['lvremove', '--yes', `${volumeGroup}/${name}`], (error) => {
-      throw this.#group.failure(`Cannot remove ${name} from volume group ${volumeGroup}`, error)
+    await this.#group.change(['lvremove', '--yes', `${volumeGroup}/${name}`], async (error) => {
+      throw await this.#group.failure(`Cannot remove ${name} from volume group ${volumeGroup}`, error)
     })
     this.#group.volumes.delete(name)
     return { action: 'removed' }
+  }
+
+  async mustStandAlone(name: string): Promise<void> {
+    await this.#group.refresh()
+    const volume = this.#findOurs(name)
+    if (!volume) return
+    const dependents = [...this.#group.volumes.values()].filter((other) => dependsOn(other, volume))
+    if (dependents.length === 0) return
+    const { volumeGroup } = this.#parts
+    throw new VolumeError(
+      'busy',
+      `Cannot remove ${name} as LVM would remove with it what depends on it: ${dependents.map((other) => `${volumeGroup}/${other.name}`).join(', ')}; remove that first.`,
+    )
   }
 
   async activate(name: string): Promise<Source> {
@@ -243,21 +297,28 @@ export class LvmPool implements Pool {
     if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} in volume group ${volumeGroup}.`)
     if (volume.active) await this.#heal(volume)
     else
-      await this.#group.change(['lvchange', '--activate', 'y', `${volumeGroup}/${name}`], (error) => {
-        throw this.#group.failure(`Cannot activate ${name} in volume group ${volumeGroup}`, error)
+      await this.#group.change(['lvchange', '--activate', 'y', `${volumeGroup}/${name}`], async (error) => {
+        throw await this.#group.failure(`Cannot activate ${name} in volume group ${volumeGroup}`, error)
       })
     await this.#group.refresh()
     return { kind: 'device', path: this.#group.deviceOf(name) }
   }
 
-  /** A logical volume stays active: that takes nothing from the node, and its group is activated as a whole. */
+  /** A logical volume stays active: that takes nothing from the node. */
   async deactivate(): Promise<void> {}
 
   async report(): Promise<PoolReport> {
     await this.mustBeThere()
+    const away = await this.#look({ impatient: true }).then(
+      () => [],
+      (error) => {
+        if (!this.#group.isKnown || codeOf(error) !== 'unavailable') throw error
+        return [messageOf(error)]
+      },
+    )
     const { volumeGroup, thin } = this.#parts
-    await this.#group.refreshUnlessHung()
     const group = await this.#group.facts()
+    const refusals = [...away, ...this.#group.refusals(group)]
     const reservedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
     const common = {
       id: group.uuid,
@@ -267,34 +328,35 @@ export class LvmPool implements Pool {
       unitBytes: group.extentBytes,
       enforcesSize: true,
     } as const
-    const problems = this.#group.problems(group)
     if (!thin) {
-      const totalBytes = reservedBytes + group.freeBytes
-      const freeBytes = group.missingDisks > 0 ? 0n : group.freeBytes
-      return { ...common, name: volumeGroup, totalBytes, freeBytes, problems }
+      const freeBytes = refusals.length > 0 ? 0n : group.freeBytes
+      const totalBytes = reservedBytes + (away.length > 0 ? 0n : group.freeBytes)
+      return {
+        ...common,
+        name: volumeGroup,
+        totalBytes,
+        freeBytes,
+        problems: [...refusals, ...this.#group.queueProblems()],
+      }
     }
-    const room = measureThinPool(thin, this.#group.volumes, group.freeBytes)
+    const room = measureThinPool(thin, this.#group.volumes, group)
+    const problems = [...refusals, ...(room.refusal ? [room.refusal] : [])]
     return {
       ...common,
       name: `${volumeGroup}/${thin.poolName}`,
       totalBytes: room.promisableBytes,
-      freeBytes: room.refusal || group.missingDisks > 0 ? 0n : room.freeBytes,
+      freeBytes: problems.length > 0 ? 0n : room.freeBytes,
       thin: {
         dataPercent: room.pool?.dataPercent ?? 0,
         metadataPercent: room.pool?.metadataPercent ?? 0,
         overcommitRatio: thin.overcommitRatio,
       },
-      problems: [...problems, ...(room.refusal ? [room.refusal] : [])],
+      problems: [...problems, ...this.#group.queueProblems()],
     }
   }
 
   /** Refuses before LVM would fail in the middle: a group whose description no longer fits cannot be changed at all. */
-  async #mustHaveMetadataRoom(name: string): Promise<void> {
-    const known = await this.#group.facts()
-    const guessedFreeBytes = known.metadataFreeBytes - BigInt(this.#group.createdSince + 1) * metadataVolumeBytes
-    if (metadataAreaUsed({ ...known, metadataFreeBytes: guessedFreeBytes }) < metadataAreaPercent) return
-    await this.#group.refresh()
-    const group = await this.#group.facts()
+  #mustHaveMetadataRoom(name: string, group: VolumeGroup): void {
     if (metadataAreaUsed(group) < metadataAreaPercent) return
     throw new VolumeError(
       'no-space',
@@ -313,7 +375,7 @@ export class LvmPool implements Pool {
   }
 
   async #mustHaveThinRoom(thin: ThinOptions, name: string, sizeBytes: bigint): Promise<void> {
-    const room = measureThinPool(thin, this.#group.volumes, (await this.#group.facts()).freeBytes)
+    const room = measureThinPool(thin, this.#group.volumes, await this.#group.facts())
     if (room.refusal) throw new VolumeError('no-space', `Cannot give ${name} ${sizeBytes} bytes as ${room.refusal}.`)
     if (sizeBytes > room.freeBytes)
       throw new VolumeError(
@@ -324,12 +386,22 @@ export class LvmPool implements Pool {
 
   async #makeThinPool(thin: ThinOptions): Promise<void> {
     const { volumeGroup } = this.#parts
-    const size = ['--extents', `${thinPoolPercent}%FREE`, '--poolmetadataspare', 'y']
+    await this.#group.refresh()
+    const { freeBytes, extentBytes } = await this.#group.facts()
+    const { data, metadata } = planThinPool(freeBytes, extentBytes)
+    const size = [
+      '--extents',
+      `${data}`,
+      '--poolmetadatasize',
+      `${metadata * extentBytes}b`,
+      '--poolmetadataspare',
+      'y',
+    ]
     const safety = ['--errorwhenfull', 'y', '--zero', 'y', '--wipesignatures', 'y']
     // With "--type thin-pool --name" in place of "--thin", LVM 2.03.16 refuses --errorwhenfull.
     const command = ['lvcreate', '--yes', '--thin', ...size, ...safety, `${volumeGroup}/${thin.poolName}`]
-    await this.#group.change(command, (error) => {
-      throw this.#group.failure(`Cannot make thin pool ${thin.poolName} in volume group ${volumeGroup}`, error)
+    await this.#group.change(command, async (error) => {
+      throw await this.#group.failure(`Cannot make thin pool ${thin.poolName} in volume group ${volumeGroup}`, error)
     })
     await this.#group.refresh()
   }
@@ -366,11 +438,16 @@ export class LvmPool implements Pool {
       ...(fsType ? { fsType } : {}),
       ...(volume.active ? { source: { kind: 'device', path } } : {}),
       ...(volume.health === 'partial' ? { problem: 'a part of it is on a disk that is missing' } : {}),
+      ...(volume.suspended ? { problem: 'its device is suspended, and all that uses it waits' } : {}),
     }
   }
 }
 
 /** A thin pool is never a volume, whatever its tags: with it, all volumes in it would go. */
 const isOurs = ({ tags, segmentType }: LogicalVolume) => tags.includes(ownTag) && segmentType !== 'thin-pool'
+
+/** Whether LVM removes the other volume along: all that shows blocks of this one, but thin snapshots, which share them. */
+const dependsOn = (other: LogicalVolume, { name, thinPool }: LogicalVolume) =>
+  other.origin === name && (thinPool === '' || other.thinPool !== thinPool)
 
 const sum = (numbers: bigint[]) => numbers.reduce((total, each) => total + each, 0n)

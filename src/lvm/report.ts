@@ -44,6 +44,15 @@ export function parseAnswer(command: readonly string[], text: string): LvmAnswer
   return { lv: answer.report.flatMap((part) => part.lv), vg: answer.report.flatMap((part) => part.vg) }
 }
 
+/** The command that a document of the `lvm` shell answers; nothing when nobody can read it. */
+export function commandOf(text: string): string | undefined {
+  try {
+    return v.parse(answerSchema, JSON.parse(text)).log.at(-1)?.log_object_name
+  } catch {
+    return undefined
+  }
+}
+
 /** A logical volume as `lvs -o lvColumns --units b --nosuffix` shows it (lvs(8)). */
 export interface LogicalVolume {
   name: string
@@ -60,24 +69,40 @@ export interface LogicalVolume {
   metadataBytes: bigint | undefined
   /** What LVM finds wrong with it, such as `partial` while a disk is missing; empty when it is well. */
   health: string
+  /** Whether its device is suspended, so that all I/O waits. */
+  suspended: boolean
+  /** The volume that it is a snapshot of, or whose blocks it shows where it has none of its own; empty if there is none. */
+  origin: string
+  /** Of a thin pool: whether it zeroes the blocks that it gives. */
+  zeroes: boolean
+  /** Of a thin pool: `error` or `queue`. */
+  whenFull: string
 }
 
 export const lvColumns =
-  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size,lv_health_status'
+  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size,lv_health_status,lv_suspended,origin,zero,lv_when_full'
 
-/** A volume group as `vgs -o vgColumns --units b --nosuffix` shows it (vgs(8)). */
+/** A volume group as `vgs -o vgColumns --units b --nosuffix` shows it: a row for each disk (vgs(8)). */
 export interface VolumeGroup {
+  name: string
   uuid: string
   extentBytes: bigint
-  sizeBytes: bigint
+  /** Of the disks that are there and may be allocated from (pvchange(8)). */
   freeBytes: bigint
   /** Of the text area that describes the group on each disk. */
   metadataAreaBytes: bigint
   metadataFreeBytes: bigint
   missingDisks: number
+  /** All of them, whether ours or not. */
+  volumes: number
+  /** The most that there may be; 0 is no limit. */
+  mostVolumes: number
+  /** On its way to another machine (vgexport(8)). */
+  exported: boolean
 }
 
-export const vgColumns = 'vg_uuid,vg_extent_size,vg_size,vg_free,vg_mda_size,vg_mda_free,vg_missing_pv_count'
+export const vgColumns =
+  'vg_name,vg_uuid,vg_extent_size,vg_mda_size,vg_mda_free,vg_missing_pv_count,lv_count,max_lv,vg_exported,pv_allocatable,pv_missing,pv_pe_count,pv_pe_alloc_count'
 
 const text = v.string()
 const bytes = v.pipe(
@@ -118,16 +143,27 @@ const lvSchema = v.object({
   metadata_percent: percent,
   lv_metadata_size: optionalBytes,
   lv_health_status: text,
+  lv_suspended: text,
+  origin: text,
+  zero: text,
+  lv_when_full: text,
 })
 
+const count = v.pipe(text, v.regex(/^[0-9]+$/), v.transform(Number))
 const vgSchema = v.object({
+  vg_name: text,
   vg_uuid: text,
   vg_extent_size: bytes,
-  vg_size: bytes,
-  vg_free: bytes,
   vg_mda_size: bytes,
   vg_mda_free: bytes,
-  vg_missing_pv_count: v.pipe(text, v.regex(/^[0-9]+$/), v.transform(Number)),
+  vg_missing_pv_count: count,
+  lv_count: count,
+  max_lv: count,
+  vg_exported: text,
+  pv_allocatable: text,
+  pv_missing: text,
+  pv_pe_count: bytes,
+  pv_pe_alloc_count: bytes,
 })
 
 /** Throws `failed` with the field it cannot read and its value. */
@@ -146,20 +182,30 @@ export function parseLogicalVolume(row: Row): LogicalVolume {
     metadataPercent: fields.metadata_percent,
     metadataBytes: fields.lv_metadata_size,
     health: fields.lv_health_status,
+    suspended: fields.lv_suspended === 'suspended',
+    origin: fields.origin,
+    zeroes: fields.zero === 'zero',
+    whenFull: fields.lv_when_full,
   }
 }
 
 /** Throws `failed` with the field it cannot read and its value. */
-export function parseVolumeGroup(row: Row): VolumeGroup {
-  const fields = parseRow('volume group', vgSchema, row)
+export function parseVolumeGroup(first: Row, ...more: Row[]): VolumeGroup {
+  const fields = parseRow('volume group', vgSchema, first)
+  const disks = [fields, ...more.map((row) => parseRow('volume group', vgSchema, row))]
+  const usable = disks.filter((disk) => disk.pv_allocatable !== '' && disk.pv_missing === '')
+  const freeExtents = usable.reduce((sum, disk) => sum + disk.pv_pe_count - disk.pv_pe_alloc_count, 0n)
   return {
+    name: fields.vg_name,
     uuid: fields.vg_uuid,
     extentBytes: fields.vg_extent_size,
-    sizeBytes: fields.vg_size,
-    freeBytes: fields.vg_free,
+    freeBytes: freeExtents * fields.vg_extent_size,
     metadataAreaBytes: fields.vg_mda_size,
     metadataFreeBytes: fields.vg_mda_free,
     missingDisks: fields.vg_missing_pv_count,
+    volumes: fields.lv_count,
+    mostVolumes: fields.max_lv,
+    exported: fields.vg_exported !== '',
   }
 }
 

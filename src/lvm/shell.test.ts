@@ -76,7 +76,7 @@ test(
     const rows = await Promise.all(Array.from({ length: 30 }, (_, i) => ask(shell, 'echo', String(i))))
     assert.equal(
       rows.map(({ words, line, overlaps }) => `${words} ${line} ${overlaps}`),
-      rows.map((_, i) => `echo ${i} ${i + 1} 0`),
+      rows.map((_, i) => `echo ${i} ${2 * i + 1} 0`),
     )
     assert.is(new Set(rows.map((row) => row.pid)).size, 1)
   }),
@@ -111,6 +111,30 @@ test(
   }),
 )
 
+test(
+  'an answer that nobody asked for is taken for that of no command: the process is replaced, and who asked is told',
+  withShell(async (shell) => {
+    const { pid } = await ask(shell, 'echo')
+    await fails(() => shell.run(['twice', 'x']), /gave an answer that nobody had asked for/)
+    const next = await ask(shell, 'echo', 'on')
+    assert.is(next.words, 'echo on')
+    assert.is.not(next.pid, pid)
+  }),
+)
+
+test('a process that answers while nothing is asked is replaced', () =>
+  withScratch(async (folder) => {
+    const gate = join(folder, 'gate')
+    await withShell(async (shell) => {
+      const { pid } = await ask(shell, 'later', gate)
+      await writeFile(gate, '')
+      while (isAlive(pid)) await new Promise(setImmediate)
+      const next = await ask(shell, 'echo', 'on')
+      assert.is(next.words, 'echo on')
+      assert.is.not(next.pid, pid)
+    })()
+  }))
+
 for (const [command, how] of [
   ['die', 'SIGKILL'],
   ['exit 7', 'status 7'],
@@ -128,7 +152,7 @@ for (const [command, how] of [
         rows.map(({ words, line }) => [words, line]),
         [
           ['echo 1', '1'],
-          ['echo 2', '2'],
+          ['echo 2', '3'],
         ],
       )
       assert.is.not(rows[0]?.pid, before.pid)

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
 import { type Backlog, type Meter, observed } from '../meter.ts'
 import { CommandError, commandEnv } from '../run.ts'
-import { type LvmAnswer, parseAnswer } from './report.ts'
+import { commandOf, type LvmAnswer, parseAnswer } from './report.ts'
 
 /** Runs one LVM command, such as `['lvremove', '--yes', 'vg/name']`. Throws `CommandError` with LVM's own words. */
 export type LvmRunner = (command: readonly string[]) => Promise<LvmAnswer>
@@ -24,7 +24,9 @@ interface Pending {
 /**
  * One `lvm` process that is fed commands (lvm(8)), one at a time in the order of the calls: several times faster than
  * a process for each, and a queue for the volume group at once. A process that ends is replaced at the next command;
- * the command it ended in fails, and whoever asked looks again at what is there.
+ * the command it ended in fails, and whoever asked looks again at what is there. After each command comes one that there
+ * is not, with a number in its name: where its answer is not the very next, nobody can tell whose answer was read, and the
+ * process is ended, as it is when it answers while nothing was asked.
  */
 export class LvmShell implements Backlog {
   readonly name = 'lvm'
@@ -34,6 +36,9 @@ export class LvmShell implements Backlog {
   readonly #uptimeMs: () => number
   readonly #meter: Pick<Meter, 'command' | 'backlogs'> | undefined
   #process: ChildProcess | undefined
+  /** Takes what the process answers; missing while nothing was asked. */
+  #onText: ((text: string) => void) | undefined
+  #marks = 0
   #tail: Promise<unknown> = Promise.resolve()
   #running: Pending | undefined
   #waiting = 0
@@ -107,28 +112,34 @@ export class LvmShell implements Backlog {
 
   async #answer(command: readonly string[]): Promise<LvmAnswer> {
     const child = this.#process ?? this.#start()
-    const report = child.stdio[reportFd] as Readable
+    const text = await this.#ask(child, command, command.join(' '))
+    this.#marks += 1
+    const mark = `end-of-answer-${this.#marks}`
+    const isNext = commandOf(await this.#ask(child, command, mark)) === mark
+    if (isNext && text.indexOf(documentEnd) === text.length - documentEnd.length) return parseAnswer(command, text)
+    this.#discard(child)
+    throw new CommandError({ file: 'lvm', args: command }, { reason: 'gave an answer that nobody had asked for' })
+  }
+
+  /** Writes a line; gives the document that is answered. */
+  async #ask(child: ChildProcess, command: readonly string[], line: string): Promise<string> {
     return await new Promise((resolve, reject) => {
       const chunks: string[] = []
       let end = ''
       let stderr = ''
-      const onData = (chunk: string) => {
+      this.#onText = (chunk) => {
         chunks.push(chunk)
         end = (end + chunk).slice(-documentEnd.length)
         if (end !== documentEnd) return
         finish()
-        try {
-          resolve(parseAnswer(command, chunks.join('')))
-        } catch (error) {
-          reject(error)
-        }
+        resolve(chunks.join(''))
       }
       const onError = (chunk: string) => {
         stderr = (stderr + chunk).slice(-4000)
       }
       const onEnd = (reason: string) => {
         finish()
-        this.#process = undefined
+        if (this.#process === child) this.#process = undefined
         reject(new CommandError({ file: 'lvm', args: command }, { reason, stderr }))
       }
       const onClose = (exitCode: number | null, signal: string | null) =>
@@ -136,15 +147,19 @@ export class LvmShell implements Backlog {
       const onStartError = (error: NodeJS.ErrnoException) =>
         onEnd(error.code === 'ENOENT' ? 'is not installed' : `cannot be run (${error.message})`)
       const finish = () => {
-        report.off('data', onData)
+        this.#onText = undefined
         child.stderr?.off('data', onError)
         child.off('close', onClose).off('error', onStartError)
       }
-      report.on('data', onData)
       child.stderr?.on('data', onError)
       child.once('close', onClose).once('error', onStartError)
-      ;(child.stdin as Writable).write(`${command.join(' ')}\n`)
+      ;(child.stdin as Writable).write(`${line}\n`)
     })
+  }
+
+  #discard(child: ChildProcess): void {
+    if (this.#process === child) this.#process = undefined
+    child.kill('SIGKILL')
   }
 
   #start(): ChildProcess {
@@ -155,7 +170,11 @@ export class LvmShell implements Backlog {
       env: { ...commandEnv(), LVM_SYSTEM_DIR: this.#configDir, LVM_REPORT_FD: String(reportFd) },
     })
     child.stderr?.setEncoding('utf8').resume()
-    ;(child.stdio[reportFd] as Readable).setEncoding('utf8')
+    const report = child.stdio[reportFd] as Readable
+    report.setEncoding('utf8').on('data', (text: string) => {
+      if (this.#onText && this.#process === child) this.#onText(text)
+      else this.#discard(child)
+    })
     // A process that ends between two commands is noticed here; in the middle of one, also by who waits for it.
     child.once('exit', () => {
       if (this.#process === child) this.#process = undefined

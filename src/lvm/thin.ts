@@ -1,4 +1,5 @@
-import type { LogicalVolume } from './report.ts'
+import { roundUp } from '../volume/size.ts'
+import type { LogicalVolume, VolumeGroup } from './report.ts'
 
 /** How thin volumes share their pool (lvmthin(7)). */
 export interface ThinOptions {
@@ -20,18 +21,45 @@ export interface ThinRoom {
   refusal: string | undefined
 }
 
-/** Share of a volume group that a new thin pool leaves free, so that its metadata can grow. */
-export const thinPoolPercent = 95
+/** Share of a volume group's free space that a new thin pool takes at the most, so that its metadata can grow. */
+const thinPoolPercent = 95n
+/** Each chunk of 64 KiB takes 64 bytes of the metadata area; of larger pools LVM makes the chunks larger (lvmthin(7)). */
+const dataPerMetadata = 1024n
+const [leastMetadataBytes, mostMetadataBytes] = [2n << 20n, 128n << 20n]
 
-/** What the thin pool, or the one that would be made of `groupFreeBytes`, can still promise. */
+/** What a thin pool is made of, in extents. */
+export interface ThinPoolPlan {
+  data: bigint
+  metadata: bigint
+}
+
+/** The thin pool that is made where so much is free: LVM keeps as much as its metadata has once more, to repair it. */
+export function planThinPool(freeBytes: bigint, extentBytes: bigint): ThinPoolPlan {
+  const free = freeBytes / extentBytes
+  const wantedBytes = freeBytes / dataPerMetadata
+  const metadataBytes =
+    wantedBytes < leastMetadataBytes
+      ? leastMetadataBytes
+      : wantedBytes > mostMetadataBytes
+        ? mostMetadataBytes
+        : wantedBytes
+  const metadata = roundUp(metadataBytes, extentBytes) / extentBytes
+  const share = (free * thinPoolPercent) / 100n
+  const left = free - 2n * metadata
+  const data = left < share ? left : share
+  return { data: data > 0n ? data : 0n, metadata }
+}
+
+/** What the thin pool, or the one that would be made, can still promise. */
 export function measureThinPool(
   thin: ThinOptions,
   volumes: ReadonlyMap<string, LogicalVolume>,
-  groupFreeBytes: bigint,
+  { freeBytes: groupFreeBytes, extentBytes }: Pick<VolumeGroup, 'freeBytes' | 'extentBytes'>,
 ): ThinRoom {
   const pool = volumes.get(thin.poolName)
-  const dataBytes = pool ? pool.sizeBytes : (groupFreeBytes * BigInt(thinPoolPercent)) / 100n
-  const promisableBytes = BigInt(Math.floor(Number(dataBytes) * thin.overcommitRatio))
+  const dataBytes = pool ? pool.sizeBytes : planThinPool(groupFreeBytes, extentBytes).data * extentBytes
+  const wholeBytes = BigInt(Math.floor(Number(dataBytes) * thin.overcommitRatio))
+  const promisableBytes = wholeBytes - (wholeBytes % extentBytes)
   const promised = [...volumes.values()].filter((volume) => volume.thinPool === thin.poolName)
   const leftBytes = promised.reduce((left, { sizeBytes }) => left - sizeBytes, promisableBytes)
   const freeBytes = leftBytes > 0n ? leftBytes : 0n
@@ -49,6 +77,11 @@ function thinRefusal(thin: ThinOptions, pool: LogicalVolume): string | undefined
   // LVM tells no percentages of a pool that has failed, and calls one that is full not well, too.
   if (pool.health !== '')
     return `thin pool ${pool.name} is not well (LVM calls it ${pool.health}), and nothing new is made until it is repaired, see lvmthin(7)`
+  // Made by others, perhaps: of what they chose, this is what a volume of ours cannot live with.
+  if (!pool.zeroes)
+    return `thin pool ${pool.name} gives blocks with what others left in them, and nothing new is made until "lvchange --zero y" mends that`
+  if (pool.whenFull !== 'error')
+    return `thin pool ${pool.name} lets writers wait when it is full, and nothing new is made until "lvchange --errorwhenfull y" mends that`
   return undefined
 }
 

@@ -281,6 +281,7 @@ export class Engine {
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
+      await pool.mustStandAlone?.(name)
       const begun = this.#intents.of(volume)
       const isHalfMade = begun !== undefined && 'sizeBytes' in begun
       await this.#stages.releaseUnused(name)

@@ -105,6 +105,7 @@ test('values of the chart reach the daemon, the folders of its node and the Stor
     volumesDir: '/srv/volumes',
     pluginDir: '/plugins-of-the-node',
     kubeletDir: '/srv/kubelet',
+    hostIPC: false,
     defaultClass: true,
     daemon: { nodeSelector: { disks: 'local' }, tolerations, resources },
     provisioner: { nodeSelector: { role: 'control' }, tolerations, resources },
@@ -121,6 +122,7 @@ test('values of the chart reach the daemon, the folders of its node and the Stor
     assert.equal(pod.tolerations, tolerations)
     assert.equal(pod.containers[0].resources.limits, resources.limits)
   }
+  assert.is(daemon.hostIPC, undefined)
   const { env, volumeMounts } = daemon.containers[0]
   const values = Object.entries(named(env)).map(([name, entry]) => [name, (entry as { value?: string }).value])
   assert.equal(Object.fromEntries(values.filter(([, value]) => value !== undefined)), {
@@ -149,6 +151,7 @@ test('the chart refuses a wrong value, and says which', async () => {
     ['driverKind', 'lvm', /driverKind.*'LVM', 'LOOP', 'BINDMOUNT'/],
     ['volumeGroup', '-a', /volumeGroup/],
     ['thin', 'yes', /thin.*boolean/],
+    ['hostIPC', 'no', /hostIPC.*boolean/],
     ['volumesDir', 'volumes', /volumesDir/],
     ['pluginDir', '', /pluginDir/],
     ['image', '', /image/],

@@ -19,7 +19,7 @@ await run('pvcreate', ['--quiet', '/dev/vda'])
 await run('vgcreate', ['--quiet', '--physicalextentsize', '1m', volumeGroup, '/dev/vda'])
 // The smallest area there is, and small chunks, so that it is full before the data area is.
 const areas = ['--size', '7600m', '--poolmetadatasize', '2m', '--chunksize', String(chunkBytes / 1024)]
-await run('lvcreate', ['--yes', '--quiet', '--thin', ...areas, '--zero', 'n', '--errorwhenfull', 'y', pool])
+await run('lvcreate', ['--yes', '--quiet', '--thin', ...areas, '--zero', 'y', '--errorwhenfull', 'y', pool])
 
 const world = await openLvmWorld({ volumeGroup, thin: { ...thinOptions, overcommitRatio: 2 } })
 const engine = new Engine(world.parts)
@@ -51,6 +51,8 @@ test('volumes keep their data when the metadata area is full, nothing new is mad
   await engine.create('calm', spec)
   await mount()
   await writeFile(`${target}/data`, 'precious', { flush: true })
+  // So that chunks are taken without being written whole.
+  await run('lvchange', ['--quiet', '--zero', 'n', pool])
   const filler = ['--virtualsize', `${fillerMebibytes}m`, '--name', 'filler']
   await run('lvcreate', [
     '--yes',
@@ -82,6 +84,7 @@ test('volumes keep their data when the metadata area is full, nothing new is mad
   await mustHoldData()
   await writeFile(`${target}/more`, 'more', { flush: true })
   await run('lvremove', ['--quiet', '--yes', `${volumeGroup}/filler`])
+  await run('lvchange', ['--quiet', '--zero', 'y', pool])
   assert.equal((await engine.report()).problems, [])
   assert.is((await engine.create('late', spec)).action, 'created')
   await engine.unmount('calm', target)

@@ -77,7 +77,9 @@ export const suites: Readonly<Record<string, Suite>> = {
       guestJob('faults.ts', { args: [] }),
       guestJob('pools.ts', { args: ['loop'] }),
       reboots('linear'),
-      ...['group.ts', 'full.ts', 'thin-metadata.ts'].map((program) => guestJob(program, { args: [] })),
+      ...['room.ts', 'others.ts', 'container.ts', 'group.ts', 'full.ts', 'thin-metadata.ts'].map((program) =>
+        guestJob(program, { args: [] }),
+      ),
       ...(isLong ? [crash('thin'), reboots('thin'), guestJob('pools.ts', { args: ['host'] })] : []),
     ],
   },

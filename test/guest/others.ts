@@ -1,0 +1,172 @@
+/** Runs in a guest: what others do in the volume group, and to the volume group, that a daemon uses. */
+import { readFile, writeFile } from 'node:fs/promises'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { run } from '../../src/run.ts'
+import { Engine } from '../../src/volume/engine.ts'
+import { rejects } from '../contract.ts'
+import { openLvmWorld, thinOptions } from '../machine-world.ts'
+import { FaultyDisk } from './faulty-disk.ts'
+
+const mebibyte = 1n << 20n
+const volumeGroup = 'elastic-local-vg'
+const spec = { sizeBytes: 16n * mebibyte, fsType: 'ext4', mkfsOptions: [] } as const
+const test = suite("others' doings")
+const lvm = async (...args: string[]) => (await run('lvm', args)).stdout.trim()
+const names = async () => (await lvm('lvs', '--noheadings', '-o', 'lv_name', volumeGroup)).split(/\s+/)
+
+const disks = [await FaultyDisk.make('one', 1000), await FaultyDisk.make('two', 1000)]
+const [first = '', second = ''] = disks.map(({ path }) => path)
+await lvm('vgcreate', '--quiet', volumeGroup, first)
+
+test('a volume that others have made a snapshot of stays whole, with its data, until that is gone', async () => {
+  const world = await openLvmWorld({ volumeGroup })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  const target = world.target('a', 'one')
+  const mount = () => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+  await engine.create('one', spec)
+  await mount()
+  await writeFile(`${target}/data`, 'precious', { flush: true })
+  await engine.unmount('one', target)
+  await lvm('lvcreate', '--yes', '--quiet', '--snapshot', '--name', 'theirs', '--size', '8m', `${volumeGroup}/one`)
+  await rejects('busy', /depends on it: elastic-local-vg\/theirs; remove that first/, () => engine.remove('one'))
+  assert.equal(await names(), ['one', 'theirs'])
+  await mount()
+  assert.is(await readFile(`${target}/data`, 'utf8'), 'precious')
+  await engine.unmount('one', target)
+  await lvm('lvremove', '--yes', '--quiet', `${volumeGroup}/theirs`)
+  // Another that LVM would take along: thin volumes that show the blocks of this one.
+  await lvm('lvcreate', '--yes', '--quiet', '--thin', '--extents', '20', `${volumeGroup}/their-pool`)
+  for (const change of [
+    ['--activate', 'n'],
+    ['--permission', 'r'],
+  ])
+    await lvm('lvchange', ...change, `${volumeGroup}/one`)
+  await lvm(
+    'lvcreate',
+    '--yes',
+    '--quiet',
+    '--type',
+    'thin',
+    '--name',
+    'shows',
+    '--thinpool',
+    'their-pool',
+    `${volumeGroup}/one`,
+  )
+  await rejects('busy', /depends on it: elastic-local-vg\/shows; remove that first/, () => engine.remove('one'))
+  await lvm('lvremove', '--yes', '--quiet', `${volumeGroup}/shows`, `${volumeGroup}/their-pool`)
+  await lvm('lvchange', '--permission', 'rw', `${volumeGroup}/one`)
+  assert.is((await engine.remove('one')).action, 'removed')
+  await engine.stop()
+  await world.close()
+})
+
+test("a start activates what is ours, and leaves others' volumes as they are", async () => {
+  const world = await openLvmWorld({ volumeGroup })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  for (const name of ['one', 'two']) await engine.create(name, spec)
+  await lvm(
+    'lvcreate',
+    '--yes',
+    '--quiet',
+    '--name',
+    'theirs',
+    '--size',
+    '8m',
+    '--addtag',
+    'elastic-local.id=x',
+    volumeGroup,
+  )
+  await lvm('vgchange', '--activate', 'n', volumeGroup)
+  await engine.stop()
+  const next = new Engine(world.parts)
+  await next.start()
+  const active = await lvm('lvs', '--noheadings', '-o', 'lv_name', '--select', 'lv_active=active', volumeGroup)
+  assert.equal(active.split(/\s+/), ['one', 'two'])
+  await lvm('lvremove', '--yes', '--quiet', `${volumeGroup}/theirs`)
+  for (const name of ['one', 'two']) await next.remove(name)
+  await next.stop()
+  await world.close()
+})
+
+test('a volume, or the thin pool of volumes, that was left suspended is resumed by a look, and writers go on', async () => {
+  const world = await openLvmWorld({ volumeGroup, thin: thinOptions })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  const target = world.target('a', 'one')
+  await engine.create('one', spec)
+  await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+  for (const device of ['one', `${thinOptions.poolName}-tpool`]) {
+    await run('dmsetup', ['suspend', '--noudevsync', '--nolockfs', `elastic--local--vg-${device}`])
+    const writing = writeFile(`${target}/data`, device, { flush: true })
+    await engine.report()
+    await writing
+  }
+  assert.equal((await engine.find('one'))?.problems, [])
+  await engine.unmount('one', target)
+  await engine.remove('one')
+  await engine.stop()
+  await world.close()
+})
+
+test('a thin pool that others made is used only when it zeroes blocks and fails when it is full', async () => {
+  const world = await openLvmWorld({ volumeGroup, thin: thinOptions })
+  const pool = `${volumeGroup}/${thinOptions.poolName}`
+  const engine = new Engine(world.parts)
+  await engine.start()
+  await engine.create('one', spec)
+  for (const [wrong, right, said] of [
+    ['--zero=n', '--zero=y', /gives blocks with what others left.*"lvchange --zero y"/],
+    ['--errorwhenfull=n', '--errorwhenfull=y', /lets writers wait when it is full.*"lvchange --errorwhenfull y"/],
+  ] as const) {
+    await lvm('lvchange', '--quiet', wrong, pool)
+    await rejects('no-space', said, () => engine.create('two', spec))
+    await rejects('no-space', said, () => engine.grow('one', spec.sizeBytes * 2n))
+    const { freeBytes, problems } = await engine.report()
+    assert.is(freeBytes, 0n)
+    assert.match(problems.join(), said)
+    await lvm('lvchange', '--quiet', right, pool)
+    assert.equal((await engine.report()).problems, [])
+  }
+  await engine.remove('one')
+  await lvm('lvremove', '--yes', '--quiet', pool)
+  await engine.stop()
+  await world.close()
+})
+
+test('a group that is renamed, exported or replaced under a running daemon offers nothing, and its volumes are not taken for gone', async () => {
+  const world = await openLvmWorld({ volumeGroup })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  await engine.create('one', spec)
+  const mustBeAway = async (said: RegExp) => {
+    await rejects('unavailable', said, () => engine.list())
+    await rejects('unavailable', said, () => engine.remove('one'))
+    await rejects('unavailable', said, () => engine.create('two', spec))
+    const { freeBytes, problems } = await engine.report()
+    assert.is(freeBytes, 0n)
+    assert.match(problems.join(), said)
+  }
+  await lvm('vgchange', '--activate', 'n', volumeGroup)
+  await lvm('vgrename', volumeGroup, 'renamed-vg')
+  await mustBeAway(/has another name now: renamed-vg. .*"vgrename renamed-vg elastic-local-vg"/)
+  await lvm('vgcreate', '--quiet', volumeGroup, second)
+  await mustBeAway(/it is another group than the one/)
+  await lvm('vgremove', '--quiet', volumeGroup)
+  await lvm('vgrename', 'renamed-vg', volumeGroup)
+  await lvm('vgexport', volumeGroup)
+  await mustBeAway(/it is exported; .*"vgimport elastic-local-vg"/)
+  await lvm('vgimport', volumeGroup)
+  assert.equal(
+    (await engine.list()).map(({ name }) => name),
+    ['one'],
+  )
+  assert.is((await engine.remove('one')).action, 'removed')
+  await engine.stop()
+  await world.close()
+})
+
+test.run()
