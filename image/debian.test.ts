@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../test/suite.ts'
 import { buildStatus, findLicences } from './debian.ts'
 
 const test = suite('debian')

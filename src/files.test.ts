@@ -1,8 +1,8 @@
 import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../test/scratch.ts'
+import { suite } from '../test/suite.ts'
 import { thrownBy } from '../test/thrown.ts'
 import { makeFolders, removeFile, removeTemporaries, replaceFile } from './files.ts'
 

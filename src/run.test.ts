@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../test/suite.ts'
 import { thrownBy } from '../test/thrown.ts'
 import { CommandError, hostCommand, observeRunner, type RunOptions, run, searchPath } from './run.ts'
 

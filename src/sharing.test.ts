@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../test/suite.ts'
 import { thrownBy } from '../test/thrown.ts'
 import { sharing } from './sharing.ts'
 

@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../test/suite.ts'
 import { CommandError, type Runner } from './run.ts'
 import { adviseOnTools, findMissing, requiredTools } from './tools.ts'
 import { driverKinds } from './volume/pool.ts'

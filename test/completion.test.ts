@@ -4,11 +4,11 @@ import { once } from 'node:events'
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { build } from '../build.mjs'
 import { run } from '../src/run.ts'
 import { runWithInput } from './cluster/program.ts'
+import { suite } from './suite.ts'
 
 const test = suite('completion')
 let folder = ''

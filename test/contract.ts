@@ -1,9 +1,9 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Engine, type EngineParts, type VolumeSpec } from '../src/volume/engine.ts'
 import { VolumeError, type VolumeErrorCode } from '../src/volume/errors.ts'
 import { minimumBytes } from '../src/volume/host.ts'
 import type { FsType } from '../src/volume/pool.ts'
+import { suite } from './suite.ts'
 
 const mebibyte = 1n << 20n
 

@@ -3,12 +3,12 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { build } from '../build.mjs'
 import { readMountTable } from '../src/mount/table.ts'
 import { run } from '../src/run.ts'
 import { withScratch } from './scratch.ts'
+import { suite } from './suite.ts'
 
 const test = suite('demo')
 const demo = [process.execPath, join(import.meta.dirname, 'demo.ts')]

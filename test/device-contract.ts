@@ -1,10 +1,10 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Engine, type EngineParts, type VolumeSpec } from '../src/volume/engine.ts'
 import { VolumeError } from '../src/volume/errors.ts'
 import type { Intent } from '../src/volume/journal.ts'
 import type { Pool } from '../src/volume/pool.ts'
 import { rejects, type World, withCleanUp } from './contract.ts'
+import { suite } from './suite.ts'
 
 const mebibyte = 1n << 20n
 

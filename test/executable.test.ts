@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { build } from '../build.mjs'
+import { suite } from './suite.ts'
 
 const test = suite('executable')
 const isRoot = process.getuid?.() === 0

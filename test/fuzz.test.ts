@@ -7,7 +7,6 @@ import { once } from 'node:events'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { build } from '../build.mjs'
 import { buildApp } from '../src/daemon/app.ts'
@@ -25,6 +24,7 @@ import { MemoryMachine } from '../src/volume/memory.ts'
 import { parseVolumeName } from '../src/volume/name.ts'
 import { fixtureNames, readFixture } from './lvm-fixtures.ts'
 import { withScratch } from './scratch.ts'
+import { suite } from './suite.ts'
 
 const test = suite('fuzzing')
 const numRuns = Number(process.env.ELASTIC_LOCAL_FUZZ_RUNS ?? 100_000)

@@ -22,7 +22,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Version } from '@cyclonedx/cyclonedx-library/Spec'
 import { JsonStrictValidator } from '@cyclonedx/cyclonedx-library/Validation'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { findBundledPackages, findCommit, findCommitDate } from '../build.mjs'
 import { buildImage, gather, imageName } from '../image/build.ts'
@@ -33,6 +32,7 @@ import { findFreePorts } from './cluster/control-plane.ts'
 import { ensureImage, withDockerfileImage } from './cluster/image.ts'
 import { poll } from './cluster/program.ts'
 import { createDisk, runInGuest } from './guest/guest.ts'
+import { suite } from './suite.ts'
 
 const tree = join(import.meta.dirname, '..')
 const archive = join(tree, 'dist/image/elastic-local.oci.tar')

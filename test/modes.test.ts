@@ -3,10 +3,10 @@ import { execFile } from 'node:child_process'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { build } from '../build.mjs'
 import { type TestNode, withNode } from './node.ts'
+import { suite } from './suite.ts'
 
 const test = suite('driver modes')
 const executable = await build({ log: () => {} })

@@ -1,5 +1,6 @@
 /** uvu's suites, which tell why a hook failed: uvu drops that error, and with a `before` all of its tests. */
 import { inspect } from 'node:util'
+// biome-ignore lint/style/noRestrictedImports: here it is made one that tells.
 import { type Callback, suite as silentSuite, type Test } from 'uvu'
 
 /** A suite of tests as uvu's `suite()` makes it. */

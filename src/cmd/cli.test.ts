@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream'
 import fc from 'fast-check'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { runCli } from './cli.ts'
 import { type Call, type Command, defineCommand } from './command.ts'
 import { commands as realCommands } from './commands.ts'

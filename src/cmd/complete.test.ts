@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { namesOf } from './command.ts'
 import { complete } from './complete.ts'
 import { elasticLocal, kubectlPlugin } from './programs.ts'

@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { withFields } from '../log.ts'
 import { buildLogLevelRoutes } from '../status/log-level.ts'
 import { type LogParts, openLog } from './log.ts'

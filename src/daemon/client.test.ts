@@ -6,8 +6,8 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { ClientError, type ClientErrorCode, type ClientRequest, request } from './client.ts'
 
 const test = suite('daemon client')

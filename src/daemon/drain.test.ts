@@ -1,6 +1,6 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
+import { suite } from '../../test/suite.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { Drain } from './drain.ts'
 

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { Turns } from './turns.ts'
 

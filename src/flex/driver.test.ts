@@ -4,8 +4,8 @@ import { createServer, type Server } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { askDaemon, writeLine } from './driver.ts'
 
 const test = suite('flex driver')

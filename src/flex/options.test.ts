@@ -1,7 +1,7 @@
 import fc from 'fast-check'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
+import { suite } from '../../test/suite.ts'
 import { buildSpec } from '../daemon/front.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { fsTypes } from '../volume/pool.ts'

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { decodeCallOut, decodeDaemonAnswer, type FlexAnswer, formatAnswer, isFlexVerb } from './protocol.ts'
 
 const test = suite('flex protocol')

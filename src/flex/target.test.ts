@@ -1,10 +1,10 @@
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import fc from 'fast-check'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { withScratch } from '../../test/scratch.ts'
+import { suite } from '../../test/suite.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { checkTarget } from './target.ts'
 

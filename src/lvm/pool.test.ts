@@ -1,7 +1,7 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { formatLvmAnswer, readFixture } from '../../test/lvm-fixtures.ts'
+import { suite } from '../../test/suite.ts'
 import type { VolumeErrorCode } from '../volume/errors.ts'
 import { LvmPool, type LvmPoolParts } from './pool.ts'
 import { type LvmAnswer, parseAnswer, type Row } from './report.ts'

@@ -1,7 +1,7 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { fixtureNames, formatLvmAnswer, readFixture } from '../../test/lvm-fixtures.ts'
+import { suite } from '../../test/suite.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { CommandError } from '../run.ts'
 import { lvColumns, parseAnswer, parseLogicalVolume, parseVolumeGroup, type Row, vgColumns } from './report.ts'

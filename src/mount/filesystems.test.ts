@@ -1,7 +1,7 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { type Step, scripted } from '../../test/scripted-runner.ts'
+import { suite } from '../../test/suite.ts'
 import type { Filesystems } from '../volume/host.ts'
 import { buildFilesystems } from './filesystems.ts'
 

@@ -1,8 +1,8 @@
 import { chmod, mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../../test/scratch.ts'
+import { suite } from '../../test/suite.ts'
 import { closeToOthers } from './folder.ts'
 
 const test = suite('folder for volumes')

@@ -1,10 +1,10 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { withScratch } from '../../test/scratch.ts'
 import { type Step, scripted } from '../../test/scripted-runner.ts'
+import { suite } from '../../test/suite.ts'
 import { findOpeners } from './holders.ts'
 
 const test = suite('holders')

@@ -1,10 +1,10 @@
 import { appendFile, mkdir, readdir, readFile, realpath, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { withScratch } from '../../test/scratch.ts'
 import { type Step, scripted } from '../../test/scripted-runner.ts'
+import { suite } from '../../test/suite.ts'
 import type { Mounts } from '../volume/host.ts'
 import { buildMounts } from './mounts.ts'
 

@@ -1,9 +1,9 @@
 import { cp, mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { withScratch } from '../../test/scratch.ts'
+import { suite } from '../../test/suite.ts'
 import { PoolFolder } from './pool-folder.ts'
 
 const test = suite('pool folder')

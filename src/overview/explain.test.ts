@@ -1,7 +1,7 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { claimsPath, ledgerPath, namespace, volumesPath } from '../../test/memory-cluster.ts'
 import { ago, classesPath, nodePath, podsPath, World } from '../../test/overview-world.ts'
+import { suite } from '../../test/suite.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { ApiError } from '../k8s/client/api.ts'
 import { VolumeError } from '../volume/errors.ts'

@@ -1,6 +1,6 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { World } from '../../test/overview-world.ts'
+import { suite } from '../../test/suite.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { ClusterView } from './cluster-view.ts'
 

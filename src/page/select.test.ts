@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import type { NodeRecord, Overview, PoolRecord, Problem, VolumeRecord } from '../overview/records.ts'
 import { addRooms, listNodes, select, type Wish } from './select.ts'
 

@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { buildHealthRoutes, type Check, findStuckLvm, isReady } from './health.ts'
 
 const test = suite('health')

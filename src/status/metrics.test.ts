@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { buildStatusApp } from './app.ts'
 import { buildMetrics, type DaemonSource, type ProvisionerSource } from './metrics.ts'
 import type { PoolFigures } from './pool-figures.ts'

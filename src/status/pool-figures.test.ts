@@ -1,6 +1,6 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { nextTurn } from '../../test/memory-api.ts'
+import { suite } from '../../test/suite.ts'
 import { Engine } from '../volume/engine.ts'
 import { MemoryMachine } from '../volume/memory.ts'
 import { PoolView } from './pool-figures.ts'

@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../test/suite.ts'
 import { buildScreen } from './screen.ts'
 
 const test = suite('screen')

@@ -1,6 +1,6 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
+import { suite } from '../../test/suite.ts'
 import { formatChecklist } from './checklist.ts'
 import { formatDocument } from './document.ts'
 import { buildPaint, plain, printable } from './paint.ts'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
+import { suite } from '../../test/suite.ts'
 import { parseVolumeName } from './name.ts'
 
 const test = suite('volume names')

@@ -1,6 +1,6 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
+import { suite } from '../../test/suite.ts'
 import { parseMkfsOptions, parseMountOptions } from './options.ts'
 import { type FsType, fsTypes } from './pool.ts'
 

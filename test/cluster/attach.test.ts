@@ -1,9 +1,9 @@
 /** Option 1 of FlexVolume, with the kubelet attaching on one node and the controller manager on another. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
+import { suite } from '../suite.ts'
 import { claim, gibibyte, pod } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, openElastic } from './elastic.ts'

@@ -4,7 +4,6 @@
  */
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
 import type { Finding } from '../../src/doctor/finding.ts'
@@ -12,6 +11,7 @@ import type { Chain, LinkName, Overview, PoolRecord } from '../../src/overview/r
 import { type Output, run } from '../../src/run.ts'
 import { quotedWords, readPages } from '../docs/pages.ts'
 import { growthRecovery, needing } from '../kubernetes/version.ts'
+import { suite } from '../suite.ts'
 import type { KubeObject } from './api.ts'
 import { claim, classOn, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'

@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 import { overlayManifest } from './deploy-overlay.ts'
 

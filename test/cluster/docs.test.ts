@@ -1,11 +1,11 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parse, parseAllDocuments } from 'yaml'
 import { run } from '../../src/run.ts'
 import { commandLines, readPages, yamlBlocks } from '../docs/pages.ts'
 import { withScratch } from '../scratch.ts'
+import { suite } from '../suite.ts'
 import { ensureControlPlane, ensureHelm } from './build.ts'
 import { withCluster } from './cluster.ts'
 

@@ -1,11 +1,11 @@
 /** `kubectl elastic_local` under real kubectl, for a user who may only read, while one thing after another is broken. */
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Chain, LinkName, Overview } from '../../src/overview/records.ts'
 import { type Output, run } from '../../src/run.ts'
 import { growthRecovery, needing } from '../kubernetes/version.ts'
+import { suite } from '../suite.ts'
 import type { KubeObject } from './api.ts'
 import { claim, classOn, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'

@@ -1,10 +1,10 @@
 /** Objects that mean harm: PVs somebody crafted, pods that name others' volumes, and what is written about all of them. */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { findKubeConfig } from '../../src/k8s/client/api.ts'
 import { CommandError } from '../../src/run.ts'
+import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'

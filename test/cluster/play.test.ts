@@ -1,8 +1,8 @@
 /** What `make cluster` plays. */
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('play')
 

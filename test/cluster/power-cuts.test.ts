@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import { messageOf } from '../../src/volume/errors.ts'
+import { suite } from '../suite.ts'
 import { playPowerCuts } from '../torture/power-cuts.ts'
 import { pickSeed } from '../torture/random.ts'
 import { withCluster } from './cluster.ts'

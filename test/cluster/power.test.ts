@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../suite.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import { withCluster } from './cluster.ts'

@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../suite.ts'
 import { agreement } from './agreement.ts'
 import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod } from './claim-objects.ts'

@@ -1,7 +1,7 @@
 import type { V1APIGroupList, V1APIResourceList, V1SelfSubjectAccessReview } from '@kubernetes/client-node'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ApiClient, ApiError, findKubeConfig } from '../../src/k8s/client/api.ts'
+import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 import { type Cluster, withCluster } from './cluster.ts'
 import { namespace, readObjects } from './elastic.ts'

@@ -1,10 +1,10 @@
 /** From the predecessor to us: its PVs, and its volumes, which carry no mark, go on with their data. */
 import { chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
 import { run } from '../../src/run.ts'
+import { suite } from '../suite.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'

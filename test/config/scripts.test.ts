@@ -1,9 +1,9 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CommandError, type Output, run } from '../../src/run.ts'
 import { withScratch } from '../scratch.ts'
+import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 
 const root = join(import.meta.dirname, '../..')

@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Output, run } from '../../src/run.ts'
 import { withScratch } from '../scratch.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('test/setup.sh')
 const script = join(import.meta.dirname, '../setup.sh')

@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../suite.ts'
 import { judge, parseReports, type Spec } from './report.ts'
 
 const test = suite('judging a report of the storage suite')

@@ -1,9 +1,9 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Engine, type EngineParts, type MountRequest, type VolumeSpec } from '../../src/volume/engine.ts'
 import { minimumBytes } from '../../src/volume/host.ts'
 import type { FsType } from '../../src/volume/pool.ts'
 import type { World } from '../contract.ts'
+import { suite } from '../suite.ts'
 import { explain } from './explain.ts'
 import { type Death, Life, type Moment, type Step } from './life.ts'
 

@@ -1,10 +1,10 @@
 import { access, readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseAllDocuments } from 'yaml'
 import { commonFlags } from '../../src/cmd/flags.ts'
 import { elasticLocal, kubectlPlugin } from '../../src/cmd/programs.ts'
+import { suite } from '../suite.ts'
 import { commandLines, readPages, yamlBlocks } from './pages.ts'
 
 const root = join(import.meta.dirname, '../..')

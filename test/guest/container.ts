@@ -4,7 +4,6 @@
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseAllDocuments } from 'yaml'
 import { checkUdev } from '../../src/doctor/udev.ts'
@@ -12,6 +11,7 @@ import { findUdev } from '../../src/lvm/config.ts'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { openLvmWorld, thinOptions } from '../machine-world.ts'
+import { suite } from '../suite.ts'
 
 const mebibyte = 1n << 20n
 const volumeGroup = 'elastic-local-vg'

@@ -2,7 +2,6 @@
 import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
@@ -10,6 +9,7 @@ import { hasErrno } from '../../src/volume/errors.ts'
 import { rejects, type World } from '../contract.ts'
 import { openLvmWorld } from '../machine-world.ts'
 import { TestNode } from '../node.ts'
+import { suite } from '../suite.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 
 const mebibyte = 1n << 20n

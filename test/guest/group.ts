@@ -1,12 +1,12 @@
 /** Runs in a guest: a volume group that is missing, shared with others, or whose description no longer fits. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CommandError, run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
 import { openLvmWorld } from '../machine-world.ts'
+import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 
 const main = join(import.meta.dirname, '../../src/main.ts')

@@ -1,11 +1,11 @@
 /** Runs in a guest: what others do in the volume group, and to the volume group, that a daemon uses. */
 import { readFile, writeFile } from 'node:fs/promises'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
 import { openLvmWorld, thinOptions } from '../machine-world.ts'
+import { suite } from '../suite.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 
 const mebibyte = 1n << 20n

@@ -1,11 +1,11 @@
 /** Runs in a guest, in three boots of one disk: volumes, their data and what was half made, across restarts. */
 import { mkdir, open, readFile } from 'node:fs/promises'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { fsTypes } from '../../src/volume/pool.ts'
 import { openLvmWorld, thinOptions } from '../machine-world.ts'
+import { suite } from '../suite.ts'
 
 const [kind = 'linear', step = 'make'] = process.argv.slice(2)
 const volumeGroup = 'elastic-local-vg'

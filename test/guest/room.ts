@@ -1,9 +1,10 @@
 /** Runs in a guest: what a pool says that it has room for can be had of real LVM, to the extent, and nothing more. */
-import { suite } from 'uvu'
+
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { rejects } from '../contract.ts'
 import { buildLvmPool, openLvmWorld, thinOptions } from '../machine-world.ts'
+import { suite } from '../suite.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 
 const volumeGroup = 'elastic-local-vg'

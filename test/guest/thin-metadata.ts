@@ -1,11 +1,11 @@
 /** Runs in a guest: a thin pool whose metadata area runs out under its volumes. */
 import { open, readFile, writeFile } from 'node:fs/promises'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
 import { openLvmWorld, thinOptions } from '../machine-world.ts'
+import { suite } from '../suite.ts'
 
 const mebibyte = 1n << 20n
 const volumeGroup = 'elastic-local-vg'

@@ -1,10 +1,10 @@
 import { constants } from 'node:fs'
 import { mkdir, open, readdir, readFile, rm, stat, statfs, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { type TestNode, withNode } from '../node.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('daemon on this kernel')
 const mebibyte = 2 ** 20

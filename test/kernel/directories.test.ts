@@ -2,12 +2,12 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { access, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { DirectoryPool } from '../../src/mount/directory.ts'
 import { type Runner, run } from '../../src/run.ts'
 import { rejects } from '../contract.ts'
 import { withScratch } from '../scratch.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('removal of directories')
 const request = { id: 'one', sizeBytes: 1n << 20n, fsType: 'ext4' } as const

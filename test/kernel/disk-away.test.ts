@@ -1,10 +1,10 @@
 /** A disk under the folder of volumes that is unmounted while the daemon runs. */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { type TestNode, withNode } from '../node.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('a disk that is away')
 const main = join(import.meta.dirname, '../../src/main.ts')

@@ -1,6 +1,5 @@
 import { open, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ensureVolumeGroup } from '../../src/disks/volume-group.ts'
 import { buildFilesystems } from '../../src/mount/filesystems.ts'
@@ -8,6 +7,7 @@ import { run } from '../../src/run.ts'
 import { VolumeError } from '../../src/volume/errors.ts'
 import { createDisk } from '../guest/guest.ts'
 import { withScratch } from '../scratch.ts'
+import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 
 const test = suite('disks for a volume group')

@@ -4,12 +4,12 @@ import { once } from 'node:events'
 import { mkdir, open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects, type World } from '../contract.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
+import { suite } from '../suite.ts'
 
 const spec = { sizeBytes: 32n << 20n, fsType: 'ext4', mkfsOptions: [] } as const
 

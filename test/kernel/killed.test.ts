@@ -1,11 +1,11 @@
 import '../crash/memory-disk.ts'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClientError } from '../../src/daemon/client.ts'
 import { explain } from '../crash/explain.ts'
 import { type Daemon, type TestNode, withNode } from '../node.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('a daemon that is killed')
 const options = { sizeBytes: String(32 * 2 ** 20), 'kubernetes.io/fsType': 'ext4' }

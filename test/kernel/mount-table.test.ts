@@ -1,11 +1,11 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { openLoopWorld } from '../machine-world.ts'
 import { withScratch } from '../scratch.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('full mount table')
 const doublings = 13

@@ -1,6 +1,5 @@
 import { open, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { buildFilesystems } from '../../src/mount/filesystems.ts'
 import { LoopPool } from '../../src/mount/loop.ts'
@@ -11,6 +10,7 @@ import { contract, rejects, type World } from '../contract.ts'
 import { deviceContract } from '../device-contract.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
 import { withScratch } from '../scratch.ts'
+import { suite } from '../suite.ts'
 
 contract('loop images', () => openLoopWorld({ preallocate: false }), ['ext4', 'xfs', 'btrfs'])
 contract('preallocated loop images', () => openLoopWorld({ preallocate: true }), ['ext4'])

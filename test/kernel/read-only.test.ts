@@ -1,10 +1,10 @@
 /** Folders that cannot be written: the whole root, or that of volumes. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { type Daemon, type TestNode, withNode } from '../node.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('read-only filesystems')
 const main = join(import.meta.dirname, '../../src/main.ts')

@@ -3,12 +3,12 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import type { Job, Surroundings } from '../runner/jobs.ts'
 import { runJob } from '../runner/run-job.ts'
 import { withScratch } from '../scratch.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('runner')
 const said = (passed: number, total: number) =>

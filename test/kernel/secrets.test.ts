@@ -5,9 +5,9 @@ import { readdir, readFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { text as readText } from 'node:stream/consumers'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withNode } from '../node.ts'
+import { suite } from '../suite.ts'
 
 const test = suite('secrets')
 const main = join(import.meta.dirname, '../../src/main.ts')

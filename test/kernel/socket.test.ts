@@ -3,10 +3,10 @@ import { chmod } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClientError, request } from '../../src/daemon/client.ts'
 import { type TestNode, withNode } from '../node.ts'
+import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 
 const test = suite('socket of the daemon')

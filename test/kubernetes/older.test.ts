@@ -1,8 +1,8 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readSources } from '../cluster/build.ts'
+import { suite } from '../suite.ts'
 import { rewriteForOlder } from './older.ts'
 import { defaultVersion, parseVersion } from './version.ts'
 

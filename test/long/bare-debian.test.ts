@@ -7,11 +7,11 @@ import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { findSources } from '../../image/debian.ts'
 import { type Output, run } from '../../src/run.ts'
 import { atTermination } from '../cluster/termination.ts'
+import { suite } from '../suite.ts'
 
 const tree = join(import.meta.dirname, '../..')
 const test = suite('bare Debian')

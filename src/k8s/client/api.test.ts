@@ -13,9 +13,9 @@ import {
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { KubeConfig } from '@kubernetes/client-node'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withScratch } from '../../../test/scratch.ts'
+import { suite } from '../../../test/suite.ts'
 import { thrownBy } from '../../../test/thrown.ts'
 import { ApiClient, ApiError, findKubeConfig, hasStatus, observeApi, orMissing } from './api.ts'
 

@@ -1,6 +1,6 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Hook, MemoryApi } from '../../../test/memory-api.ts'
+import { suite } from '../../../test/suite.ts'
 import { Recorder } from './events.ts'
 
 const test = suite('events')

@@ -1,7 +1,7 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { MemoryApi } from '../../../test/memory-api.ts'
 import { silent } from '../../../test/memory-cluster.ts'
+import { suite } from '../../../test/suite.ts'
 import { findDead, findUnsynced } from './health.ts'
 import { Reflector } from './reflector.ts'
 

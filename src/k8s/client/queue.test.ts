@@ -1,6 +1,6 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { nextTurn } from '../../../test/memory-api.ts'
+import { suite } from '../../../test/suite.ts'
 import type { Backlog, Done } from '../../meter.ts'
 import { ApiError, delayAfter } from './api.ts'
 import { WorkQueue, type WorkQueueParts } from './queue.ts'

@@ -1,7 +1,7 @@
 import type { V1ConfigMap } from '@kubernetes/client-node'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Fate, type Hook, MemoryApi, type MemoryClient, nextTurn } from '../../../test/memory-api.ts'
+import { suite } from '../../../test/suite.ts'
 import { type Api, ApiError, type WatchEvent } from './api.ts'
 import { Reflector } from './reflector.ts'
 

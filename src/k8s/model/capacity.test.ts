@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../../test/suite.ts'
 import { buildCapacity } from './capacity.ts'
 import type { ClassFacts } from './claim.ts'
 import { buildLedger, made, parseLedger } from './ledger.ts'

@@ -1,6 +1,6 @@
 import { V1PersistentVolumeClaimSpec, V1StorageClass } from '@kubernetes/client-node'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../../test/suite.ts'
 import {
   type ClaimFacts,
   type ClassFacts,

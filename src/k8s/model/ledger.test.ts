@@ -1,7 +1,7 @@
 import type { V1ConfigMap } from '@kubernetes/client-node'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../../test/contract.ts'
+import { suite } from '../../../test/suite.ts'
 import { type Api, ApiError, type ApiRequest } from '../client/api.ts'
 import {
   buildLedger,

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../../test/contract.ts'
 import { MemoryApi, type MemoryClient } from '../../../test/memory-api.ts'
@@ -24,6 +23,7 @@ import {
   volumesPath,
 } from '../../../test/memory-cluster.ts'
 import { sideBySide } from '../../../test/side-by-side.ts'
+import { suite } from '../../../test/suite.ts'
 import { Drain } from '../../daemon/drain.ts'
 import { parseOptions } from '../../flex/options.ts'
 import { Engine } from '../../volume/engine.ts'

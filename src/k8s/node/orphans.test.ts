@@ -1,7 +1,7 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { MemoryApi } from '../../../test/memory-api.ts'
 import { addVolume, silent } from '../../../test/memory-cluster.ts'
+import { suite } from '../../../test/suite.ts'
 import { Engine } from '../../volume/engine.ts'
 import { MemoryMachine } from '../../volume/memory.ts'
 import { ApiError } from '../client/api.ts'

@@ -1,5 +1,5 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { suite } from '../../../test/suite.ts'
 import type { PoolReport } from '../../volume/pool.ts'
 import { poolFacts } from './publisher.ts'
 

@@ -1,4 +1,3 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { claim } from '../../../test/cluster/claim-objects.ts'
 import { MemoryApi } from '../../../test/memory-api.ts'
@@ -18,6 +17,7 @@ import {
   selectedNode,
   silent,
 } from '../../../test/memory-cluster.ts'
+import { suite } from '../../../test/suite.ts'
 import { machineClock } from '../client/clock.ts'
 import { capacityName, provisionerNames } from '../model/names.ts'
 import { Provisioner } from './provisioner.ts'

@@ -1,6 +1,6 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { MemoryApi } from '../../../test/memory-api.ts'
+import { suite } from '../../../test/suite.ts'
 import { GoneNodes } from './gone-nodes.ts'
 
 const test = suite('gone nodes')

@@ -1,4 +1,3 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { claim } from '../../../test/cluster/claim-objects.ts'
 import { MemoryApi } from '../../../test/memory-api.ts'
@@ -13,6 +12,7 @@ import {
   selectedNode,
   silent,
 } from '../../../test/memory-cluster.ts'
+import { suite } from '../../../test/suite.ts'
 import { Copies } from './copies.ts'
 import { countPending, countStranded } from './pending.ts'
 

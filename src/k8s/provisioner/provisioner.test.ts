@@ -1,4 +1,3 @@
-import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { claim } from '../../../test/cluster/claim-objects.ts'
 import { MemoryApi, type MemoryClient, nextTurn, type StoredObject } from '../../../test/memory-api.ts'
@@ -28,6 +27,7 @@ import {
   volumesPath,
 } from '../../../test/memory-cluster.ts'
 import { sideBySide } from '../../../test/side-by-side.ts'
+import { suite } from '../../../test/suite.ts'
 import { machineClock } from '../client/clock.ts'
 import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
 import type { ProvisionerParts } from './leader.ts'
