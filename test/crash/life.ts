@@ -24,6 +24,7 @@ export interface Step {
 }
 
 const lives = new AsyncLocalStorage<Life>()
+let begun = 0
 
 /**
  * One life of a daemon, within this process. Whatever is called from `run` belongs to it, and each of its changes to
@@ -31,6 +32,8 @@ const lives = new AsyncLocalStorage<Life>()
  * as the kernel has it, with its ends of all pipes closed; `gone` waits for that.
  */
 export class Life {
+  /** Which one of this process. */
+  readonly number = begun++
   /** The steps taken since `arm`. */
   steps: Step[] = []
   isOver = false

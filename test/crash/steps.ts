@@ -9,6 +9,7 @@ import fsPromises, { type FileHandle } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { basename, join } from 'node:path'
 import type { Writable } from 'node:stream'
+import AsyncLock from 'async-lock'
 import { Life } from './life.ts'
 
 /** How LVM's shell ends an answer; see `LvmShell`. */
@@ -114,6 +115,14 @@ async function removeSome(path: string): Promise<void> {
   if (first !== undefined) await real.rm(join(path, basename(first)), { recursive: true })
 }
 
+const { acquire } = AsyncLock.prototype as { acquire(key: string, ...more: unknown[]): Promise<unknown> }
+
+/** What a daemon has locked for itself is free when it is killed, so each life has locks of its own. */
+function acquireInLife(this: AsyncLock, key: string, ...more: unknown[]): Promise<unknown> {
+  return acquire.call(this, `${Life.current()?.number ?? ''} ${key}`, ...more)
+}
+
+Object.assign(AsyncLock.prototype, { acquire: acquireInLife })
 Object.assign(childProcess, { spawn })
 Object.assign(fsPromises, {
   open,
