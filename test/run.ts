@@ -7,7 +7,7 @@
  *
  * With `LONG` in its environment, it runs all that there is, not only what shows that everything works.
  */
-import { mkdtempSync, rmdirSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -38,6 +38,8 @@ await checkComplete()
 
 const startedAt = Date.now()
 const runFolder = mkdtempSync(join(tmpdir(), 'el-'))
+// Some tests start programs as other users, who must get there.
+chmodSync(runFolder, 0o755)
 const counts = new Map<string, Count>()
 const say = (text: string) => process.stdout.write(`${text}\n`)
 

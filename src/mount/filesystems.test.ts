@@ -201,13 +201,20 @@ test('grow() asks each filesystem by the tool of its own: ext4 by its device, th
     await on([step], (filesystems) => filesystems.grow(device, '/volumes/one', fsType))
 })
 
-test('grow() names the capability that the kernel wants for a mounted ext4, and nothing but what went wrong otherwise', async () => {
-  const growing = (stderr: string) => () =>
-    on([{ file: 'resize2fs', args: [device], exitCode: 1, stderr }], (filesystems) =>
-      filesystems.grow(device, '/v', 'ext4'),
-    )
+test('grow() names the capability that the kernel wants for a mounted ext4, or errors where it has that, and nothing but what went wrong otherwise', async () => {
+  const growing =
+    (stderr: string, growsMounted = false) =>
+    () =>
+      scripted([{ file: 'resize2fs', args: [device], exitCode: 1, stderr }], (run) =>
+        buildFilesystems({ run, growsMounted }).grow(device, '/v', 'ext4'),
+      )
   const denied = 'resize2fs 1.47.0 (5-Feb-2023)\nresize2fs: Permission denied to resize filesystem'
   await rejects('failed', /Permission denied to resize filesystem; .* CAP_SYS_RESOURCE/s, growing(denied))
+  await rejects(
+    'failed',
+    /Permission denied to resize filesystem; .* has found errors: .*kernel's log/s,
+    growing(denied, true),
+  )
   await rejects(
     'failed',
     /^Cannot grow the ext4 on \/dev\/loop7: resize2fs exited with 1: No space left$/,
