@@ -3,6 +3,7 @@ import '../crash/steps.ts'
 import { histories } from '../crash/histories.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
 
-histories('directories', openDirectoryWorld, { fsType: 'ext4', count: 30, rounds: 8 })
+const times = process.env.LONG ? 2 : 1
+histories('directories', openDirectoryWorld, { fsType: 'ext4', count: 15 * times, rounds: 8 })
 // A filesystem that this kernel lets grow.
-histories('loop images', () => openLoopWorld({ preallocate: false }), { fsType: 'xfs', count: 20, rounds: 8 })
+histories('loop images', () => openLoopWorld({ preallocate: false }), { fsType: 'xfs', count: 10 * times, rounds: 8 })

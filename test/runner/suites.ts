@@ -72,8 +72,8 @@ export const suites: Readonly<Record<string, Suite>> = {
   guest: {
     prepare: canBootGuest,
     jobs: async () => [
-      ...['linear', 'thin'].map((part) => guestJob('pools.ts', { args: [part] })),
       crash('linear'),
+      ...['linear', 'thin'].map((part) => guestJob('pools.ts', { args: [part] })),
       guestJob('faults.ts', { args: [] }),
       guestJob('pools.ts', { args: ['loop'] }),
       reboots('linear'),
