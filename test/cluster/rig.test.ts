@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
 import { CommandError } from '../../src/run.ts'
+import { patience } from '../patience.ts'
 import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
-
 import { buildWatchUrl, type KubeObject } from './api.ts'
 import { type Cluster, startCluster, withCluster } from './cluster.ts'
 import type { HollowKubelet } from './kubelet.ts'
@@ -95,7 +95,7 @@ test('a pod with an emptyDir runs, and the kubelet counts what the volume holds'
 
 test('waitFor() says what it saw last when time is up', async ({ cluster }) => {
   const error = await thrownBy(Error, () => cluster.waitFor(podPath('plain'), isGone, 200))
-  assert.match(error.message, 'has not become as awaited in 200 ms')
+  assert.match(error.message, `has not become as awaited in ${200 * patience} ms`)
   assert.match(error.message, '"phase": "Running"')
 })
 
