@@ -4,6 +4,7 @@ import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { kubernetes } from '../kubernetes/version.ts'
 import { Program, poll } from './program.ts'
 
 export type ComponentName = 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 'kube-scheduler'
@@ -96,6 +97,8 @@ export async function startControlPlane(
     'service-account-signing-key-file': data('service-accounts.key'),
     'service-account-issuer': 'https://kubernetes.default.svc',
     'service-cluster-ip-range': '10.0.0.0/16',
+    // The rig's own client lists and watches in one request, which was first on for good in 1.34; ours does not.
+    ...(kubernetes.minor < 34 ? { 'feature-gates': 'WatchList=true' } : {}),
   })
   await Promise.all([etcdProgram.start(), apiServer.start()])
 
