@@ -4,10 +4,11 @@
  *   node image/build.ts      dist/image/elastic-local.oci.tar for all architectures, with what is in it beside it
  */
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import prettyBytes from 'pretty-bytes'
 import { build, findCommit, findCommitDate } from '../build.mjs'
+import { cacheFolder } from './cache.ts'
 import { type Architecture, architectures, contents, type NodeArch } from './contents.ts'
 import { download, type Package, unpack } from './debian.ts'
 import { withLock } from './lock.ts'
@@ -21,9 +22,6 @@ const { version, license } = JSON.parse(await readFile(join(root, 'package.json'
 
 /** As `deploy.yaml` has it. */
 export const imageName = `elastic-local:${version}`
-
-/** What is kept from one time to the next. */
-export const cacheFolder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'elastic-local')
 
 /** What an image is made of: the executable of the sources, and archives of packages. */
 export interface Materials {

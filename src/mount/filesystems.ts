@@ -144,12 +144,11 @@ export function buildFilesystems({ run, lock, growsMounted = maySysResource() }:
         await run(...commands[fsType])
       } catch (error) {
         // The kernel says the same of a missing right and of an ext4 on which it has found errors (ext4_resize_begin).
-        const forbidden = /Permission denied to resize/.test(messageOf(error))
-          ? growsMounted
-            ? "; the kernel grows no ext4 on which it has found errors: look in the kernel's log (dmesg) which disk gives them"
-            : '; the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted ext4'
-          : undefined
-        const advice = forbidden ?? adviseOnDisk(error)
+        const onRefusal = growsMounted
+          ? "; the kernel grows no ext4 on which it has found errors: look in the kernel's log (dmesg) which disk gives them"
+          : '; the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted ext4'
+        const isRefusal = /Permission denied to resize/.test(messageOf(error))
+        const advice = isRefusal ? onRefusal : adviseOnDisk(error)
         throw new VolumeError('failed', `Cannot grow the ${fsType} on ${device}: ${messageOf(error)}${advice}`, {
           cause: error,
         })

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { cacheFolder } from '../../image/cache.ts'
 import { run } from '../../src/run.ts'
 import { go, makeModule } from '../kubernetes/go.ts'
 import { rewriteForOlder } from '../kubernetes/older.ts'
@@ -64,7 +64,7 @@ export async function ensureBuilt(
   file: string,
   build: (output: string) => Promise<void>,
 ): Promise<string> {
-  const folder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'elastic-local', name)
+  const folder = join(cacheFolder, name)
   const program = join(folder, file)
   if (existsSync(program)) return program
   await checkGo()

@@ -1,7 +1,7 @@
 /** Builds Kubernetes' own storage suite, with what it needs; kept in the cache folder. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cacheFolder } from '../../image/build.ts'
+import { cacheFolder } from '../../image/cache.ts'
 import { withLock } from '../../image/lock.ts'
 import { buildFlags, ensureBuilt, hashSources, readSources } from '../cluster/build.ts'
 import { go, makeModule } from '../kubernetes/go.ts'

@@ -5,17 +5,18 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
+import { cacheFolder } from '../../image/cache.ts'
 import { withLock } from '../../image/lock.ts'
 import { run } from '../../src/run.ts'
 
 /** What the initrd needs to reach disks, the machine's files and the network; all else is loaded from `folder`. */
 const firstModules = ['virtio_pci', 'virtio_blk', '9pnet_virtio', '9p', 'virtio_net']
 /** Kinds of drivers that no guest has devices for: two thirds of the package. */
-const leftOut = ['sound', ...['gpu', 'media', 'net/ethernet', 'net/wireless', 'iio', 'hid', 'usb', 'infiniband']].map(
-  (kind) => `./lib/modules/*/kernel/${kind === 'sound' ? kind : `drivers/${kind}`}`,
+const kindsLeftOut = ['gpu', 'media', 'net/ethernet', 'net/wireless', 'iio', 'hid', 'usb', 'infiniband']
+const leftOut = ['sound', ...kindsLeftOut.map((kind) => `drivers/${kind}`)].map(
+  (folder) => `./lib/modules/*/kernel/${folder}`,
 )
 
 /** The initrd's only script: the machine's files become the root, read-only, and its init.sh goes on. */
@@ -43,15 +44,14 @@ export interface GuestKernel {
  */
 export async function ensureGuestKernel(): Promise<GuestKernel> {
   if (process.arch !== 'x64') throw new Error(`Cannot boot a guest as the processor must be x64: it is ${process.arch}`)
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'elastic-local')
   const release = /^VERSION_CODENAME=(\w+)$/m.exec(await readFile('/etc/os-release', 'utf8'))?.[1] ?? 'unknown'
   const key = createHash('sha256')
     .update([firstInit, ...firstModules, ...leftOut].join('\n'))
     .digest('hex')
-  const folder = join(cache, `guest-kernel-${release}-${key.slice(0, 12)}`)
-  await mkdir(cache, { recursive: true })
+  const folder = join(cacheFolder, `guest-kernel-${release}-${key.slice(0, 12)}`)
+  await mkdir(cacheFolder, { recursive: true })
   if (!existsSync(folder))
-    await withLock(`${cache}/guest-kernel.lock`, async () => {
+    await withLock(join(cacheFolder, 'guest-kernel.lock'), async () => {
       if (existsSync(folder)) return
       process.stderr.write('Fetching the kernel of the test guests: 70 MB the first time ...\n')
       const unfinished = `${folder}.unfinished`
@@ -92,7 +92,7 @@ async function make(folder: string): Promise<void> {
   const pack = 'cd "$1" && find . | "$2" cpio -o -H newc > "$3"'
   await run('sh', ['-c', pack, 'sh', root, join(folder, 'bin/busybox'), archive])
   await writeFile(join(folder, 'initrd.gz'), gzipSync(await readFile(archive)))
-  for (const used of ['boot', 'bin', 'usr', 'initrd', 'initrd.cpio', 'usr'])
+  for (const used of ['boot', 'bin', 'usr', 'initrd', 'initrd.cpio'])
     await rm(join(folder, used), { recursive: true, force: true })
 }
 

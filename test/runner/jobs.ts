@@ -1,7 +1,7 @@
 /** What the runner runs: a test file on this machine, or a program of `test/guest` in a guest. */
 import { spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { bootGuest, createDisk } from '../guest/guest.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -61,7 +61,7 @@ const toldNames = ['LONG', 'TORTURE', 'SEED']
 export function guestJob(program: string, ...boots: readonly Boot[]): Job {
   const words = boots.map(({ args, cutAt }) => `${args.join(' ')}${cutAt ? ' (power cut)' : ''}`).join(', ')
   return {
-    title: `${relative(root, join(import.meta.dirname, '../guest', program))} ${words}`.trim(),
+    title: `test/guest/${program} ${words}`.trim(),
     lane: 'guest',
     run: async ({ env, onOutput, signal }) => {
       const scratchDir = await mkdtemp(join(env.TMPDIR ?? '/tmp', 'guest-'))

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { run } from '../../src/run.ts'
+import { messageOf } from '../../src/volume/errors.ts'
 import { createDisk, runInGuest } from '../guest/guest.ts'
 
 /** Remembers how it ended. */
@@ -15,7 +16,7 @@ function once(check: () => Promise<void>): () => Promise<void> {
 }
 
 /** The first line of what went wrong. */
-const reasonOf = (error: unknown) => (error instanceof Error ? error.message : String(error)).split('\n')[0]
+const reasonOf = (error: unknown) => messageOf(error).split('\n')[0]
 
 /** Mounts, and networks of a test's own. */
 export const canIsolate = once(async () => {
