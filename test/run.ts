@@ -41,6 +41,7 @@ const runFolder = mkdtempSync(join(tmpdir(), 'el-'))
 // Some tests start programs as other users, who must get there.
 chmodSync(runFolder, 0o755)
 const counts = new Map<string, Count>()
+const failed: string[] = []
 const say = (text: string) => process.stdout.write(`${text}\n`)
 
 /** Counts for a suite; gives its sums. */
@@ -62,7 +63,9 @@ async function plan(): Promise<{ suite: string; job: Job }[]> {
     try {
       await prepare?.()
     } catch (error) {
-      say(`FAIL ${suite}: it cannot run as ${messageOf(error).split('\n')[0]}`)
+      const why = `${suite}: it cannot run as ${messageOf(error).split('\n')[0]}`
+      say(`FAIL ${why}`)
+      failed.push(`${why}\n`)
       count(suite, { failed: 1 })
       continue
     }
@@ -87,8 +90,9 @@ async function runAll(waiting: { suite: string; job: Job }[]): Promise<void> {
     if (!next) continue
     count(next.suite, {})
     const { suite, job } = next
-    const work: Promise<void> = runJob(job, join(runFolder, String(number++))).then(({ text, ...sums }) => {
+    const work: Promise<void> = runJob(job, join(runFolder, String(number++))).then(({ text, failures, ...sums }) => {
       process.stdout.write(text)
+      if (failures) failed.push(failures)
       count(suite, sums)
       running.delete(work)
     })
@@ -101,6 +105,7 @@ const plannedAt = Date.now()
 await runAll(planned)
 rmdirSync(runFolder)
 
+if (failed.length > 0) say(`\nWhat failed, in short:\n${failed.join('')}`)
 say(`\nWhat is made once and what the machine can do: ${prettyMs(plannedAt - startedAt)}.`)
 for (const [suite, { passed, failed, skipped, startedAt, endedAt }] of counts)
   say(

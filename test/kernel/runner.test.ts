@@ -32,8 +32,8 @@ async function play(words: string, exitCode: number, work: (surroundings: Surrou
     result = await runJob(job, folder)
     assert.not(existsSync(folder))
   })
-  const { passed = 0, failed = 0, text = '' } = result ?? {}
-  return { counts: [passed, failed], text }
+  const { passed = 0, failed = 0, text = '', failures = '' } = result ?? {}
+  return { counts: [passed, failed], text, failures }
 }
 
 test('tests that pass are one line', async () => {
@@ -50,6 +50,18 @@ test('a test that fails is shown with the ends of the logs of what it started', 
   assert.match(text, /^FAIL a test\n/)
   assert.match(text, /--- end of daemon\.log\n(old\n){11}it broke\n/)
   assert.match(text, /\nFAIL job: 2 passed, 1 failed /)
+})
+
+test('what failed is told in short, with the beginning and the end of each reason', async () => {
+  const reason = Array.from({ length: 100 }, (_, number) => `    line ${number}\n`).join('')
+  const words = `   FAIL  one  "first"\n${reason}    at ${'…'.repeat(400)}\n\n   FAIL  one  "second"\n    no reason\n${said(1, 3)}`
+  const { failures } = await play(words, 1)
+  const lines = failures.trimEnd().split('\n')
+  assert.equal([lines[0], lines[1], lines.at(-1)], ['job:', '     FAIL  one  "first"', '      no reason'])
+  assert.match(failures, /line 2\n {2}\[…\]\n {6}line 92\n/)
+  assert.match(failures, /line 99\n {5}FAIL {2}one {2}"second"\n/)
+  assert.match((await play('it hangs\n', 1)).failures, /^job:\n {2}it hangs\n/)
+  assert.is((await play(said(3, 3), 0)).failures, '')
 })
 
 test('a hook that fails is told of with its reason, and none of the tests that it is for passes', async () => {

@@ -2,6 +2,7 @@
 import { mkdirSync, rmdirSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../../src/volume/errors.ts'
+import { summarise } from './failures.ts'
 import type { Job } from './jobs.ts'
 import { findLeftovers, type Leftover } from './leftovers.ts'
 import { showLogs } from './logs.ts'
@@ -17,6 +18,8 @@ export interface JobResult {
   failed: number
   skipped: number
   text: string
+  /** What failed, in short; empty when nothing did. */
+  failures: string
 }
 
 /** What was told to end with its job gets so long to do it. */
@@ -78,5 +81,5 @@ export async function runJob(job: Job, folder: string): Promise<JobResult> {
   const text = failed > 0 ? `${output}${showLogs(logs)}${last}\n` : `${whySkipped}${last}\n`
   rmSync(logs, { recursive: true })
   rmdirSync(folder)
-  return { passed, failed, skipped, text }
+  return { passed, failed, skipped, text, failures: failed > 0 ? `${job.title}:\n${summarise(output)}` : '' }
 }
