@@ -60,6 +60,11 @@ async function plan(): Promise<{ suite: string; job: Job }[]> {
   const planned = []
   for (const suite of names) {
     const { prepare, jobs } = suites[suite] ?? {}
+    const since = Date.now()
+    const progress = setInterval(
+      () => say(`Making what ${suite} needs: ${prettyMs(Date.now() - since)} by now ...`),
+      60_000,
+    )
     try {
       await prepare?.()
     } catch (error) {
@@ -68,6 +73,8 @@ async function plan(): Promise<{ suite: string; job: Job }[]> {
       failed.push(`${why}\n`)
       count(suite, { failed: 1 })
       continue
+    } finally {
+      clearInterval(progress)
     }
     const wanted = ((await jobs?.()) ?? []).filter(({ title }) => title.includes(values.only ?? ''))
     planned.push(...wanted.map((job) => ({ suite, job })))

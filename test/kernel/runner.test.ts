@@ -87,6 +87,16 @@ test('a job that runs no test, or ends badly though all its tests passed, is a f
   assert.equal((await play(said(3, 3), 1)).counts, [3, 1])
 })
 
+test('an image in memory that stays on a loop device is a failure, and is taken away', async () => {
+  const { counts, text } = await play(said(1, 1), 0, async ({ env }) => {
+    const image = join(env.TEST_MEMORY ?? '', 'image')
+    await run('truncate', ['--size=1M', image])
+    await run('losetup', ['--find', image])
+  })
+  assert.equal(counts, [1, 1])
+  assert.match(text, /It left loop device \S+ of \/dev\/shm\/\S+\/image\nIt left scratch \/dev\/shm\//)
+})
+
 test('a process, a mount, a loop device and a folder that stay are a failure, and are taken away', async () => {
   let child: ReturnType<typeof spawn> | undefined
   let loop = ''

@@ -10,12 +10,12 @@ export interface Leftover {
 }
 
 /**
- * Finds what is left of the job whose scratch folder, its `TMPDIR`, that is: processes that have it in their
- * environment (and with them the namespaces that they hold), mounts, loop devices and files; in the order in which they
- * can be taken away.
+ * Finds what is left of the job whose scratch folders, its `TMPDIR` or what it takes for that, those are: processes that
+ * have one in their environment (and with them the namespaces that they hold), mounts, loop devices and files; in the
+ * order in which they can be taken away.
  */
-export function findLeftovers(folder: string): Leftover[] {
-  return [...processesOf(folder), ...mountsBelow(folder), ...loopsOf(folder), ...filesIn(folder)]
+export function findLeftovers(folders: readonly string[]): Leftover[] {
+  return [processesOf, mountsBelow, loopsOf, filesIn].flatMap((find) => folders.flatMap(find))
 }
 
 /** A file of proc(5) or sysfs(5); empty when what it tells of has gone. */

@@ -1,5 +1,6 @@
 /** Runs one job, counts its tests, and finds out why it failed and what it left. */
-import { mkdirSync, rmdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, rmdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../../src/volume/errors.ts'
 import { summarise } from './failures.ts'
@@ -26,28 +27,33 @@ export interface JobResult {
 const goingMs = 10_000
 
 /** What is left once all that is on its way out is gone. */
-async function waitForLeftovers(folder: string): Promise<Leftover[]> {
+async function waitForLeftovers(folders: readonly string[]): Promise<Leftover[]> {
   const deadline = Date.now() + goingMs
   for (;;) {
-    const leftovers = findLeftovers(folder)
+    const leftovers = findLeftovers(folders)
     if (leftovers.length === 0 || Date.now() > deadline) return leftovers
     await sleep(100)
   }
 }
 
+/** Where the kernel keeps files in memory (shm_overview(7)). */
+const memory = '/dev/shm'
+
 /**
  * Runs a job in a scratch folder of that name, which is not there yet and goes with all that the job left in it or made
- * of it. A job that fails without a failed test, runs none or leaves something is one failure.
+ * of it, and one in memory. A job that fails without a failed test, runs none or leaves something is one failure.
  */
 export async function runJob(job: Job, folder: string): Promise<JobResult> {
   const logs = `${folder}.logs`
-  for (const path of [folder, logs]) mkdirSync(path)
+  const inMemory = join(memory, folder.slice(1).replaceAll('/', '-'))
+  const scratch = existsSync(memory) ? [folder, inMemory] : [folder]
+  for (const path of [...scratch, logs]) mkdirSync(path)
   const startedAt = Date.now()
   let output = ''
   const end = new AbortController()
   let timer: NodeJS.Timeout | undefined
   const exitCode = await job.run({
-    env: { ...process.env, TMPDIR: folder, TEST_LOGS: logs },
+    env: { ...process.env, TMPDIR: folder, TEST_MEMORY: inMemory, TEST_LOGS: logs },
     signal: end.signal,
     onOutput: (text) => {
       output += text
@@ -60,7 +66,7 @@ export async function runJob(job: Job, folder: string): Promise<JobResult> {
     },
   })
   clearTimeout(timer)
-  const leftovers = await waitForLeftovers(folder)
+  const leftovers = await waitForLeftovers(scratch)
   for (const { words, remove } of leftovers) {
     output += `It left ${words}\n`
     await remove().catch((error) => {
@@ -80,6 +86,6 @@ export async function runJob(job: Job, folder: string): Promise<JobResult> {
   const whySkipped = [...output.matchAll(/^skipped on .*$/gm)].map(([line]) => `${line}\n`).join('')
   const text = failed > 0 ? `${output}${showLogs(logs)}${last}\n` : `${whySkipped}${last}\n`
   rmSync(logs, { recursive: true })
-  rmdirSync(folder)
+  for (const path of scratch) rmdirSync(path)
   return { passed, failed, skipped, text, failures: failed > 0 ? `${job.title}:\n${summarise(output)}` : '' }
 }
