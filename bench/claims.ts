@@ -26,7 +26,13 @@ const count = 200
 const nodes = ['node-1', 'node-2', 'node-3', 'node-4']
 const volumesPath = '/api/v1/persistentvolumes'
 const claimsPath = '/api/v1/namespaces/default/persistentvolumeclaims'
-const pool = { name: 'vg', driverKind: 'LVM', capacityBytes: 1n << 50n, unitBytes: 4n << 20n } as const
+const pool = {
+  name: 'vg',
+  driverKind: 'LVM',
+  capacityBytes: 1n << 50n,
+  unitBytes: 4n << 20n,
+  fronts: ['flex'],
+} as const
 const indexes = Array.from({ length: count }, (_, i) => i)
 
 interface Times {
@@ -68,7 +74,8 @@ async function measure(fastControllerManager: boolean): Promise<Times> {
         fsType: 'ext4',
         options: {},
         node: 'node-1',
-        hostname: 'node-1',
+        front: 'flex',
+        topology: { key: 'kubernetes.io/hostname', value: 'node-1' },
         key: 'key',
       })
     const makeVolume = (namespace: string, name: string, uid: string) =>

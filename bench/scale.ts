@@ -34,7 +34,13 @@ const warmups = 15
 const atOnce = 48
 const settleMs = 5000
 const gibibyte = 1n << 30n
-const pool = { name: 'vg', driverKind: 'LVM', capacityBytes: 1n << 44n, unitBytes: 4n << 20n } as const
+const pool = {
+  name: 'vg',
+  driverKind: 'LVM',
+  capacityBytes: 1n << 44n,
+  unitBytes: 4n << 20n,
+  fronts: ['flex'],
+} as const
 /** The one of the empty cluster. */
 const firstNode = 'first'
 /** The one with a daemon. */
@@ -82,7 +88,8 @@ async function createBound(api: ApiClient, name: string, node: string): Promise<
     fsType: 'ext4',
     options: {},
     node,
-    hostname: node,
+    front: 'flex',
+    topology: { key: 'kubernetes.io/hostname', value: node },
     key: '0123456789abcdef0123456789abcdef',
   })
   await api.send({ method: 'POST', path: volumesPath, body: volume })

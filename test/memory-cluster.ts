@@ -1,4 +1,5 @@
 import type { ApiRequest } from '../src/k8s/client/api.ts'
+import type { FrontName } from '../src/k8s/fronts/front.ts'
 import { buildLease } from '../src/k8s/model/lease.ts'
 import { buildLedger, type Entry, onlyPool, parseLedger, poolOf, promisedBytes } from '../src/k8s/model/ledger.ts'
 import { finalizer, ledgerName, nodeLabel, provisionerNames } from '../src/k8s/model/names.ts'
@@ -34,7 +35,13 @@ export function addNode(server: MemoryApi, name: string): void {
 
 /** What the daemon of a node would say of its pool. */
 export function addLedger(server: MemoryApi, node: string, capacityBytes = 10n * BigInt(gibibyte)): void {
-  const pool = { name: 'vg', driverKind: 'LVM', capacityBytes, unitBytes: extentBytes } as const
+  const pool = {
+    name: 'vg',
+    driverKind: 'LVM',
+    capacityBytes,
+    unitBytes: extentBytes,
+    fronts: ['flex', 'csi'],
+  } as const
   server.create(configMapsPath, buildLedger(namespace, node, pool, new Map()))
   renewLease(server, node)
 }
@@ -47,7 +54,13 @@ export function renewLease(server: MemoryApi, node: string, durationSeconds = 60
 }
 
 /** A claim, and its PV as the provisioner makes it; gives the PV's name. What is promised is the caller's to say. */
-export function addVolume(server: MemoryApi, claimName: string, node: string, sizeBytes: bigint): string {
+export function addVolume(
+  server: MemoryApi,
+  claimName: string,
+  node: string,
+  sizeBytes: bigint,
+  front: FrontName = 'flex',
+): string {
   const { metadata } = server.create(claimsPath, claim(claimName, { size: String(sizeBytes) }))
   const volume = buildVolume({
     claim: { namespace: 'default', name: claimName, uid: metadata.uid, accessModes: ['ReadWriteOnce'] },
@@ -56,7 +69,8 @@ export function addVolume(server: MemoryApi, claimName: string, node: string, si
     fsType: 'ext4',
     options: {},
     node,
-    hostname: `host-${node}`,
+    front,
+    topology: { key: 'kubernetes.io/hostname', value: `host-${node}` },
     key: 'key',
   })
   return server.create(volumesPath, volume).metadata.name
@@ -127,7 +141,10 @@ function control(server: MemoryApi, volume: StoredObject): void {
   const phase = isClaimed ? 'Bound' : 'Released'
   if (volume.status?.phase !== phase) server.change(path, { status: { phase } })
   else if (isClaimed && claim.spec.volumeName !== name)
-    server.change(`${claimsPath}/${claim.metadata.name}`, { spec: { volumeName: name } })
+    server.change(`${claimsPath}/${claim.metadata.name}`, {
+      spec: { volumeName: name },
+      status: { capacity: volume.spec.capacity },
+    })
   else if (!deletionTimestamp && !finalizers.includes(protection))
     server.change(path, { metadata: { finalizers: [...finalizers, protection] } })
   else if (deletionTimestamp && !isClaimed && finalizers.includes(protection))
@@ -143,6 +160,14 @@ export function playDaemons(server: MemoryApi): () => void {
       server.change(ledgerPath(labels[nodeLabel] ?? ''), { data: { [name]: null } })
       server.change(`${volumesPath}/${name}`, { metadata: { finalizers: [] } })
     }
+  })
+}
+
+/** Does what the daemons do about growth that was granted. */
+export function playGrowth(server: MemoryApi): () => void {
+  return play(server, () => {
+    for (const { volume, node, promisedBytes, madeBytes } of promises(server))
+      if (madeBytes !== undefined && promisedBytes > madeBytes) addPromise(server, node, volume, promisedBytes)
   })
 }
 

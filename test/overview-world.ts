@@ -79,7 +79,7 @@ export class World {
       if (!storageClass) continue
       const capacity = buildCapacity(
         namespace,
-        { name: node, uid: node, hostname: `host-${node}` },
+        { name: node, uid: node, topology: { key: 'kubernetes.io/hostname', value: `host-${node}` } },
         storageClass,
         ledger,
       )

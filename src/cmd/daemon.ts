@@ -214,7 +214,17 @@ async function openCluster(
         unmountAfterMs: settings.unmountOrphansAfter * 1000,
       })
       const notes = buildNotes(settings.volumesDir)
-      return new NodeAgent({ ...common, namespace, notes, orphanedMounts, takeover, removeAfterMs, now, meter })
+      return new NodeAgent({
+        ...common,
+        namespace,
+        notes,
+        orphanedMounts,
+        fronts: ['flex'],
+        takeover,
+        removeAfterMs,
+        now,
+        meter,
+      })
     },
     health: {
       alive: (agent) => () => findDead(agent.copies),

@@ -317,6 +317,12 @@ export const clusterFlags = {
 
 /** What the provisioner needs besides `clusterFlags`. */
 export const provisionerFlags = {
+  defaultFront: setting(oneOf('flex', 'csi'), {
+    name: 'default-front',
+    value: '<front>',
+    default: 'flex',
+    help: 'by which protocol kubelets have the volumes of StorageClasses mounted that name no front: flex, csi',
+  }),
   nodeGoneGrace: setting(seconds, {
     name: 'node-gone-grace',
     value: '<seconds>',

@@ -32,7 +32,8 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     const { lead } = await import('../k8s/client/lease.ts')
     const { leaseName } = await import('../k8s/model/names.ts')
     const { Provisioner } = await import('../k8s/provisioner/provisioner.ts')
-    const { kubeconfig, namespace, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress, page } = flags
+    const { kubeconfig, namespace, defaultFront, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress, page } =
+      flags
     if (page && !httpAddress)
       throw new UsageError('Cannot serve --page as it must have an address: say where, with --http-address.')
     const client = new ApiClient(findKubeConfig(kubeconfig))
@@ -53,6 +54,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     const provisioner = new Provisioner({
       api,
       namespace,
+      defaultFront,
       nodeGoneGraceMs: nodeGoneGrace * 1000,
       deleteClaimsOfGoneNodes,
       clock: machineClock,

@@ -19,6 +19,7 @@ const parameters: Record<(typeof parameterNames)[number], string> = {
   mkfsOptions: 'flags for mkfs, such as `-i 8192`; none that reach beyond the device',
   driverKind: `only nodes with a pool of that kind: ${kinds}`,
   pool: 'only nodes with the pool of that name, as `elastic-local pools` shows it',
+  front: 'by which protocol kubelets have its volumes mounted: `flex`, or `csi`; only on nodes whose daemon serves it',
 }
 
 const options = {

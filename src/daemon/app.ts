@@ -107,11 +107,14 @@ export function buildApp(parts: AppParts): Hono {
     const target = await targetIn(body, about)
     const { volumeName: name, podUid, sharedPath: stage } = target
     const options = callOuts.parseOptions(body.options)
-    await front.admit({ volumeName: name, options, ...(podUid ? { podUid } : {}) }, async (admission) => {
-      // On the folder that pods share, others may write where this one may not.
-      const readOnly = admission.readOnly && podUid !== undefined
-      await engine.mount({ name, target: target.path, stage, ...admission, readOnly })
-    })
+    await front.admit(
+      { front: 'flex', volumeName: name, options, ...(podUid ? { podUid } : {}) },
+      async (admission) => {
+        // On the folder that pods share, others may write where this one may not.
+        const readOnly = admission.readOnly && podUid !== undefined
+        await engine.mount({ name, target: target.path, stage, ...admission, readOnly })
+      },
+    )
     return {}
   }
   const unmount = async (body: Record<string, unknown>, about: Subject): Promise<object> => {
@@ -127,7 +130,9 @@ export function buildApp(parts: AppParts): Hono {
     const options = callOuts.parseOptions(body.options)
     const volumeName = volumeNameIn(options)
     about.volume = volumeName
-    const source = await front.admit({ volumeName, options }, ({ create }) => engine.attach(volumeName, create))
+    const source = await front.admit({ front: 'flex', volumeName, options }, ({ create }) =>
+      engine.attach(volumeName, create),
+    )
     return { device: source.path }
   })
   flex('/expandfs', async (body, about) => {

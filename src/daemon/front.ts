@@ -39,6 +39,8 @@ export interface CallOuts {
 
 /** A call-out that wants a volume. */
 export interface Request {
+  /** By which protocol the kubelet asks. */
+  front: 'flex' | 'csi'
   volumeName: string
   /** The pod whose folder the target is in; missing for the folder that all pods of a node share. */
   podUid?: string

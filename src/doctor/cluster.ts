@@ -30,13 +30,13 @@ export async function checkCluster(patient: Patient): Promise<Finding[]> {
 }
 
 function ofVolume(
-  { name, node: label, hasKey, isDeleting }: VolumeFacts,
+  { name, node: label, isOfOurMaking, isDeleting }: VolumeFacts,
   node: string,
   ours: ReadonlySet<string>,
   unmarked: UnmarkedVolume | undefined,
 ): Finding[] {
   if (ours.has(name) || (label !== node && label !== '')) return []
-  if (unmarked && !hasKey) {
+  if (unmarked && !isOfOurMaking) {
     const what = isDeleting ? 'mark as ours, and remove' : 'mark as ours'
     const whose = label === '' ? ', whose PersistentVolume names no node: it would be given this one' : ''
     return [

@@ -824,13 +824,13 @@ takeover('says what a daemon with --takeover would do, and to what nobody belong
     await engine.create(name, spec)
   for (const name of ['pvc-old', 'pvc-nowhere', 'pvc-nobodys', 'home']) unmark(name)
   const volume = (name: string, label: string, more: Partial<VolumeFacts> = {}) =>
-    Object.assign({} as VolumeFacts, { name, node: label, hasKey: false, isDeleting: false, ...more })
+    Object.assign({} as VolumeFacts, { name, node: label, isOfOurMaking: false, isDeleting: false, ...more })
   const volumes = [
-    volume('pvc-ours', 'here', { hasKey: true }),
+    volume('pvc-ours', 'here', { isOfOurMaking: true }),
     volume('pvc-old', 'here'),
     volume('pvc-nowhere', ''),
     volume('pvc-moved', 'there'),
-    volume('pvc-lost', 'here', { hasKey: true }),
+    volume('pvc-lost', 'here', { isOfOurMaking: true }),
     volume('pvc-elsewhere', 'there'),
     volume('pvc-unmade', ''),
   ]

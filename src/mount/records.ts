@@ -110,6 +110,7 @@ const intentSchema = v.variant('phase', [
 const madeSchema = v.object({ id: v.string() })
 
 const noteSchema = v.object({
+  front: v.optional(v.picklist(['flex', 'csi']), 'flex'),
   fsType: v.string(),
   options: v.record(v.string(), v.string()),
   claim: v.exactOptional(v.object({ namespace: v.string(), name: v.string(), uid: v.string() })),

@@ -11,9 +11,9 @@ import type {
 } from '@kubernetes/client-node'
 import { driverName } from '../flex/target.ts'
 import { parseQuantity } from '../k8s/client/quantity.ts'
+import { readTopology } from '../k8s/model/capacity.ts'
 import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from '../k8s/model/claim.ts'
 import type { Ledger } from '../k8s/model/ledger.ts'
-import { hostnameLabel } from '../k8s/model/names.ts'
 import { type NodeFacts, pickNode } from '../k8s/model/node.ts'
 import { pickVolume, type VolumeFacts } from '../k8s/model/persistent-volume.ts'
 
@@ -86,13 +86,12 @@ export interface ClaimState extends ClaimFacts {
 
 export interface VolumeState extends VolumeFacts {
   createdAt: Date
-  /** `spec.capacity`, which is a wish. */
-  capacityBytes: bigint
 }
 
 export interface CapacityFacts {
   className: string
-  hostname: string
+  /** As `<key>=<value>`. */
+  topology: string
   capacityBytes: bigint
 }
 
@@ -174,13 +173,12 @@ export function pickClaimState(claim: V1PersistentVolumeClaim): ClaimState {
 export function pickVolumeState(volume: V1PersistentVolume): VolumeState | undefined {
   const facts = pickVolume(volume)
   if (!facts) return undefined
-  const capacityBytes = readBytes(volume.spec?.capacity?.storage) ?? 0n
-  return { ...facts, createdAt: toDate(volume.metadata?.creationTimestamp), capacityBytes }
+  return { ...facts, createdAt: toDate(volume.metadata?.creationTimestamp) }
 }
 
 export function pickCapacity({ storageClassName, nodeTopology, capacity }: V1CSIStorageCapacity): CapacityFacts {
-  const hostname = nodeTopology?.matchLabels?.[hostnameLabel] ?? ''
-  return { className: storageClassName, hostname, capacityBytes: readBytes(capacity) ?? 0n }
+  const topology = readTopology(nodeTopology)
+  return { className: storageClassName, topology, capacityBytes: readBytes(capacity) ?? 0n }
 }
 
 const nameLabel = 'app.kubernetes.io/name'

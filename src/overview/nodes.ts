@@ -80,7 +80,7 @@ function serviceProblems(facts: ClusterFacts, name: string): Problem[] {
     ...(name.length > longestNodeName
       ? [problem('fail', `its name is longer than ${longestNodeName} characters`, 'Volumes cannot be made there.')]
       : []),
-    ...(node.hostname
+    ...(node.topology
       ? []
       : [problem('fail', 'it has no label kubernetes.io/hostname', 'Give it that label: volumes are placed by it.')]),
     ...(daemon ? [{ status: isOurs ? ('fail' as const) : ('warn' as const), ...daemon }] : []),
@@ -153,12 +153,12 @@ export function findOrphans({ ledgers, volumes, notRead }: ClusterFacts, node: s
 /** The classes whose room on the node the scheduler does not know. */
 function capacityProblems(facts: ClusterFacts, name: string): Problem[] {
   const ledger = facts.ledgers.get(name)
-  const hostname = facts.nodes.get(name)?.hostname
-  if (!ledger || !hostname || facts.notRead.has('csistoragecapacities')) return []
+  const topology = facts.nodes.get(name)?.topology
+  if (!ledger || !topology || facts.notRead.has('csistoragecapacities')) return []
   const untold = [...facts.classes.values()]
     .map(({ facts }) => facts)
     .filter((one) => one?.waitsForPod && isWantedBy(one, poolOf(ledger)))
-    .filter((one) => !isTold(facts, one?.name ?? '', hostname))
+    .filter((one) => !isTold(facts, one?.name ?? '', topology))
   if (untold.length === 0) return []
   return [
     problem(
@@ -169,10 +169,7 @@ function capacityProblems(facts: ClusterFacts, name: string): Problem[] {
   ]
 }
 
-function isWantedBy(
-  storageClass: Parameters<typeof readClass>[0],
-  pool: { name: string; driverKind: string },
-): boolean {
+function isWantedBy(storageClass: Parameters<typeof readClass>[0], pool: Parameters<typeof isWanted>[1]): boolean {
   try {
     return isWanted(readClass(storageClass), pool)
   } catch {

@@ -1,6 +1,6 @@
-import { type ClassFacts, describeWish, isWanted, readClass } from '../k8s/model/claim.ts'
+import { type ClassFacts, describePool, describeWish, isWanted, readClass } from '../k8s/model/claim.ts'
 import { freeBytes, poolOf } from '../k8s/model/ledger.ts'
-import { isAllowed } from '../k8s/model/node.ts'
+import { formatTopology, isAllowed, type Topology } from '../k8s/model/node.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { minimumBytes } from '../volume/host.ts'
 import { roundUp } from '../volume/size.ts'
@@ -34,20 +34,20 @@ export function findPlaces(facts: ClusterFacts, storageClass: ClassFacts, reques
 /** By class and size: many claims want the same. */
 const knownPlaces = indexed(() => new Map<string, readonly Place[]>())
 
-/** Whether the scheduler knows what room the class has on the node of that host name. */
-export function isTold(facts: ClusterFacts, className: string, hostname: string): boolean {
-  return toldRoom(facts).has(`${className}/${hostname}`)
+/** Whether the scheduler knows what room the class has on nodes with that label. */
+export function isTold(facts: ClusterFacts, className: string, topology: Topology): boolean {
+  return toldRoom(facts).has(`${className}/${formatTopology(topology)}`)
 }
 
 const toldRoom = indexed(
-  ({ capacities }) => new Set(capacities.map(({ className, hostname }) => `${className}/${hostname}`)),
+  ({ capacities }) => new Set(capacities.map(({ className, topology }) => `${className}/${topology}`)),
 )
 
 function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, wanted: bigint): Omit<Place, 'node'> {
   const no = (reason: string) => ({ fits: false, reason })
   if (!node.isReady) return no('is not ready')
   if (!node.isSchedulable) return no('is cordoned')
-  if (!node.hostname) return no('has no label kubernetes.io/hostname')
+  if (!node.topology) return no('has no label kubernetes.io/hostname')
   if (!isAllowed(node.labels, storageClass.topologies)) return no("is none of the class's allowedTopologies")
   const broken = facts.brokenLedgers.get(node.name)
   if (broken) return no(`has a ledger that cannot be read: ${broken}`)
@@ -56,13 +56,13 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
   const pool = poolOf(ledger)
   const wish = readClass(storageClass)
   if (!isWanted(wish, pool))
-    return no(`has pool ${pool.name} (${pool.driverKind}), and the class wants ${describeWish(wish)}`)
+    return no(`has pool ${describePool(pool, wish)}, and the class wants ${describeWish(wish)}`)
   const free = freeBytes(ledger)
   if (roundUp(wanted, pool.unitBytes) > free)
     return no(
       `has ${formatBytes(free)} of ${formatBytes(pool.capacityBytes)} left, and ${formatBytes(wanted)} are wanted`,
     )
-  const isUntold = !isTold(facts, storageClass.name, node.hostname) && !facts.notRead.has('csistoragecapacities')
+  const isUntold = !isTold(facts, storageClass.name, node.topology) && !facts.notRead.has('csistoragecapacities')
   if (storageClass.waitsForPod && facts.capacityCounts && isUntold)
     return no('has room, and the scheduler does not know of it: there is no CSIStorageCapacity object for the class')
   return { fits: true, reason: `has room: ${formatBytes(free)} left` }

@@ -6,7 +6,7 @@ import type { VolumeFront, VolumeSource } from './front.ts'
 /** PVs of our FlexVolume driver. */
 export const flexFront: VolumeFront = {
   name: 'flex',
-  readSource: ({ flexVolume }) =>
+  readSource: (_, { flexVolume }) =>
     flexVolume?.driver === driverName
       ? { fsType: flexVolume.fsType ?? '', options: flexVolume.options ?? {} }
       : undefined,

@@ -1,5 +1,9 @@
 import type { V1PersistentVolumeSpec } from '@kubernetes/client-node'
 
+/** By which protocol kubelets have a volume mounted. */
+export const frontNames = ['flex', 'csi'] as const
+export type FrontName = (typeof frontNames)[number]
+
 /** What a PV's source says of its volume. */
 export interface VolumeSource {
   /** Empty where the source names none. */
@@ -9,9 +13,9 @@ export interface VolumeSource {
 
 /** What differs between fronts in PVs: how they are recognised, and how their source is built. */
 export interface VolumeFront {
-  name: string
-  /** The source of a PV of this front; nothing for any other PV. */
-  readSource(spec: V1PersistentVolumeSpec): VolumeSource | undefined
+  name: FrontName
+  /** The source of a PV of this front and that name; nothing for any other PV. */
+  readSource(name: string, spec: V1PersistentVolumeSpec): VolumeSource | undefined
   /** The same for the same request. */
-  buildSource(source: VolumeSource & { sizeBytes: bigint; key: string }): Partial<V1PersistentVolumeSpec>
+  buildSource(request: VolumeSource & { name: string; sizeBytes: bigint; key: string }): Partial<V1PersistentVolumeSpec>
 }

@@ -6,7 +6,7 @@ import { buildLedger, made, parseLedger } from './ledger.ts'
 
 const test = suite('capacity')
 const mebibyte = 1n << 20n
-const node = { name: 'a', uid: 'uid', hostname: 'host-a' }
+const node = { name: 'a', uid: 'uid', topology: { key: 'kubernetes.io/hostname', value: 'host-a' } }
 
 /** What a class with these parameters is told of a node whose pool has that much left. */
 function offerOf(parameters: Record<string, string>, freeBytes: bigint, unitBytes = 4n * mebibyte): string | undefined {
@@ -19,7 +19,13 @@ function offerOf(parameters: Record<string, string>, freeBytes: bigint, unitByte
     waitsForPod: true,
     topologies: [],
   }
-  const pool = { name: 'vg', driverKind: 'LVM', capacityBytes: freeBytes + 64n * mebibyte, unitBytes } as const
+  const pool = {
+    name: 'vg',
+    driverKind: 'LVM',
+    capacityBytes: freeBytes + 64n * mebibyte,
+    unitBytes,
+    fronts: ['flex'],
+  } as const
   const entries = new Map([['pvc-1', made(undefined, 64n * mebibyte, undefined)]])
   const ledger = parseLedger(buildLedger('elastic-local', 'a', pool, entries))
   return buildCapacity('elastic-local', node, storageClass, ledger)?.capacity

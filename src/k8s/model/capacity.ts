@@ -2,7 +2,8 @@ import type { V1CSIStorageCapacity } from '@kubernetes/client-node'
 import { minimumBytes } from '../../volume/host.ts'
 import { type ClassFacts, isWanted, readClass } from './claim.ts'
 import { freeBytes, type Ledger, poolOf } from './ledger.ts'
-import { capacityName, hostnameLabel, nodeLabel } from './names.ts'
+import { capacityName, nodeLabel } from './names.ts'
+import { formatTopology, type Topology } from './node.ts'
 
 /** What is needed of a CSIStorageCapacity object of our namespace. */
 export interface CapacityObject {
@@ -10,7 +11,8 @@ export interface CapacityObject {
   /** Empty where somebody took the label away. */
   node: string
   className: string
-  hostname: string
+  /** The label of nodes that it is about, as `<key>=<value>`. */
+  topology: string
   capacity: string
   /** UID of the Node object that it goes with. */
   owner: string
@@ -26,10 +28,16 @@ export function pickCapacity({
     name: metadata?.name ?? '',
     node: metadata?.labels?.[nodeLabel] ?? '',
     className: storageClassName,
-    hostname: nodeTopology?.matchLabels?.[hostnameLabel] ?? '',
+    topology: readTopology(nodeTopology),
     capacity: capacity ?? '',
     owner: metadata?.ownerReferences?.[0]?.uid ?? '',
   }
+}
+
+/** The label of a selector as ours; empty for any other. */
+export function readTopology(selector: V1CSIStorageCapacity['nodeTopology']): string {
+  const [label, ...others] = Object.entries(selector?.matchLabels ?? {}).map(([key, value]) => ({ key, value }))
+  return label && others.length === 0 ? formatTopology(label) : ''
 }
 
 /**
@@ -38,7 +46,7 @@ export function pickCapacity({
  */
 export function buildCapacity(
   namespace: string,
-  node: { name: string; uid: string; hostname: string },
+  node: { name: string; uid: string; topology: Topology },
   storageClass: ClassFacts,
   ledger: Ledger,
 ): V1CSIStorageCapacity | undefined {
@@ -55,7 +63,7 @@ export function buildCapacity(
       ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name: node.name, uid: node.uid }],
     },
     storageClassName: storageClass.name,
-    nodeTopology: { matchLabels: { [hostnameLabel]: node.hostname } },
+    nodeTopology: { matchLabels: { [node.topology.key]: node.topology.value } },
     capacity: String(offer(ledger, minimumBytes[wish.fsType])),
   }
 }

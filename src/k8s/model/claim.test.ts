@@ -41,6 +41,8 @@ const claim: ClaimFacts = {
   attributesClass: '',
   isDeleting: false,
   isGrowing: false,
+  capacity: '',
+  growthPhase: '',
   created: 0,
 }
 const decide = (changes: Partial<ClaimFacts>, more: Partial<ClassFacts> = {}) =>
@@ -155,7 +157,8 @@ test('buildVolume() gives the same PV for the same claim, and pickVolume() reads
     fsType: 'xfs',
     options: { mountOptions: 'noatime' },
     node: 'node-1',
-    hostname: 'host-1',
+    front: 'flex' as const,
+    topology: { key: 'kubernetes.io/hostname', value: 'host-1' },
     key: 'secret',
   }
   assert.equal(buildVolume(request), buildVolume(request))
@@ -165,6 +168,35 @@ test('buildVolume() gives the same PV for the same claim, and pickVolume() reads
     ['pvc-uid-1', 'node-1', 'xfs', { namespace: 'default', name: 'data', uid: 'uid-1' }, true],
   )
   assert.equal(volume?.options, { mountOptions: 'noatime', sizeBytes: '5', key: 'secret' })
+})
+
+test('a PV of CSI has its mount options where Kubernetes has them, and no key', () => {
+  const volume = buildVolume({
+    claim: { namespace: 'default', name: 'data', uid: 'uid-1', accessModes: ['ReadWriteOnce'] },
+    storageClass,
+    sizeBytes: 5n,
+    fsType: 'xfs',
+    options: { mountOptions: 'noatime,discard', mkfsOptions: '-i size=512' },
+    front: 'csi',
+    node: 'node-1',
+    topology: { key: 'volumes.k8s.elastic.co/node', value: 'node-1' },
+    key: 'secret',
+  })
+  assert.equal(volume.spec?.csi, {
+    driver: 'elastic-local.volumes.k8s.elastic.co',
+    volumeHandle: 'pvc-uid-1',
+    fsType: 'xfs',
+    volumeAttributes: { mkfsOptions: '-i size=512', sizeBytes: '5' },
+  })
+  assert.equal(volume.spec?.mountOptions, ['noatime', 'discard'])
+  const facts = pickVolume(volume)
+  assert.equal(
+    [facts?.front, facts?.isOfOurMaking, facts?.heldTo],
+    ['csi', true, { key: 'volumes.k8s.elastic.co/node', value: 'node-1' }],
+  )
+  assert.equal(facts?.options, { mkfsOptions: '-i size=512', mountOptions: 'noatime,discard', sizeBytes: '5' })
+  const of = (name: string) => pickVolume({ ...volume, metadata: { ...volume.metadata, name } })
+  assert.is(of('another'), undefined)
 })
 
 test.run()

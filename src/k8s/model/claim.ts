@@ -9,6 +9,8 @@ import { minimumBytes } from '../../volume/host.ts'
 import { parseMkfsOptions, parseMountOptions } from '../../volume/options.ts'
 import { type DriverKind, driverKinds, fsTypes } from '../../volume/pool.ts'
 import { parseQuantity } from '../client/quantity.ts'
+import { type FrontName, frontNames } from '../fronts/front.ts'
+import { type GrowthPhase, readGrowthPhase } from './granted-growth.ts'
 import { isGrowing } from './growth.ts'
 import { provisionerNames } from './names.ts'
 import type { ClaimRef } from './persistent-volume.ts'
@@ -46,6 +48,8 @@ export interface ClaimFacts extends ClaimRef {
   /** Set once it is bound, or by its author. */
   volumeName: string
   request: string
+  /** What it has, once it is bound, as its status says. */
+  capacity: string
   /** The most that it may become; empty for any size. */
   limit: string
   accessModes: readonly string[]
@@ -59,6 +63,8 @@ export interface ClaimFacts extends ClaimRef {
   isDeleting: boolean
   /** Whether its growth is not settled. */
   isGrowing: boolean
+  /** How far it is, where its volume is one of CSI. */
+  growthPhase: GrowthPhase
   /** In seconds since 1970. */
   created: number
 }
@@ -80,6 +86,7 @@ export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
     provisioner: provisionerAnnotations.map((key) => annotations[key]).find(Boolean) ?? '',
     volumeName: spec?.volumeName ?? '',
     request: spec?.resources?.requests?.storage ?? '',
+    capacity: claim.status?.capacity?.storage ?? '',
     limit: spec?.resources?.limits?.storage ?? '',
     accessModes: spec?.accessModes ?? [],
     volumeMode: spec?.volumeMode ?? 'Filesystem',
@@ -89,6 +96,7 @@ export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
     attributesClass: spec?.volumeAttributesClassName ?? '',
     isDeleting: metadata?.deletionTimestamp !== undefined,
     isGrowing: isGrowing(claim),
+    growthPhase: readGrowthPhase(claim),
     created: Math.floor(new Date(metadata?.creationTimestamp ?? 0).getTime() / 1000),
   }
 }
@@ -133,6 +141,7 @@ export function pickClass(storageClass: V1StorageClass): ClassFacts | undefined 
 export interface PoolWish {
   driverKind?: DriverKind
   pool?: string
+  front?: FrontName
 }
 
 /** What a claim of a class is to become. */
@@ -200,7 +209,14 @@ export function checkClaim(claim: ClaimFacts): void {
 }
 
 /** Parameters of a StorageClass. */
-export const parameterNames = ['fsType', 'csi.storage.k8s.io/fstype', 'mkfsOptions', 'driverKind', 'pool'] as const
+export const parameterNames = [
+  'fsType',
+  'csi.storage.k8s.io/fstype',
+  'mkfsOptions',
+  'driverKind',
+  'pool',
+  'front',
+] as const
 
 /** What a StorageClass says of its volumes. Throws with the parameter that is wrong. */
 export function readClass({ name, parameters, mountOptions }: ClassFacts) {
@@ -209,6 +225,9 @@ export function readClass({ name, parameters, mountOptions }: ClassFacts) {
   if (unknown !== undefined)
     throw wrong(`its parameters must be of ${parameterNames.join(', ')}: one is ${JSON.stringify(unknown)}`)
   const { fsType: own = '', 'csi.storage.k8s.io/fstype': common = '', mkfsOptions = '', driverKind, pool } = parameters
+  const front = frontNames.find((front) => front === parameters.front)
+  if (parameters.front !== undefined && !front)
+    throw wrong(`front must be one of ${frontNames.join(', ')}: it is ${JSON.stringify(parameters.front)}`)
   if (own && common && own !== common)
     throw wrong(`fsType and csi.storage.k8s.io/fstype must be the same: they are ${own} and ${common}`)
   const fsType = fsTypes.find((type) => type === (own || common || 'ext4'))
@@ -226,15 +245,35 @@ export function readClass({ name, parameters, mountOptions }: ClassFacts) {
   } catch (error) {
     throw wrong(`a volume cannot be made with it: ${messageOf(error).replace(/\.$/, '')}`)
   }
-  return { fsType, options, ...(kind ? { driverKind: kind } : {}), ...(pool ? { pool } : {}) }
+  return {
+    fsType,
+    options,
+    ...(kind ? { driverKind: kind } : {}),
+    ...(pool ? { pool } : {}),
+    ...(front ? { front } : {}),
+  }
 }
 
 /** Whether a pool is one that the class wants. */
-export function isWanted(wish: PoolWish, pool: { name: string; driverKind: string }): boolean {
-  return (!wish.driverKind || wish.driverKind === pool.driverKind) && (!wish.pool || wish.pool === pool.name)
+export function isWanted(
+  wish: PoolWish,
+  pool: { name: string; driverKind: string; fronts: readonly string[] },
+): boolean {
+  return (
+    (!wish.driverKind || wish.driverKind === pool.driverKind) &&
+    (!wish.pool || wish.pool === pool.name) &&
+    (!wish.front || pool.fronts.includes(wish.front))
+  )
 }
 
-/** How a wish reads in a message: `a pool of driverKind LVM`. */
-export function describeWish({ driverKind, pool }: PoolWish): string {
-  return `a pool${driverKind ? ` of driverKind ${driverKind}` : ''}${pool ? ` that is ${pool}` : ''}`
+/** How a wish reads in a message: `a pool of driverKind LVM`; that of flex, which every daemon had, goes without saying. */
+export function describeWish({ driverKind, pool, front }: PoolWish): string {
+  const [kind, name] = [driverKind ? ` of driverKind ${driverKind}` : '', pool ? ` that is ${pool}` : '']
+  return `a pool${kind}${name}${front === 'csi' ? ' that is served by CSI' : ''}`
+}
+
+/** How a pool reads beside such a wish: `vg (LVM)`. */
+export function describePool(pool: { name: string; driverKind: string; fronts: readonly string[] }, wish: PoolWish) {
+  const isServed = !wish.front || pool.fronts.includes(wish.front)
+  return `${pool.name} (${pool.driverKind}${isServed ? '' : `, not served by ${wish.front}`})`
 }

@@ -48,7 +48,7 @@ export class LedgerKeeper {
     return this.#latest
   }
 
-  /** Takes note of what a watch saw. */
+  /** Takes note of what a watch saw, or of an answer: what is older than what is known says nothing. */
   see(ledger: Ledger | undefined): void {
     if (!ledger || !this.#latest || isLater(ledger.resourceVersion, this.#latest.resourceVersion)) this.#latest = ledger
   }
@@ -69,15 +69,17 @@ export class LedgerKeeper {
     if (!(await this.#read())) {
       const body = buildLedger(this.#namespace, this.#node, pool, await initial())
       try {
-        this.#latest = parseLedger(await this.#api.send<V1ConfigMap>({ method: 'POST', path: this.#path, body }))
-        return this.#latest
+        const made = parseLedger(await this.#api.send<V1ConfigMap>({ method: 'POST', path: this.#path, body }))
+        this.see(made)
+        return made
       } catch (error) {
         // Made in the meantime, or by a request whose answer was lost.
         if (!hasStatus(error, 409) || !(await this.#read())) throw error
       }
     }
-    this.#latest = parseLedger(await this.#patch({ data: buildData(pool, new Map()) }))
-    return this.#latest
+    const written = parseLedger(await this.#patch({ data: buildData(pool, new Map()) }))
+    this.see(written)
+    return written
   }
 
   async #write(): Promise<void> {
@@ -126,8 +128,10 @@ export class LedgerKeeper {
   async #change(base: Ledger, changes: Changes): Promise<Ledger> {
     const { resourceVersion } = base
     const written = await this.#patch({ metadata: { resourceVersion }, data: buildData(undefined, changes) })
-    this.#latest = { ...applyChanges(base, changes), resourceVersion: written.metadata?.resourceVersion ?? '' }
-    return this.#latest
+    const after = { ...applyChanges(base, changes), resourceVersion: written.metadata?.resourceVersion ?? '' }
+    // The watch may be ahead of the answer.
+    this.see(after)
+    return after
   }
 
   async #patch({ metadata, data }: { metadata?: { resourceVersion: string }; data: unknown }): Promise<V1ConfigMap> {
@@ -142,7 +146,7 @@ export class LedgerKeeper {
   async #read(): Promise<Ledger | undefined> {
     const path = `${this.#path}/${ledgerName(this.#node)}`
     const found = await orMissing(this.#api.send<V1ConfigMap>({ method: 'GET', path }))
-    this.#latest = found && parseLedger(found)
+    this.see(found && parseLedger(found))
     return this.#latest
   }
 

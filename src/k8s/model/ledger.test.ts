@@ -16,13 +16,18 @@ import {
 import { LedgerKeeper } from './ledger-keeper.ts'
 
 const test = suite('ledger')
-const pool: PoolFacts = { name: 'vg', driverKind: 'LVM', capacityBytes: 100n, unitBytes: 10n }
+const pool: PoolFacts = { name: 'vg', driverKind: 'LVM', capacityBytes: 100n, unitBytes: 10n, fronts: ['flex'] }
 
 /** An API server with one ConfigMap, which may fail, or be changed by others before a write. */
 function openApi() {
   let version = 1
   let stored: V1ConfigMap | undefined = buildLedger('ns', 'n', pool, new Map())
-  const state = { writes: 0, before: [] as (() => void)[], refuse: (_data: object): boolean => false }
+  const state = {
+    writes: 0,
+    before: [] as (() => void)[],
+    after: [] as (() => void)[],
+    refuse: (_data: object): boolean => false,
+  }
   const get = () => ({ ...stored, metadata: { ...stored?.metadata, resourceVersion: String(version) } })
   const write = (data: Record<string, string | null>) => {
     version += 1
@@ -43,7 +48,9 @@ function openApi() {
       if (state.refuse(patch.data)) throw new ApiError('Too long: may not be more than 1048576 bytes', { status: 422 })
       state.writes += 1
       write(patch.data)
-      return get() as T
+      const answer = get()
+      state.after.shift()?.()
+      return answer as T
     },
   }
   return {
@@ -59,6 +66,18 @@ function openApi() {
 }
 const place = (keeper: LedgerKeeper, name: string, sizeBytes: bigint) =>
   keeper.update((ledger) => [[name, promise(ledger, name, sizeBytes, `default/${name}`)]])
+
+test('what a watch saw before the answer came is not forgotten', async () => {
+  const { keeper, ledger, write, state } = openApi()
+  await place(keeper, 'a', 10n)
+  state.after.push(() => {
+    write({ b: JSON.stringify({ pool: 'default', kind: 'volume', promisedBytes: '20' }) })
+    keeper.see(ledger())
+  })
+  const after = await place(keeper, 'c', 10n)
+  assert.equal([...after.entries.keys()].sort(), ['a', 'c'])
+  assert.equal([...(keeper.latest?.entries.keys() ?? [])].sort(), ['a', 'b', 'c'])
+})
 
 test('wishes that come together are written together, in whole units', async () => {
   const { keeper, ledger, state } = openApi()

@@ -17,6 +17,8 @@ export interface PoolFacts {
   capacityBytes: bigint
   /** Volumes take whole multiples of it. */
   unitBytes: bigint
+  /** By which fronts the node's daemon serves its volumes. */
+  fronts: readonly string[]
 }
 
 /** What is promised and made for one volume: each has one who writes it. */
@@ -70,6 +72,7 @@ const poolSchema = v.object({
   driverKind: v.picklist(driverKinds),
   capacityBytes: bytes,
   unitBytes: v.pipe(bytes, v.minValue(1n)),
+  fronts: v.optional(v.array(v.string()), ['flex']),
 })
 const entrySchema = v.object({
   pool: v.string(),
@@ -116,6 +119,11 @@ function sumUp(entries: ReadonlyMap<string, Entry>): Map<string, bigint> {
 /** What an entry takes of its pool: what is promised, or made where that is more. */
 export function takenBytes({ promisedBytes, madeBytes = 0n }: Entry): bigint {
   return promisedBytes > madeBytes ? promisedBytes : madeBytes
+}
+
+/** Whether more is promised to a volume that is there than was made of it by now, growth of its filesystem included. */
+export function isToGrow(entry: Entry): entry is Entry & { madeBytes: bigint } {
+  return entry.madeBytes !== undefined && entry.promisedBytes > entry.madeBytes
 }
 
 /** The pool that a node's daemon serves. */

@@ -1,5 +1,13 @@
 import type { V1Node, V1TopologySelectorTerm } from '@kubernetes/client-node'
-import { hostnameLabel } from './names.ts'
+import { hostnameLabel, topologyLabel } from './names.ts'
+
+/** A label by which pods, and figures for the scheduler, are held to a node. */
+export interface Topology {
+  key: string
+  value: string
+}
+
+export const formatTopology = ({ key, value }: Topology) => `${key}=${value}`
 
 /** What is needed of a Node. */
 export interface NodeFacts {
@@ -7,23 +15,39 @@ export interface NodeFacts {
   uid: string
   labels: Readonly<Record<string, string>>
   hostname: string
+  /** Ours where the node has it, else its host name; missing where it has neither. */
+  topology?: Topology
   isReady: boolean
   isSchedulable: boolean
   /** Whether only pods that tolerate it may come. */
   isTainted: boolean
 }
 
+/** One that volumes can be placed on: pods can be held to it. */
+export type PlaceableNode = NodeFacts & { topology: Topology }
+
+export const isPlaceable = (node: NodeFacts): node is PlaceableNode => node.topology !== undefined
+
 export function pickNode({ metadata, spec, status }: V1Node): NodeFacts {
   const labels = metadata?.labels ?? {}
+  const name = metadata?.name ?? ''
+  const topology = findTopology(name, labels)
   return {
-    name: metadata?.name ?? '',
+    name,
     uid: metadata?.uid ?? '',
     labels,
     hostname: labels[hostnameLabel] ?? '',
+    ...(topology ? { topology } : {}),
     isReady: status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True',
     isSchedulable: spec?.unschedulable !== true,
     isTainted: spec?.taints?.some(({ effect }) => effect !== 'PreferNoSchedule') ?? false,
   }
+}
+
+export function findTopology(name: string, labels: Readonly<Record<string, string>>): Topology | undefined {
+  if (labels[topologyLabel] === name) return { key: topologyLabel, value: name }
+  const hostname = labels[hostnameLabel]
+  return hostname ? { key: hostnameLabel, value: hostname } : undefined
 }
 
 /** Whether labels fit one of the terms; all expressions of a term must hold. */

@@ -1,8 +1,11 @@
 import type { V1PersistentVolume, V1VolumeNodeAffinity } from '@kubernetes/client-node'
 import type { LogFields } from '../../log.ts'
 import { formatQuantity, parseQuantity } from '../client/quantity.ts'
-import { flexFront, hasKey } from '../fronts/flex.ts'
-import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
+import { hasKey } from '../fronts/flex.ts'
+import type { FrontName } from '../fronts/front.ts'
+import { findSource, fronts } from '../fronts/fronts.ts'
+import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel, topologyLabel } from './names.ts'
+import type { Topology } from './node.ts'
 
 const provisionedBy = 'pv.kubernetes.io/provisioned-by'
 /** Kept by the controller manager for as long as the PV is bound. */
@@ -23,8 +26,8 @@ export interface VolumeFacts {
   node: string
   /** Whether pods that use it are held to a node. */
   hasNode: boolean
-  /** The value of the node's `kubernetes.io/hostname` that they are held to; empty for any other affinity. */
-  hostname: string
+  /** The label of a node that they are held to; missing for any affinity that we do not write. */
+  heldTo?: Topology
   /** Whether one pod at a time may have it. */
   isForOnePod: boolean
   className: string
@@ -38,27 +41,30 @@ export interface VolumeFacts {
   /** Whether the operator allows that it is made anew, empty, where its data is lost. */
   mayBeMadeAnew: boolean
   finalizers: readonly string[]
+  front: FrontName
   fsType: string
   options: Readonly<Record<string, string>>
-  /** What its capacity says that it shall have: the controller manager raises that, and asks nobody. */
-  wantedBytes: bigint
-  /** Whether its options hold a key, as those of the predecessor's PVs do not. */
-  hasKey: boolean
+  /** Its capacity. What that of a flex PV shall be: the controller manager raises it, and asks nobody. */
+  capacityBytes: bigint
+  /** Whether its source is as we build it: those of the predecessor's PVs hold no key. */
+  isOfOurMaking: boolean
 }
 
 /** What is needed of a PV; nothing when its driver is not ours. */
 export function pickVolume({ metadata, spec, status }: V1PersistentVolume): VolumeFacts | undefined {
-  const source = spec && flexFront.readSource(spec)
+  const name = metadata?.name ?? ''
+  const source = spec && findSource(name, spec)
   if (!source) return undefined
   const { claimRef } = spec
   const finalizers = metadata?.finalizers ?? []
+  const heldTo = readTopology(spec.nodeAffinity)
   return {
-    name: metadata?.name ?? '',
+    name,
     uid: metadata?.uid ?? '',
     resourceVersion: metadata?.resourceVersion ?? '',
     node: metadata?.labels?.[nodeLabel] ?? '',
     hasNode: spec.nodeAffinity?.required !== undefined,
-    hostname: readHostname(spec.nodeAffinity),
+    ...(heldTo ? { heldTo } : {}),
     isForOnePod: spec.accessModes?.join() === 'ReadWriteOncePod',
     className: spec.storageClassName ?? '',
     phase: status?.phase ?? '',
@@ -72,13 +78,13 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
     mayBeMadeAnew: metadata?.annotations?.[makeAnewAnnotation] === 'true',
     finalizers,
     ...source,
-    wantedBytes: wantedBytesIn(spec.capacity),
-    hasKey: hasKey(source),
+    capacityBytes: readCapacity(spec.capacity),
+    isOfOurMaking: source.front !== 'flex' || hasKey(source),
   }
 }
 
 /** Nothing where a person has written what nobody can read. */
-function wantedBytesIn(capacity: Readonly<Record<string, string>> | undefined): bigint {
+function readCapacity(capacity: Readonly<Record<string, string>> | undefined): bigint {
   try {
     return parseQuantity(capacity?.storage, 'the capacity')
   } catch {
@@ -101,21 +107,22 @@ export interface VolumeRequest {
   fsType: string
   /** What the StorageClass adds to the options. */
   options: Readonly<Record<string, string>>
+  front: FrontName
   node: string
-  /** Value of the node's `kubernetes.io/hostname`. */
-  hostname: string
+  topology: Topology
   key: string
 }
 
 /** The PV for a claim: but for `key`, always the same for the same request. */
 export function buildVolume(request: VolumeRequest): V1PersistentVolume {
-  const { claim, storageClass, sizeBytes, fsType, options, node, hostname, key } = request
+  const { claim, storageClass, sizeBytes, fsType, options, front, node, topology, key } = request
+  const name = volumeNameOf(claim.uid)
   const { accessModes, ...claimRef } = claim
   return {
     apiVersion: 'v1',
     kind: 'PersistentVolume',
     metadata: {
-      name: volumeNameOf(claim.uid),
+      name,
       labels: { [nodeLabel]: node },
       annotations: { [provisionedBy]: storageClass.provisioner },
       finalizers: [finalizer],
@@ -127,22 +134,24 @@ export function buildVolume(request: VolumeRequest): V1PersistentVolume {
       persistentVolumeReclaimPolicy: storageClass.reclaimPolicy,
       storageClassName: storageClass.name,
       claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', ...claimRef },
-      ...flexFront.buildSource({ fsType, options, sizeBytes, key }),
-      nodeAffinity: buildNodeAffinity(hostname),
+      ...fronts[front].buildSource({ name, fsType, options, sizeBytes, key }),
+      nodeAffinity: buildNodeAffinity(topology),
     },
   }
 }
 
-/** Holds pods to the node with that value of the label `kubernetes.io/hostname`. */
-export function buildNodeAffinity(hostname: string): V1VolumeNodeAffinity {
-  const matchExpressions = [{ key: hostnameLabel, operator: 'In', values: [hostname] }]
+/** Holds pods to nodes with that label. */
+export function buildNodeAffinity({ key, value }: Topology): V1VolumeNodeAffinity {
+  const matchExpressions = [{ key, operator: 'In', values: [value] }]
   return { required: { nodeSelectorTerms: [{ matchExpressions }] } }
 }
 
-/** The host name that an affinity as ours holds pods to. */
-function readHostname(affinity: V1VolumeNodeAffinity | undefined): string {
+/** What an affinity as ours holds pods to. */
+function readTopology(affinity: V1VolumeNodeAffinity | undefined): Topology | undefined {
   const expressions =
     affinity?.required?.nodeSelectorTerms.flatMap(({ matchExpressions = [] }) => matchExpressions) ?? []
   const [only, ...others] = expressions
-  return only?.key === hostnameLabel && others.length === 0 ? (only.values?.[0] ?? '') : ''
+  const [value] = only?.values ?? []
+  if (!only || !value || others.length > 0 || ![hostnameLabel, topologyLabel].includes(only.key)) return undefined
+  return { key: only.key, value }
 }

@@ -27,7 +27,10 @@ export class Admitting {
     this.#orphanedMounts = orphanedMounts
   }
 
-  async admit<T>({ volumeName, podUid, options }: Request, work: (admission: Admission) => Promise<T>): Promise<T> {
+  async admit<T>(
+    { front, volumeName, podUid, options }: Request,
+    work: (admission: Admission) => Promise<T>,
+  ): Promise<T> {
     const { api, node, held } = this.#context.parts
     const known = await this.#findVolume(volumeName)
     if (!known)
@@ -35,7 +38,13 @@ export class Admitting {
         'not-found',
         `Cannot mount ${volumeName} as there is no PersistentVolume of that name on node ${node}.`,
       )
-    await mustBeTheirs(api, volumeName, known.note, options, podUid)
+    if (known.note.front !== front)
+      throw new VolumeError(
+        'invalid',
+        `Cannot mount ${volumeName} by ${front} as its PersistentVolume is one of ${known.note.front}.`,
+      )
+    // A CSI volume cannot be named by a pod: the kubelet found it by the pod's claim.
+    if (front === 'flex') await mustBeTheirs(api, volumeName, known.note, options, podUid)
     if (known.volume) {
       await this.#mustBeMade(known.volume)
       await this.#growUnmounted(known.volume)
@@ -64,14 +73,19 @@ export class Admitting {
       )
   }
 
-  /** What was to grow while nobody had it grows before it is mounted: then the kernel may forbid it. */
-  async #growUnmounted({ name, wantedBytes }: VolumeFacts): Promise<void> {
+  /**
+   * What was to grow while nobody had it grows before it is mounted: then the kernel may forbid it. A CSI volume grows by
+   * itself once that is granted.
+   */
+  async #growUnmounted({ name, front, capacityBytes }: VolumeFacts): Promise<void> {
     const { engine, log } = this.#context.parts
     const stored = await engine.stored(name)
-    if (!stored || wantedBytes <= stored.sizeBytes) return
+    if (front !== 'flex' || !stored || capacityBytes <= stored.sizeBytes) return
     if ((await engine.find(name))?.mounts.length !== 0) return
     // Its owner is told of a refusal, and the kubelet asks again; the pod may have what there is.
-    await this.#growing.grow(name, wantedBytes).catch((error) => log.warn(messageOf(error), this.#context.about(name)))
+    await this.#growing
+      .grow(name, capacityBytes)
+      .catch((error) => log.warn(messageOf(error), this.#context.about(name)))
   }
 
   /** Throws `not-found` for a volume on its way out, and makes one that never was. */

@@ -4,6 +4,7 @@ import { VolumeError } from '../../volume/errors.ts'
 import type { Api } from '../client/api.ts'
 import { readNode, readVolume } from '../model/lookups.ts'
 import { finalizer, hostnameLabel, nodeLabel, provisionerNames } from '../model/names.ts'
+import { findTopology, type Topology } from '../model/node.ts'
 import { buildNodeAffinity, buildVolume } from '../model/persistent-volume.ts'
 
 export interface Adoption {
@@ -26,25 +27,25 @@ export interface Adoption {
 export async function buildAdoption(api: Api, adoption: Adoption): Promise<V1PersistentVolume> {
   const { name, node } = adoption
   const [known, found] = await Promise.all([readVolume(api, name), readNode(api, node)])
-  const hostname = found?.metadata?.labels?.[hostnameLabel]
-  if (!hostname)
+  const topology = findTopology(node, found?.metadata?.labels ?? {})
+  if (!topology)
     throw new VolumeError(
       'not-found',
       `Cannot adopt ${name} for node ${node} as there is no such node with a label ${hostnameLabel}.`,
     )
   if (known?.metadata?.labels?.[nodeLabel] === node)
     throw new VolumeError('exists', `Cannot adopt ${name} as its PersistentVolume is for node ${node} already.`)
-  const made = known?.spec ? { metadata: known.metadata, spec: known.spec } : buildNew(adoption, hostname)
+  const made = known?.spec ? { metadata: known.metadata, spec: known.spec } : buildNew(adoption, topology)
   const { annotations = {}, labels } = made.metadata ?? {}
   return {
     apiVersion: 'v1',
     kind: 'PersistentVolume',
     metadata: { name, annotations, labels: { ...labels, [nodeLabel]: node }, finalizers: [finalizer] },
-    spec: { ...made.spec, persistentVolumeReclaimPolicy: 'Retain', nodeAffinity: buildNodeAffinity(hostname) },
+    spec: { ...made.spec, persistentVolumeReclaimPolicy: 'Retain', nodeAffinity: buildNodeAffinity(topology) },
   }
 }
 
-function buildNew({ name, sizeBytes, fsType, node, claim, storageClass }: Adoption, hostname: string) {
+function buildNew({ name, sizeBytes, fsType, node, claim, storageClass }: Adoption, topology: Topology) {
   if (!claim)
     throw new VolumeError(
       'invalid',
@@ -56,8 +57,9 @@ function buildNew({ name, sizeBytes, fsType, node, claim, storageClass }: Adopti
     sizeBytes,
     fsType,
     options: {},
+    front: 'flex',
     node,
-    hostname,
+    topology,
     key: randomBytes(16).toString('hex'),
   })
   const claimRef = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', ...claim }

@@ -1,5 +1,5 @@
 import type { Changes, Entry } from '../model/ledger.ts'
-import { made, onlyPool, withoutGrowth } from '../model/ledger.ts'
+import { isToGrow, made, onlyPool, withoutGrowth } from '../model/ledger.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 import { specOf } from './note.ts'
@@ -43,6 +43,8 @@ export class Entries {
     const entry = ledger.latest?.entries.get(name)
     const there = stored.find((one) => one.name === name)
     if (!there) return entry !== undefined && !entry.pendingFor && !volumes.objects.has(name)
+    // A CSI volume that was granted more says itself when it has grown.
+    if (entry && isToGrow(entry) && volumes.objects.get(name)?.front === 'csi') return false
     return entry?.madeBytes !== there.sizeBytes || entry.promisedBytes !== there.sizeBytes
   }
 
@@ -54,6 +56,7 @@ export class Entries {
       if (!entry) return volume?.isDeleting ? undefined : made(undefined, stored.sizeBytes, undefined)
       // Without a note, its making is not at its end.
       if (!note) return entry
+      if (volume?.front === 'csi' && isToGrow(entry)) return entry
       // While it is held nobody grows it: what is promised beyond is of a growth that was given up.
       return withoutGrowth(made(entry, stored.sizeBytes, entry.madeFor))
     })

@@ -1,11 +1,11 @@
 import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { StoredVolume } from '../../volume/pool.ts'
 import { ApiError } from '../client/api.ts'
-import { made, promise, withoutGrowth } from '../model/ledger.ts'
+import { isToGrow, made, promise, withoutGrowth } from '../model/ledger.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 
-/** Grants growth that a kubelet asks for, or refuses it. */
+/** Grants the growth of flex volumes that a kubelet asks for, or refuses it; and grows those of CSI as it was granted. */
 export class Growing {
   readonly #context: NodeContext
 
@@ -19,9 +19,12 @@ export class Growing {
 
   async #grow(held: HeldVolume, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
     const { name } = held
-    const { log } = this.#context.parts
     const stored = await held.stored()
     if (!stored || sizeBytes <= stored.sizeBytes) return await held.grow(sizeBytes)
+    if (this.#context.parts.volumes.objects.get(name)?.front === 'csi') {
+      await this.growGranted(held)
+      return await this.#mustHaveGrown(held, sizeBytes)
+    }
     try {
       await held.changeEntry((_, ledger) => promise(ledger, name, sizeBytes))
     } catch (error) {
@@ -31,10 +34,7 @@ export class Growing {
         : error
     }
     try {
-      const grown = await held.grow(sizeBytes)
-      const { sizeBytes: grownBytes } = grown.volume
-      log.info(`Grew volume ${name} to ${grownBytes} bytes.`, { ...this.#context.about(name), sizeBytes: grownBytes })
-      return grown
+      return await this.#growHeld(held, sizeBytes)
     } catch (error) {
       await this.#sayNotGrown(name, error)
       throw error
@@ -45,10 +45,49 @@ export class Growing {
         await held
           .changeEntry((entry) => withoutGrowth(made(entry, after.sizeBytes, entry?.madeFor)))
           .catch((error) => {
-            log.warn(messageOf(error), this.#context.about(name))
+            this.#context.parts.log.warn(messageOf(error), this.#context.about(name))
             this.#context.parts.lookAgain(name)
           })
     }
+  }
+
+  /** Makes a CSI volume as large as the provisioner has promised it, who says of that in PV and claim. */
+  async growGranted(held: HeldVolume): Promise<void> {
+    const { entry } = held
+    if (!entry || !isToGrow(entry)) return
+    try {
+      // Also where the device is that large: of its filesystem nobody knows.
+      const { volume } = await this.#growHeld(held, entry.promisedBytes)
+      await held.changeEntry((entry) => made(entry, volume.sizeBytes, entry?.madeFor))
+    } catch (error) {
+      await this.#sayNotGrown(held.name, error)
+      throw error
+    }
+  }
+
+  async #growHeld(
+    held: HeldVolume,
+    sizeBytes: bigint,
+  ): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    const { name } = held
+    const grown = await held.grow(sizeBytes)
+    const { sizeBytes: grownBytes } = grown.volume
+    const about = { ...this.#context.about(name), sizeBytes: grownBytes }
+    this.#context.parts.log.info(`Grew volume ${name} to ${grownBytes} bytes.`, about)
+    return grown
+  }
+
+  /** Throws `no-space` where nobody has granted that much. */
+  async #mustHaveGrown(
+    held: HeldVolume,
+    sizeBytes: bigint,
+  ): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+    const stored = await held.stored()
+    if (stored && stored.sizeBytes >= sizeBytes) return { action: 'unchanged', volume: stored }
+    throw new VolumeError(
+      'no-space',
+      `Cannot grow ${held.name} to ${sizeBytes} bytes as that was not granted: it has ${stored?.sizeBytes ?? 0n}. Raise the request of its claim.`,
+    )
   }
 
   async #sayNotGrown(name: string, error: unknown): Promise<void> {

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { VolumeError } from '../../volume/errors.ts'
 import type { PoolReport, StoredVolume } from '../../volume/pool.ts'
 import { unlessOvertaken } from '../client/api.ts'
-import { type Entry, type Ledger, made, mustBeItsPool, promise, withoutGrowth } from '../model/ledger.ts'
+import { type Entry, isToGrow, type Ledger, made, mustBeItsPool, promise, withoutGrowth } from '../model/ledger.ts'
 import { volumePath } from '../model/lookups.ts'
 import { makeAnewAnnotation, nodeLabel } from '../model/names.ts'
 import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
@@ -113,7 +113,7 @@ export class Making {
   async takeOver(held: HeldVolume, volume: VolumeFacts): Promise<StoredVolume | undefined> {
     const { engine, log } = this.#context.parts
     const { name } = volume
-    if (volume.hasKey) return undefined
+    if (volume.isOfOurMaking) return undefined
     const there = (await engine.unmarked()).find((unmarked) => unmarked.name === name)
     if (!there) return undefined
     if (!this.#takeover)
@@ -132,17 +132,24 @@ export class Making {
     if (!this.#takeover) return
     for (const { name } of await engine.unmarked()) {
       const volume = await this.#context.readVolume(name)
-      if (!volume || volume.node || volume.isDeleting || volume.hasKey) continue
+      if (!volume || volume.node || volume.isDeleting || volume.isOfOurMaking) continue
       const { resourceVersion } = volume
       const body = { metadata: { resourceVersion, labels: { [nodeLabel]: node } } }
       await api.send({ method: 'PATCH', path: volumePath(name), body })
     }
   }
 
-  /** Has the ledger say what is there, and for which PV. While it is held nobody grows it: nothing is promised beyond. */
+  /**
+   * Has the ledger say what is there, and for which PV. While it is held nobody grows a flex volume: nothing is promised
+   * beyond. One of CSI that was granted more is what it was until it has grown.
+   */
   async markMade(held: HeldVolume, volume: VolumeFacts): Promise<void> {
     const stored = await held.stored()
-    if (stored) await held.changeEntry((entry) => withoutGrowth(made(entry, stored.sizeBytes, madeFor(volume))))
+    if (!stored) return
+    await held.changeEntry((entry) => {
+      if (volume.front === 'csi' && entry && isToGrow(entry)) return made(entry, entry.madeBytes, madeFor(volume))
+      return withoutGrowth(made(entry, stored.sizeBytes, madeFor(volume)))
+    })
   }
 }
 

@@ -31,6 +31,7 @@ import { VolumeError } from '../../volume/errors.ts'
 import { MemoryMachine } from '../../volume/memory.ts'
 import { machineClock } from '../client/clock.ts'
 import { Recorder } from '../client/events.ts'
+import type { FrontName } from '../fronts/front.ts'
 import { parseLedger, poolOf, promise } from '../model/ledger.ts'
 import { LedgerKeeper } from '../model/ledger-keeper.ts'
 import { makeAnewAnnotation } from '../model/names.ts'
@@ -112,8 +113,8 @@ class World {
   }
 
   /** A PV for a new claim, with room promised, as the provisioner makes it. */
-  addPlaced(claim: string): string {
-    const name = addVolume(this.server, claim, 'a', sizeBytes)
+  addPlaced(claim: string, front: FrontName = 'flex'): string {
+    const name = addVolume(this.server, claim, 'a', sizeBytes, front)
     if (this.server.find(ledgerPath('a'))) addPromise(this.server, 'a', name, sizeBytes, `default/${claim}`)
     return name
   }
@@ -183,6 +184,7 @@ async function start(world: World, client: MemoryClient = world.server.client())
     engine,
     notes,
     drain,
+    fronts: ['flex', 'csi'],
     recorder,
     orphanedMounts: new OrphanedMounts({
       ...{ api: client, node: 'a', engine, drain, recorder, log: silent },
@@ -295,9 +297,9 @@ async function openPublished(): Promise<World> {
 }
 
 /** A node with one volume, ready for its pod. */
-async function openMade(): Promise<World & { volume: string }> {
+async function openMade(front: FrontName = 'flex'): Promise<World & { volume: string }> {
   const world = await openPublished()
-  const volume = world.addPlaced('data')
+  const volume = world.addPlaced('data', front)
   const daemon = await start(world)
   await world.server.until('the volume is ready', () => world.isReady(volume))
   await daemon.stop()
@@ -352,7 +354,7 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   assert.not.ok(world.machine.volumes.has(world.volume))
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
   await rejects('not-found', /its data is lost.*make-lost-anew=true/, () =>
-    daemon.agent.admit({ volumeName: world.volume, podUid: 'pod', options }, async () => {}),
+    daemon.agent.admit({ front: 'flex', volumeName: world.volume, podUid: 'pod', options }, async () => {}),
   )
   const annotations = { 'volumes.k8s.elastic.co/make-lost-anew': 'true' }
   world.wrongs.length = 0
@@ -555,7 +557,7 @@ async function askToGrow(
 }
 
 const growing = (wantedBytes: bigint, answer: string): Journey => ({
-  open: openMade,
+  open: () => openMade(),
   ask: async (world, agent) => {
     const name = nameOf(world)
     for (let given = 'failed'; given === 'failed' && !world.isDead; ) {
@@ -678,7 +680,7 @@ test('a volume for one pod is mounted for one at a time, in whatever order they 
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
   const folder = (pod: string) => `/kubelet/pods/${pod}/volumes/volumes.k8s.elastic.co~elastic-local/${world.volume}`
   const mount = (podUid: string) =>
-    daemon.agent.admit({ volumeName: world.volume, podUid, options }, ({ readOnly, mountOptions }) =>
+    daemon.agent.admit({ front: 'flex', volumeName: world.volume, podUid, options }, ({ readOnly, mountOptions }) =>
       daemon.engine.mount({ name: world.volume, target: folder(podUid), readOnly, mountOptions }),
     )
   const results = await Promise.allSettled(['first', 'second'].map(mount))
@@ -713,7 +715,7 @@ test('a mount that is under way when its PV is let go leaves no volume behind', 
     return found
   }
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
-  const request = { volumeName: name, podUid: 'pod', options }
+  const request = { front: 'flex', volumeName: name, podUid: 'pod', options } as const
   const admitted = daemon.agent.admit(request, async () => {}).catch((error) => error)
   await isLooking.promise
   world.dismiss('data', name)
@@ -745,7 +747,8 @@ test('a volume that was to grow while nobody had it grows before it is mounted, 
   world.machine.maySysResource = false
   const daemon = await start(world)
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
-  const admit = (podUid: string) => daemon.agent.admit({ volumeName: world.volume, podUid, options }, async () => {})
+  const admit = (podUid: string) =>
+    daemon.agent.admit({ front: 'flex', volumeName: world.volume, podUid, options }, async () => {})
   const raise = async (bytes: bigint) => {
     world.server.change(`${volumesPath}/${world.volume}`, { spec: { capacity: { storage: String(bytes) } } })
     await world.server.idle()
@@ -759,6 +762,59 @@ test('a volume that was to grow while nobody had it grows before it is mounted, 
   await admit('pod')
   assert.is(made()?.sizeBytes, 2n * sizeBytes)
   assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeNotGrown'))
+  await daemon.stop()
+})
+
+const granted: Journey = {
+  open: async () => {
+    const world = await openMade('csi')
+    const entry = JSON.parse(world.server.find(ledgerPath('a'))?.data[world.volume])
+    const promised = JSON.stringify({ ...entry, promisedBytes: String(3n * sizeBytes) })
+    world.server.change(ledgerPath('a'), { data: { [world.volume]: promised } })
+    return world
+  },
+  isDone: (world) => world.isReady(nameOf(world)) && world.entryOf(nameOf(world))?.madeBytes === 3n * sizeBytes,
+}
+survives('a volume of CSI grows once that is promised', granted)
+survivesBreaks('a volume of CSI grows once that is promised', granted)
+
+test('a promise to a volume of CSI is lowered by nobody on the node while it cannot grow, and its owner is told', async () => {
+  const world = await granted.open()
+  world.machine.onStep = (step) => {
+    if (step === 'grow') throw new VolumeError('failed', 'the disk does not want')
+  }
+  const daemon = await start(world)
+  await world.server.until('its owner is told', () =>
+    world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeNotGrown'),
+  )
+  const path = `${volumesPath}/${nameOf(world)}`
+  world.server.change(path, { spec: { persistentVolumeReclaimPolicy: 'Retain' } })
+  await world.server.until('the policy was seen', () => {
+    return JSON.parse(world.server.find(ledgerPath('a'))?.data[nameOf(world)]).madeFor === undefined
+  })
+  assert.is(world.entryOf(nameOf(world))?.promisedBytes, 3n * sizeBytes)
+  await daemon.stop()
+})
+
+test('the kubelet gets no growth of a volume of CSI that was not granted', async () => {
+  const world = await openMade('csi')
+  const daemon = await start(world)
+  const name = nameOf(world)
+  await world.server.until('it is known', () => daemon.agent.claimOf(name) !== undefined)
+  await rejects('no-space', /that was not granted/, () => daemon.agent.grow(name, 2n * sizeBytes))
+  assert.is((await daemon.agent.grow(name, sizeBytes)).action, 'unchanged')
+  assert.is(world.entryOf(name)?.promisedBytes, sizeBytes)
+  await daemon.stop()
+})
+
+test('a volume is mounted only by the front that its PersistentVolume is of; by CSI nobody shows a key', async () => {
+  const world = await openMade('csi')
+  const daemon = await start(world)
+  const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
+  const request = { volumeName: world.volume, podUid: 'pod', options }
+  await daemon.agent.admit({ ...request, front: 'csi' }, async () => {})
+  const words = /by flex as its PersistentVolume is one of csi/
+  await rejects('invalid', words, () => daemon.agent.admit({ ...request, front: 'flex' }, async () => {}))
   await daemon.stop()
 })
 

@@ -10,7 +10,8 @@ import type { Clock } from '../client/clock.ts'
 import type { Recorder } from '../client/events.ts'
 import { WorkQueue } from '../client/queue.ts'
 import { aborted, type CopyState, Reflector } from '../client/reflector.ts'
-import { parseLedger, promisedBytes } from '../model/ledger.ts'
+import type { FrontName } from '../fronts/front.ts'
+import { isToGrow, parseLedger, promisedBytes } from '../model/ledger.ts'
 import { LedgerKeeper } from '../model/ledger-keeper.ts'
 import { volumesPath } from '../model/lookups.ts'
 import { ledgerName, nodeLabel } from '../model/names.ts'
@@ -36,6 +37,8 @@ export interface NodeAgentParts {
   /** Runs work that a stop waits for. */
   drain: { run<T>(work: () => Promise<T>): Promise<T> }
   recorder: Recorder
+  /** By which the daemon serves volumes. */
+  fronts: readonly FrontName[]
   /** For which pods volumes are mounted, and what becomes of mounts whose pod is gone. */
   orphanedMounts: OrphanedMounts
   /** Whether volumes that the predecessor made for PVs are marked as ours. */
@@ -111,6 +114,7 @@ export class NodeAgent implements Front {
     this.#publisher = new Publisher({
       ...{ api, namespace, node, recorder, clock, now, log, meter },
       keeper: this.#keeper,
+      fronts: parts.fronts,
       report: () => engine.report(),
       initial: () => this.#entries.initial(),
     })
@@ -130,6 +134,7 @@ export class NodeAgent implements Front {
     this.#ledger.onChange((_, now) => {
       if (!now) this.#keeper.see(undefined)
       this.#publisher.soon()
+      this.#growWhatWasGranted()
     })
   }
 
@@ -205,6 +210,11 @@ export class NodeAgent implements Front {
     await queue.stop()
   }
 
+  #growWhatWasGranted(): void {
+    for (const [name, entry] of this.#keeper.latest?.entries ?? [])
+      if (isToGrow(entry) && this.#volumes.objects.get(name)?.front === 'csi') this.#queue.add(name)
+  }
+
   async #converge(held: HeldVolume): Promise<void> {
     const volume = this.#volumes.objects.get(held.name)
     if (!volume || volume.isDeleting) this.#making.forget(held.name)
@@ -216,5 +226,6 @@ export class NodeAgent implements Front {
       if (error instanceof VolumeError) await this.#context.say(volume, 'VolumeNotMade', messageOf(error))
       throw error
     }
+    if (volume.front === 'csi') await this.#growing.growGranted(held)
   }
 }

@@ -29,7 +29,13 @@ async function openNode(entries: Record<string, Partial<Entry>>, removeAfterMs?:
   const ledger = new Map(
     Object.entries(entries).map(([name, { madeFor }]) => [name, made(undefined, sizeBytes, madeFor)]),
   )
-  const facts = { name: 'memory', driverKind: 'LVM', capacityBytes: 1n << 30n, unitBytes: 1n } as const
+  const facts = {
+    name: 'memory',
+    driverKind: 'LVM',
+    capacityBytes: 1n << 30n,
+    unitBytes: 1n,
+    fronts: ['flex'],
+  } as const
   const empty = parseLedger(buildLedger('elastic-local', 'a', facts, new Map()))
   const parts = {
     api: client,

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Log } from '../../log.ts'
 import type { Meter } from '../../meter.ts'
 import { messageOf } from '../../volume/errors.ts'
@@ -7,6 +8,7 @@ import type { Clock } from '../client/clock.ts'
 import { nodeObject, type Recorder } from '../client/events.ts'
 import { WorkQueue } from '../client/queue.ts'
 import { aborted } from '../client/reflector.ts'
+import type { FrontName } from '../fronts/front.ts'
 import { type Changes, mustBeItsPool, type PoolFacts, poolOf } from '../model/ledger.ts'
 import type { LedgerKeeper } from '../model/ledger-keeper.ts'
 import { readNode } from '../model/lookups.ts'
@@ -18,6 +20,7 @@ export interface PublisherParts {
   node: string
   keeper: LedgerKeeper
   report: () => Promise<PoolReport>
+  fronts: readonly FrontName[]
   /** What a new ledger begins with: the volumes that are there. */
   initial: () => Promise<Changes>
   recorder: Recorder
@@ -73,11 +76,11 @@ export class Publisher {
   }
 
   async #publish(): Promise<void> {
-    const { keeper, initial, node } = this.#parts
+    const { keeper, initial, node, fronts } = this.#parts
     const report = await this.#mustReport()
     for (const problem of report.problems) await this.#say(`Pool ${report.name} (${report.driverKind}): ${problem}.`)
     const known = keeper.latest && poolOf(keeper.latest)
-    const pool = poolFacts(report, known)
+    const pool = { ...poolFacts(report, known), fronts }
     try {
       if (keeper.latest) mustBeItsPool(keeper.latest, pool)
     } catch (error) {
@@ -90,7 +93,7 @@ export class Publisher {
         throw new Error(`Cannot publish the room of node ${node} as there is no such node.`)
       return await initial()
     }
-    if (!known || !isSame(known, pool)) await keeper.publish(pool, begin)
+    if (!isDeepStrictEqual(known, pool)) await keeper.publish(pool, begin)
     await this.#heartbeat.beat()
   }
 
@@ -114,7 +117,10 @@ export class Publisher {
 }
 
 /** The report of a pool as the ledger holds it; `known` is what that says. */
-export function poolFacts(report: PoolReport, known: PoolFacts | undefined): PoolFacts {
+export function poolFacts(
+  report: PoolReport,
+  known: Pick<PoolFacts, 'id' | 'capacityBytes'> | undefined,
+): Omit<PoolFacts, 'fronts'> {
   const { name, id, driverKind, totalBytes, reservedBytes, freeBytes, unitBytes } = report
   const promisable = reservedBytes + freeBytes
   const exact = promisable < totalBytes ? promisable : totalBytes
@@ -124,8 +130,4 @@ export function poolFacts(report: PoolReport, known: PoolFacts | undefined): Poo
   const said = known?.id === id ? (known?.capacityBytes ?? 0n) : 0n
   const stays = said > 0n && said <= exact && exact < said + 2n * stepBytes
   return { ...facts, capacityBytes: stays ? said : exact - (exact % stepBytes) }
-}
-
-function isSame(a: PoolFacts, b: PoolFacts): boolean {
-  return (Object.keys(a) as (keyof PoolFacts)[]).every((key) => a[key] === b[key])
 }

@@ -40,6 +40,7 @@ function open(...nodes: string[]) {
     api: client,
     namespace,
     nodeGoneGraceMs: 0,
+    defaultFront: 'flex',
     deleteClaimsOfGoneNodes: false,
     clock: machineClock,
     now: () => new Date(),

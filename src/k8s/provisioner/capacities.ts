@@ -4,6 +4,7 @@ import { hasStatus, unless } from '../client/api.ts'
 import { WorkQueue } from '../client/queue.ts'
 import { buildCapacity, type CapacityObject, pickCapacity } from '../model/capacity.ts'
 import { isCapacityName } from '../model/names.ts'
+import { isPlaceable } from '../model/node.ts'
 import type { LeaderParts } from './leader.ts'
 
 /** What happens close together is published once. */
@@ -49,7 +50,7 @@ export class Capacities {
     }, signal)
     for (const capacity of capacities.objects.values()) this.#index(capacity, undefined)
     nodes.onChange((name, now, before) => {
-      if (now?.uid !== before?.uid || now?.hostname !== before?.hostname) soon(name)
+      if (now?.uid !== before?.uid || !isDeepStrictEqual(now?.topology, before?.topology)) soon(name)
     }, signal)
     ledgers.onChange((_, now, before) => soon((now ?? before)?.node), signal)
     classes.onChange(all, signal)
@@ -81,7 +82,7 @@ export class Capacities {
     const { liveness, copies, ledgers, namespace } = this.#parts
     const node = copies.nodes.objects.get(name)
     const ledger = ledgers.of(name).latest
-    if (!node?.hostname || !ledger || !liveness.isAlive(name)) return new Map()
+    if (!node || !isPlaceable(node) || !ledger || !liveness.isAlive(name)) return new Map()
     const built = [...copies.classes.objects.values()].map((one) => buildCapacity(namespace, node, one, ledger))
     return new Map(built.filter((one) => one !== undefined).map((one) => [one.metadata?.name ?? '', one]))
   }
@@ -92,7 +93,7 @@ export class Capacities {
     const right = pickCapacity(wanted)
     if (isDeepStrictEqual(there, right)) return
     // Which class and which node it is about cannot be changed.
-    if (there && (there.className !== right.className || there.hostname !== right.hostname)) await this.#remove(name)
+    if (there && (there.className !== right.className || there.topology !== right.topology)) await this.#remove(name)
     else if (there) {
       const { metadata, capacity } = wanted
       const body = { metadata: { labels: metadata?.labels, ownerReferences: metadata?.ownerReferences }, capacity }

@@ -11,6 +11,7 @@ import type { Log } from '../../log.ts'
 import { messageOf } from '../../volume/errors.ts'
 import type { Api } from '../client/api.ts'
 import { Reflector } from '../client/reflector.ts'
+import type { FrontName } from '../fronts/front.ts'
 import { type CapacityObject, pickCapacity } from '../model/capacity.ts'
 import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from '../model/claim.ts'
 import { type LeaseFacts, pickLease } from '../model/lease.ts'
@@ -19,6 +20,14 @@ import { volumesPath } from '../model/lookups.ts'
 import { aliveLabel, ledgerLabel, nodeLabel } from '../model/names.ts'
 import { type NodeFacts, pickNode } from '../model/node.ts'
 import { pickVolume, type VolumeFacts } from '../model/persistent-volume.ts'
+
+export interface CopiesParts {
+  api: Api
+  namespace: string
+  /** Of classes that name none. */
+  defaultFront: FrontName
+  log: Pick<Log, 'warn'>
+}
 
 /** What the provisioner keeps of a cluster, as old as the API server's last word. */
 export class Copies {
@@ -30,10 +39,14 @@ export class Copies {
   readonly leases: Reflector<V1Lease, LeaseFacts>
   readonly capacities: Reflector<V1CSIStorageCapacity, CapacityObject>
 
-  constructor({ api, namespace, log }: { api: Api; namespace: string; log: Pick<Log, 'warn'> }) {
+  constructor({ api, namespace, defaultFront, log }: CopiesParts) {
     const common = { api, log }
     this.claims = new Reflector({ ...common, path: '/api/v1/persistentvolumeclaims', pick: pickClaim })
-    this.classes = new Reflector({ ...common, path: '/apis/storage.k8s.io/v1/storageclasses', pick: pickClass })
+    this.classes = new Reflector({
+      ...common,
+      path: '/apis/storage.k8s.io/v1/storageclasses',
+      pick: (object) => withFront(pickClass(object), defaultFront),
+    })
     this.volumes = new Reflector({ ...common, path: volumesPath, pick: pickVolume })
     this.nodes = new Reflector({ ...common, path: '/api/v1/nodes', pick: pickNode })
     this.leases = new Reflector({
@@ -76,4 +89,8 @@ export class Copies {
   async synced(): Promise<void> {
     await Promise.all(this.all.map((reflector) => reflector.synced()))
   }
+}
+
+function withFront(storageClass: ClassFacts | undefined, front: FrontName): ClassFacts | undefined {
+  return storageClass && { ...storageClass, parameters: { front, ...storageClass.parameters } }
 }

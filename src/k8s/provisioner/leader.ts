@@ -3,6 +3,7 @@ import type { Meter } from '../../meter.ts'
 import type { Api } from '../client/api.ts'
 import type { Clock } from '../client/clock.ts'
 import type { Recorder } from '../client/events.ts'
+import type { FrontName } from '../fronts/front.ts'
 import type { LedgerKeepers } from '../model/ledger-keeper.ts'
 import type { Copies } from './copies.ts'
 import type { Liveness } from './liveness.ts'
@@ -13,6 +14,8 @@ export interface ProvisionerParts {
   /** For following the cluster, which also a provisioner does that waits for its turn. */
   api: Api
   namespace: string
+  /** By which kubelets have volumes mounted whose class does not say it. */
+  defaultFront: FrontName
   /** How long a node's object must be gone before its volumes are given up. */
   nodeGoneGraceMs: number
   /** Whether claims of a node that is gone are deleted, so that their owners get new ones elsewhere. */

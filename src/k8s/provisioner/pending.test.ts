@@ -41,7 +41,7 @@ test('countPending() tells how far claims are, and the oldest of each stage; wha
   server.change(`${claimsPath}/done`, { spec: { volumeName: done } })
   addPromise(server, 'a', done, 64n << 20n)
 
-  const copies = new Copies({ api: server.client(), namespace, log: silent })
+  const copies = new Copies({ api: server.client(), namespace, defaultFront: 'flex', log: silent })
   const stop = new AbortController()
   const ended = copies.run(stop.signal)
   await copies.synced()

@@ -1,7 +1,7 @@
 import type { V1TopologySelectorTerm } from '@kubernetes/client-node'
 import { isWanted, type PoolWish } from '../model/claim.ts'
 import { freeBytes, type Ledger, poolOf } from '../model/ledger.ts'
-import { isAllowed, type NodeFacts } from '../model/node.ts'
+import { isAllowed, isPlaceable, type NodeFacts, type PlaceableNode } from '../model/node.ts'
 
 /** The node with the most room among those that can take a volume of that class, or nothing. */
 export function chooseNode(
@@ -12,11 +12,11 @@ export function chooseNode(
   /** What is being asked of a node at this moment, and is not in its ledger yet. */
   askedBytesOf: (node: string) => bigint,
   wish: PoolWish & { topologies: readonly V1TopologySelectorTerm[] },
-): { node: NodeFacts; freeBytes: bigint } | undefined {
-  let best: { node: NodeFacts; freeBytes: bigint } | undefined
+): { node: PlaceableNode; freeBytes: bigint } | undefined {
+  let best: { node: PlaceableNode; freeBytes: bigint } | undefined
   for (const node of nodes) {
     const ledger = ledgerOf(node.name)
-    if (!ledger || !node.isReady || !node.isSchedulable || node.isTainted || !node.hostname) continue
+    if (!ledger || !node.isReady || !node.isSchedulable || node.isTainted || !isPlaceable(node)) continue
     if (!isAlive(node.name)) continue
     if (!isWanted(wish, poolOf(ledger)) || !isAllowed(node.labels, wish.topologies)) continue
     const free = freeBytes(ledger) - askedBytesOf(node.name)

@@ -9,6 +9,7 @@ import {
   type ClaimFacts,
   type ClassFacts,
   decideClaim,
+  describePool,
   describeWish,
   isWanted,
   type Provision,
@@ -17,8 +18,9 @@ import {
 import { settleGrowth } from '../model/growth.ts'
 import { applyChanges, type Entry, freeBytes, type Ledger, leftBytes, poolOf, promise } from '../model/ledger.ts'
 import { claimPath, readClaim, readNode, readVolume, volumesPath } from '../model/lookups.ts'
-import { isAllowed, type NodeFacts, pickNode } from '../model/node.ts'
+import { isAllowed, isPlaceable, type NodeFacts, type PlaceableNode, pickNode } from '../model/node.ts'
 import { buildVolume, type ClaimRef, pickVolume, type VolumeFacts, volumeNameOf } from '../model/persistent-volume.ts'
+import { Granting } from './granting.ts'
 import type { LeaderParts } from './leader.ts'
 import { chooseNode } from './placement.ts'
 
@@ -38,6 +40,7 @@ interface Wanted {
 export class Placing {
   readonly #parts: LeaderParts
   readonly #queue: WorkQueue
+  readonly #granting: Granting
   /** Claims that nobody has room for. */
   readonly #waiting = new Set<string>()
   /** What is being asked of each node and is not answered. */
@@ -51,6 +54,7 @@ export class Placing {
 
   constructor(parts: LeaderParts) {
     this.#parts = parts
+    this.#granting = new Granting(parts)
     this.#queue = new WorkQueue({
       ...parts,
       name: 'claims',
@@ -84,6 +88,7 @@ export class Placing {
     ledgers.onChange((_, now, before) => {
       if (now && (!before || freeBytes(now) > freeBytes(before) || !isDeepStrictEqual(now.pools, before.pools)))
         this.#roomAppeared()
+      for (const key of now ? this.#granting.on(now.node) : []) this.#queue.add(key)
     }, signal)
     this.#parts.liveness.onChange((node) => {
       if (this.#parts.liveness.isAlive(node)) this.#roomAppeared()
@@ -115,6 +120,8 @@ export class Placing {
     const claim = this.#parts.copies.claims.objects.get(key)
     this.#waiting.delete(key)
     const volume = claim && this.#parts.copies.volumes.objects.get(claim.volumeName || volumeNameOf(claim.uid))
+    if (!claim) this.#granting.forget(key)
+    if (claim && volume?.front === 'csi') return await this.#granting.look(claim, volume)
     if (claim && volume && claim.isGrowing) return await this.#settleGrowth(claim, volume)
     if (!claim || volume) return
     const storageClass = this.#parts.copies.classes.objects.get(claim.className)
@@ -165,12 +172,12 @@ export class Placing {
   }
 
   /** Has room promised on a node, the selected or the best one, and gives the node. Throws `no-space`, `not-found`. */
-  async #reserve(claim: ClaimFacts, storageClass: ClassFacts, provision: Provision): Promise<NodeFacts> {
+  async #reserve(claim: ClaimFacts, storageClass: ClassFacts, provision: Provision): Promise<PlaceableNode> {
     const volume = volumeNameOf(claim.uid)
     const promisedOn = this.#parts.ledgers.holding(volume)[0]
     if (promisedOn && (!provision.node || provision.node === promisedOn.node)) {
       const node = await this.#findNode(promisedOn.node)
-      if (node?.hostname) return node
+      if (node && isPlaceable(node)) return node
     }
     if (promisedOn) await this.#parts.ledgers.release(promisedOn.node, volume)
     if (provision.node) {
@@ -253,7 +260,7 @@ export class Placing {
       if (!isWanted(provision, pool))
         throw new VolumeError(
           'not-found',
-          `Cannot place a volume on node ${node.name} as StorageClass ${claim.className} wants another pool than ${pool.name} (${pool.driverKind}).`,
+          `Cannot place a volume on node ${node.name} as StorageClass ${claim.className} wants ${describeWish(provision)}, and its pool is ${describePool(pool, provision)}.`,
         )
       return promise(ledger, volume, provision.sizeBytes, `${claim.namespace}/${claim.name}`)
     } catch (error) {
@@ -264,11 +271,11 @@ export class Placing {
   }
 
   /** The node that was selected; not all that may write a selection have looked at what the scheduler looks at. */
-  async #mustFindNode(name: string, { name: className, topologies }: ClassFacts): Promise<NodeFacts> {
+  async #mustFindNode(name: string, { name: className, topologies }: ClassFacts): Promise<PlaceableNode> {
     const refuse = (why: string) => new VolumeError('not-found', `Cannot place a volume on node ${name} as ${why}.`)
     const node = await this.#findNode(name)
     if (!node) throw refuse('there is no such node')
-    if (!node.hostname) throw refuse('it has no label kubernetes.io/hostname')
+    if (!isPlaceable(node)) throw refuse('it has no label kubernetes.io/hostname')
     if (!node.isReady) throw refuse('it is not ready')
     if (!this.#parts.liveness.isAlive(name))
       throw refuse('its elastic-local daemon is not at work, or cannot use its pool')
@@ -288,19 +295,20 @@ export class Placing {
     claim: ClaimFacts,
     storageClass: ClassFacts,
     provision: Provision,
-    node: NodeFacts,
+    node: PlaceableNode,
   ): Promise<void> {
     const { api, copies, log } = this.#parts
     const { namespace, name, uid, accessModes } = claim
-    const { sizeBytes, fsType, options } = provision
+    const { sizeBytes, fsType, options, front = 'flex' } = provision
     const body = buildVolume({
       claim: { namespace, name, uid, accessModes },
       storageClass,
       sizeBytes,
       fsType,
       options,
+      front,
       node: node.name,
-      hostname: node.hostname,
+      topology: node.topology,
       key: randomBytes(16).toString('hex'),
     })
     const volume = volumeNameOf(uid)

@@ -16,6 +16,7 @@ import {
   play,
   playControllerManager,
   playDaemons,
+  playGrowth,
   playLateDaemons,
   promises,
   type Strike,
@@ -29,6 +30,7 @@ import {
 import { sideBySide } from '../../../test/side-by-side.ts'
 import { suite } from '../../../test/suite.ts'
 import { machineClock } from '../client/clock.ts'
+import { parseQuantity } from '../client/quantity.ts'
 import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
 import type { ProvisionerParts } from './leader.ts'
 import { Provisioner } from './provisioner.ts'
@@ -49,6 +51,7 @@ function start(client: MemoryClient, more: Partial<ProvisionerParts> = {}): { st
     api: client,
     namespace,
     nodeGoneGraceMs: 0,
+    defaultFront: 'flex',
     deleteClaimsOfGoneNodes: false,
     tidyMs: 50,
     clock: machineClock,
@@ -104,7 +107,8 @@ function mustBeConsistent(server: MemoryApi): void {
     assert.ok(volumes.length <= 1, `${object.metadata.name} has ${volumes.length} PVs`)
   }
   const placed = server.list(volumesPath).map(({ metadata, spec }) => {
-    return [metadata.name, metadata.labels?.[nodeLabel], spec.flexVolume.options.sizeBytes]
+    const sizeBytes = spec.flexVolume?.options.sizeBytes ?? String(parseQuantity(spec.capacity.storage, 'capacity'))
+    return [metadata.name, metadata.labels?.[nodeLabel], sizeBytes]
   })
   const promised = promises(server).map(({ volume, node, promisedBytes }) => [volume, node, String(promisedBytes)])
   assert.equal(promised.sort(), placed.sort(), 'promises, and the PVs that they are for')
@@ -689,6 +693,122 @@ function randomFrom(seed: number): () => number {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
+}
+
+survives('the making of a PV of CSI survives the same', {
+  open: () => {
+    const server = openCluster()
+    addClass(server, 'csi', { parameters: { front: 'csi' }, mountOptions: ['noatime'] })
+    const object = claim('data', { class: 'csi' })
+    server.create(claimsPath, { ...object, metadata: { ...object.metadata, annotations: { [selectedNode]: 'a' } } })
+    return server
+  },
+  isDone: (server) => isPlaced(server) && server.list(volumesPath)[0]?.spec.csi.volumeHandle.startsWith('pvc-'),
+})
+
+test('a class that names no front has the default, and a volume of CSI goes to no node whose daemon serves none', async () => {
+  const server = openCluster({ a: 10_240n * mebibyte, b: 1024n * mebibyte })
+  const [pool] = [JSON.parse(server.find(ledgerPath('a'))?.data['_pool.default'])]
+  server.change(ledgerPath('a'), { data: { '_pool.default': JSON.stringify({ ...pool, fronts: ['flex'] }) } })
+  addClaim(server, 'data')
+  const selected = addClaim(server, 'selected', { node: 'a' })
+  const running = start(server.client(), { defaultFront: 'csi' })
+  await server.until('one is bound, the other refused', () =>
+    Boolean(isBound(server, 'data') && eventsOf(server, 'selected').length > 0),
+  )
+  await running.stop()
+  const [volume] = server.list(volumesPath)
+  assert.equal([volume?.metadata.labels?.[nodeLabel], volume?.spec.csi.driver], ['b', provisionerNames[0]])
+  assert.match(
+    eventsOf(server, 'selected')[0]?.message,
+    'wants a pool that is served by CSI, and its pool is vg (LVM, not served by csi).',
+  )
+  assert.equal(volumesOf(server, selected), [])
+})
+
+/** A claim of CSI whose volume of 64 MiB is made, on a node with 256 MiB, and which is to have that much. */
+function openGrowing(wanted: string): MemoryApi {
+  const server = openCluster({ a: 256n * mebibyte })
+  const volume = addVolume(server, 'data', 'a', 64n * mebibyte, 'csi')
+  addPromise(server, 'a', volume, 64n * mebibyte)
+  server.change(`${claimsPath}/data`, {
+    spec: { volumeName: volume, resources: { requests: { storage: wanted } } },
+    status: { capacity: { storage: '64Mi' }, conditions: [{ type: 'Another', status: 'True' }] },
+  })
+  return server
+}
+const statusOf = (server: MemoryApi) => server.find(`${claimsPath}/data`)?.status
+const capacityOf = (server: MemoryApi) => server.list(volumesPath)[0]?.spec.capacity.storage
+const phaseOf = (server: MemoryApi) => statusOf(server)?.allocatedResourceStatuses?.storage
+const conditionsOf = (server: MemoryApi): string[] =>
+  (statusOf(server)?.conditions ?? []).map(({ type }: { type: string }) => type)
+
+survives('growth of a volume of CSI is granted, and told of once it is made', {
+  open: () => {
+    const server = openGrowing('192Mi')
+    playGrowth(server)
+    return server
+  },
+  isDone: (server) =>
+    capacityOf(server) === '192Mi' &&
+    statusOf(server).capacity.storage === '192Mi' &&
+    phaseOf(server) === undefined &&
+    conditionsOf(server).join() === 'Another',
+})
+
+survives('growth of a volume of CSI that there is no room for is refused, and changes nothing else', {
+  open: () => openGrowing('512Mi'),
+  isDone: (server) =>
+    phaseOf(server) === 'ControllerResizeInfeasible' &&
+    capacityOf(server) === '64Mi' &&
+    statusOf(server).capacity.storage === '64Mi' &&
+    conditionsOf(server).join() === 'Another,ControllerResizeError',
+})
+
+test('growth of a volume of CSI: nothing is larger before it is made, and the kubelet is told to wait', async () => {
+  const server = openGrowing('192Mi')
+  const running = start(server.client())
+  await server.until('it is granted', () => phaseOf(server) === 'ControllerResizeInProgress')
+  assert.equal(conditionsOf(server), ['Another', 'Resizing'])
+  assert.is(promises(server)[0]?.promisedBytes, 192n * mebibyte)
+  assert.equal([capacityOf(server), statusOf(server).capacity.storage], ['64Mi', '64Mi'])
+  await running.stop()
+})
+
+for (const [title, help] of [
+  ['room appears', (server: MemoryApi) => addLedgerRoom(server)],
+  ['the request is lowered', (server: MemoryApi) => request(server, '128Mi')],
+] as const)
+  test(`growth of a volume of CSI that was refused is tried again when ${title}`, async () => {
+    const server = openGrowing('512Mi')
+    playGrowth(server)
+    const running = start(server.client())
+    await server.until('it is refused', () => phaseOf(server) === 'ControllerResizeInfeasible')
+    assert.ok(eventsOf(server, 'data').some(({ reason }) => reason === 'VolumeNotGrown'))
+    help(server)
+    const wanted = () => server.find(`${claimsPath}/data`)?.spec.resources.requests.storage
+    await server.until('it has grown', () => statusOf(server).capacity.storage === wanted() && !phaseOf(server))
+    assert.equal([capacityOf(server), conditionsOf(server)], [wanted(), ['Another']])
+    await running.stop()
+  })
+
+test('growth of a volume of CSI that was refused is forgotten when it is taken back', async () => {
+  const server = openGrowing('512Mi')
+  const running = start(server.client())
+  await server.until('it is refused', () => phaseOf(server) === 'ControllerResizeInfeasible')
+  request(server, '64Mi')
+  await server.until('nothing tells of it', () => !phaseOf(server) && conditionsOf(server).join() === 'Another')
+  assert.equal([capacityOf(server), statusOf(server).allocatedResources.storage], ['64Mi', '64Mi'])
+  await running.stop()
+})
+
+const request = (server: MemoryApi, storage: string) =>
+  server.change(`${claimsPath}/data`, { spec: { resources: { requests: { storage } } } })
+
+function addLedgerRoom(server: MemoryApi): void {
+  const pool = JSON.parse(server.find(ledgerPath('a'))?.data['_pool.default'])
+  const larger = { ...pool, capacityBytes: String(1024n * mebibyte) }
+  server.change(ledgerPath('a'), { data: { '_pool.default': JSON.stringify(larger) } })
 }
 
 test.run()

@@ -97,13 +97,15 @@ export class Upkeep {
    * somebody may have taken the finalizer, or the label without which no daemon sees them.
    */
   async #complete(volume: VolumeFacts) {
-    const { name, isDeleting, finalizers, hasNode, hostname: heldTo, resourceVersion } = volume
+    const { name, isDeleting, finalizers, hasNode, heldTo, resourceVersion } = volume
     const { nodes } = this.#parts.copies
     const label =
-      volume.node || (heldTo && nodes.objects.values().find(({ hostname }) => hostname === heldTo)?.name) || ''
-    const hostname = nodes.objects.get(label)?.hostname
+      volume.node ||
+      (heldTo && nodes.objects.values().find(({ labels }) => labels[heldTo.key] === heldTo.value)?.name) ||
+      ''
+    const topology = nodes.objects.get(label)?.topology
     const lacksLabel = label !== volume.node
-    const lacksNode = !hasNode && hostname
+    const lacksNode = !hasNode && topology
     const lacksFinalizer = !isDeleting && !finalizers.includes(finalizer)
     if (!isOurs(volume) || (isDeleting && !lacksLabel) || !(lacksLabel || lacksNode || lacksFinalizer)) return
     const body = {
@@ -112,7 +114,7 @@ export class Upkeep {
         ...(lacksLabel ? { labels: { [nodeLabel]: label } } : {}),
         finalizers: lacksFinalizer ? [...finalizers, finalizer] : finalizers,
       },
-      ...(lacksNode ? { spec: { nodeAffinity: buildNodeAffinity(hostname) } } : {}),
+      ...(lacksNode ? { spec: { nodeAffinity: buildNodeAffinity(topology) } } : {}),
     }
     await this.#parts.api.send({ method: 'PATCH', path: volumePath(name), body }).catch(unlessOvertaken)
   }
@@ -215,9 +217,9 @@ export class Upkeep {
 }
 
 /** Whether our provisioner, or the predecessor's, made it; also when somebody took away the annotation that says so. */
-function isOurs({ name, provisionedBy, claim, hasKey }: VolumeFacts): boolean {
+function isOurs({ name, provisionedBy, claim, isOfOurMaking }: VolumeFacts): boolean {
   if (provisionedBy !== '') return provisionerNames.includes(provisionedBy)
-  return hasKey && claim !== undefined && name === volumeNameOf(claim.uid)
+  return isOfOurMaking && claim !== undefined && name === volumeNameOf(claim.uid)
 }
 
 /** Keys of promises are `node/volume`. */

@@ -1,0 +1,29 @@
+import { csiDriverName } from '../model/names.ts'
+import type { VolumeFront } from './front.ts'
+
+/**
+ * PVs of our CSI driver, whose handle is their name. The kubelet tells of a volume only by its PV: nobody needs a key. Their
+ * mount options stand where Kubernetes has a place for them.
+ */
+export const csiFront: VolumeFront = {
+  name: 'csi',
+  readSource: (name, { csi, mountOptions = [] }) =>
+    csi?.driver === csiDriverName && csi.volumeHandle === name
+      ? {
+          fsType: csi.fsType ?? '',
+          options: {
+            ...csi.volumeAttributes,
+            ...(mountOptions.length > 0 ? { mountOptions: mountOptions.join(',') } : {}),
+          },
+        }
+      : undefined,
+  buildSource: ({ name, fsType, options: { mountOptions, ...attributes }, sizeBytes }) => ({
+    ...(mountOptions ? { mountOptions: mountOptions.split(',') } : {}),
+    csi: {
+      driver: csiDriverName,
+      volumeHandle: name,
+      fsType,
+      volumeAttributes: { ...attributes, sizeBytes: String(sizeBytes) },
+    },
+  }),
+}

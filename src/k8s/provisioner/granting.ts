@@ -1,0 +1,103 @@
+import type { V1PersistentVolumeClaim } from '@kubernetes/client-node'
+import { VolumeError } from '../../volume/errors.ts'
+import { unlessOvertaken } from '../client/api.ts'
+import { formatQuantity, parseQuantity } from '../client/quantity.ts'
+import type { ClaimFacts } from '../model/claim.ts'
+import { sayGranted, sayGrown, sayRefused } from '../model/granted-growth.ts'
+import { leftBytes, promise } from '../model/ledger.ts'
+import { claimPath, readClaim, volumePath } from '../model/lookups.ts'
+import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
+import type { LeaderParts } from './leader.ts'
+
+/**
+ * Grants the growth of CSI volumes: has room promised, upon which the node's daemon makes the volume larger, with or without
+ * a pod; then says so in the PV and in the claim. A refusal changes nothing but the claim's status.
+ *
+ * Each look does the one step that is due, by what claim, PV and ledger say.
+ */
+export class Granting {
+  readonly #parts: LeaderParts
+  /** Claims whose growth is not at its end, and the node that their volume is on. */
+  readonly #underWay = new Map<string, string>()
+
+  constructor(parts: LeaderParts) {
+    this.#parts = parts
+  }
+
+  /** Claims, as `namespace/name`, for which it matters what the ledger of that node says. */
+  on(node: string): string[] {
+    return [...this.#underWay].filter(([, its]) => its === node).map(([key]) => key)
+  }
+
+  /** Nobody has that claim any more. */
+  forget(key: string): void {
+    this.#underWay.delete(key)
+  }
+
+  async look(claim: ClaimFacts, volume: VolumeFacts): Promise<void> {
+    const key = `${claim.namespace}/${claim.name}`
+    const isBound = claim.volumeName === volume.name && claim.capacity !== '' && !claim.isDeleting
+    const wanted = isBound ? parseQuantity(claim.request, 'the size that the claim requests') : 0n
+    const has = isBound ? parseQuantity(claim.capacity, "the claim's capacity") : 0n
+    if (wanted <= has && claim.growthPhase === '') return this.forget(key)
+    this.#underWay.set(key, volume.node)
+    // What was wanted and refused is taken back.
+    if (wanted <= has) return await this.#say(claim, (found) => sayGrown(found, has))
+    const entry = this.#parts.ledgers.of(volume.node).latest?.entries.get(volume.name)
+    if (entry?.madeBytes !== undefined && entry.madeBytes >= wanted) return await this.#finish(claim, volume, wanted)
+    if (!entry || entry.promisedBytes < wanted) return await this.#grant(claim, volume, wanted)
+    if (claim.growthPhase !== 'granted') await this.#say(claim, (found) => sayGranted(found, wanted, this.#parts.now()))
+  }
+
+  async #grant(claim: ClaimFacts, volume: VolumeFacts, wanted: bigint): Promise<void> {
+    const { ledgers, now } = this.#parts
+    const keeper = ledgers.of(volume.node)
+    if (claim.growthPhase === 'refused' && !this.#seemsToFit(volume, wanted)) return
+    try {
+      await keeper.update((ledger) => [[volume.name, promise(ledger, volume.name, wanted)]])
+    } catch (error) {
+      if (!(error instanceof VolumeError)) throw error
+      const { message } = error
+      await this.#sayNotGrown(claim, volume, message)
+      return await this.#say(claim, (found) => sayRefused(found, wanted, message, now()))
+    }
+    await this.#say(claim, (found) => sayGranted(found, wanted, now()))
+  }
+
+  /** By what is known of the ledger, so that what was refused asks nobody before room has appeared. */
+  #seemsToFit({ node, name }: VolumeFacts, wanted: bigint): boolean {
+    const ledger = this.#parts.ledgers.of(node).latest
+    return ledger !== undefined && wanted - (ledger.entries.get(name)?.promisedBytes ?? 0n) <= leftBytes(ledger)
+  }
+
+  /** The PV first: by the claim it is seen that nothing is left to do. */
+  async #finish(claim: ClaimFacts, volume: VolumeFacts, wanted: bigint): Promise<void> {
+    const { api, log } = this.#parts
+    const { name, resourceVersion, capacityBytes } = volume
+    const sizeBytes = wanted > capacityBytes ? wanted : capacityBytes
+    if (sizeBytes > capacityBytes) {
+      const body = { metadata: { resourceVersion }, spec: { capacity: { storage: formatQuantity(sizeBytes) } } }
+      await api.send({ method: 'PATCH', path: volumePath(name), body })
+    }
+    await this.#say(claim, (found) => sayGrown(found, sizeBytes))
+    log.info(`Volume ${name} has grown to ${sizeBytes} bytes.`, { ...aboutVolume(volume), sizeBytes })
+  }
+
+  async #say({ namespace, name, uid }: ClaimFacts, patch: (found: V1PersistentVolumeClaim) => object): Promise<void> {
+    const { api } = this.#parts
+    const found = await readClaim(api, namespace, name)
+    if (found?.metadata?.uid !== uid) return
+    const path = `${claimPath(namespace, name)}/status`
+    await api.send({ method: 'PATCH', path, body: patch(found) }).catch(unlessOvertaken)
+  }
+
+  async #sayNotGrown({ namespace, name, uid }: ClaimFacts, volume: VolumeFacts, message: string): Promise<void> {
+    const { recorder } = this.#parts
+    const advice = ' Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
+    for (const object of [
+      { kind: 'PersistentVolumeClaim', namespace, name, uid },
+      { kind: 'PersistentVolume', name: volume.name, uid: volume.uid },
+    ])
+      await recorder.say(object, 'Warning', 'VolumeNotGrown', `${message}${advice}`)
+  }
+}
