@@ -1,5 +1,5 @@
 /** The chart's values, each changed from what it is by default, and what that has to change among the objects. */
-import type { JsonSchema } from '../../src/cmd/flags.ts'
+import type { Flag, Flags, JsonSchema } from '../../src/cmd/flags.ts'
 
 export type Values = Readonly<Record<string, unknown>>
 
@@ -127,6 +127,20 @@ export const changes: Readonly<Record<string, Change>> = {
     to: false,
     of: ['SecurityContextConstraints elastic-local-daemon', 'RoleBinding elastic-local-provisioner-nonroot'],
   },
+}
+
+/** A value for each flag that is not its default. */
+export function settingsSamples(flags: Flags): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, sampleOf(name, flag)]))
+}
+
+function sampleOf(name: string, { schema, values, default: standard }: Flag): unknown {
+  if (name === 'httpAddress') return ':1234'
+  if (values) return values.find((value) => value !== standard)
+  if (schema?.type === 'boolean') return true
+  if (schema?.type === 'number') return 2.5
+  if (schema?.type === 'integer') return schema.maximum
+  return name === 'socket' || schema?.pattern === '^/' ? `/of/${name}` : `of-${name}`
 }
 
 /** The paths of all values that a schema knows; what it does not look into is one. */

@@ -3,14 +3,13 @@ import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
 import { groupsExample, settings, valuesSchema } from '../../src/cmd/chart.ts'
-import type { Flag } from '../../src/cmd/flags.ts'
 import { run } from '../../src/run.ts'
 import { withScratch } from '../scratch.ts'
 import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 import type { KubeObject } from './api.ts'
 import { ensureControlPlane, ensureHelm } from './build.ts'
-import { changes, everything, leavesOf, type Values, withValue } from './chart-values.ts'
+import { changes, everything, leavesOf, settingsSamples, type Values, withValue } from './chart-values.ts'
 import { overlayManifest } from './deploy-overlay.ts'
 import { runWithInput } from './program.ts'
 
@@ -114,20 +113,10 @@ test('a pod runs nowhere but on Linux, whatever else its nodes must be', async (
 })
 
 test('each flag is a setting, which reaches the program by its own variable', async () => {
-  const samples: Readonly<Record<string, unknown>> = { httpAddress: ':1234', lvmThinOvercommitRatio: 2.5 }
-  const pick = (name: string, { schema, values, default: standard }: Flag) => {
-    if (samples[name] !== undefined) return samples[name]
-    if (values) return values.find((value) => value !== standard)
-    if (schema?.type === 'boolean') return true
-    if (schema?.type === 'integer') return schema.maximum
-    return schema?.pattern === '^/' || name === 'socket' ? `/of/${name}` : `of-${name}`
-  }
-  const chosen = Object.entries(settings).map(([component, flags]) => {
-    const values = Object.entries(flags).map(([name, flag]) => [name, pick(name, flag)] as const)
-    return [component, { settings: Object.fromEntries(values) }] as const
-  })
-  const objects = await render(Object.fromEntries(chosen))
-  const given = Object.fromEntries(chosen)
+  const given = Object.fromEntries(
+    Object.entries(settings).map(([component, flags]) => [component, { settings: settingsSamples(flags) }]),
+  )
+  const objects = await render(given)
   for (const component of ['daemon', 'provisioner'] as const) {
     const kind = component === 'daemon' ? 'DaemonSet' : 'Deployment'
     const [{ env }] = objects.get(`${kind} elastic-local-${component}`)?.spec.template.spec.containers ?? []
