@@ -49,8 +49,9 @@ check: node_modules ## The quick gate: format, lint, types, unit tests.
 format: node_modules ## Format the sources and mend what the linter can.
 	@$(NODE) node_modules/.bin/biome check --write .
 
-docs: node_modules ## Write docs/reference.md from the code.
+docs: node_modules ## Write docs/reference.md, docs/helm.md and the schema of the chart's values from the code.
 	@$(NODE) src/cmd/reference.ts
+	@$(NODE) src/cmd/chart.ts
 
 kernel: setup-kernel node_modules ## Test pools and mounts on this machine's kernel (root).
 	@$(NODE) test/run.ts kernel

@@ -26,9 +26,14 @@ export interface Flag<T = unknown> {
   env: readonly string[]
   /** Completes the sentence "it must be …". */
   mustBe: string
+  /** The same as a JSON schema, for values that are no texts, or of which it tells more than that they are texts. */
+  schema?: JsonSchema
   /** `undefined`: the text is no such value. */
   parse(text: string): T | undefined
 }
+
+/** What the chart's schema says of a value; wherever it says yes, `parse` does. */
+export type JsonSchema = Readonly<Record<string, unknown>>
 
 export type Flags = Readonly<Record<string, Flag>>
 
@@ -41,7 +46,7 @@ export type FlagValues<F extends Flags> = {
       : never
 }
 
-type Kind<T> = Pick<Flag<T>, 'parse' | 'mustBe' | 'values'>
+type Kind<T> = Pick<Flag<T>, 'parse' | 'mustBe' | 'values' | 'schema'>
 type Definition = Pick<Flag, 'name' | 'help'> &
   Partial<Pick<Flag, 'short' | 'value' | 'default' | 'defaultHelp' | 'env'>>
 
@@ -72,22 +77,27 @@ export function oneOf<const T extends string>(...values: readonly T[]): Kind<T> 
 
 const yesOrNo: Kind<boolean> = {
   mustBe: 'true, false, 1 or 0',
+  schema: { type: 'boolean' },
   parse: (text) => ({ true: true, 1: true, false: false, 0: false })[text],
 }
 
 const path: Kind<string> = {
   mustBe: 'an absolute path',
+  schema: { type: 'string', pattern: '^/' },
   parse: (text) => (isAbsolute(text) ? normalize(text).replace(/(?<=.)\/$/, '') : undefined),
 }
 
 const socketPath: Kind<string> = {
   // unix(7): 108 bytes with the NUL at the end.
   mustBe: 'an absolute path of at most 107 bytes',
+  schema: { type: 'string', pattern: '^/[!-~]{1,106}$' },
   parse: (text) => (Buffer.byteLength(text) <= 107 ? path.parse(text) : undefined),
 }
 
 const address: Kind<Address> = {
   mustBe: '<address>:<port>, [<IPv6 address>]:<port>, or :<port> for all addresses',
+  // A variable that is empty counts as not set.
+  schema: { type: 'string', pattern: '^$|^([0-9.]+|\\[[0-9a-fA-F:.]+\\])?:[0-9]{1,5}$' },
   parse: (text) => {
     const [, v6, other = '', digits = ''] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]*)):([0-9]{1,5})$/i.exec(text) ?? []
     const [host, port] = [v6 ?? other, Number(digits)]
@@ -98,11 +108,13 @@ const address: Kind<Address> = {
 
 const percent: Kind<number> = {
   mustBe: 'a whole number from 1 to 100',
+  schema: { type: 'integer', minimum: 1, maximum: 100 },
   parse: (text) => (/^(100|[1-9][0-9]?)$/.test(text) ? Number(text) : undefined),
 }
 
 const ratio: Kind<number> = {
   mustBe: 'a number above 0 and up to 1000, such as 1.5',
+  schema: { type: 'number', exclusiveMinimum: 0, maximum: 1000 },
   parse: (text) => {
     const number = /^[0-9]{1,4}(\.[0-9]{1,6})?$/.test(text) ? Number(text) : 0
     return number > 0 && number <= 1000 ? number : undefined
@@ -111,6 +123,7 @@ const ratio: Kind<number> = {
 
 const seconds: Kind<number> = {
   mustBe: 'a whole number of seconds, up to 31536000',
+  schema: { type: 'integer', minimum: 0, maximum: 31_536_000 },
   parse: (text) => (/^[0-9]{1,8}$/.test(text) && Number(text) <= 31_536_000 ? Number(text) : undefined),
 }
 
@@ -121,6 +134,7 @@ const namespace: Kind<string> = {
 
 const lvmName: Kind<string> = {
   mustBe: 'an LVM name: 1 to 127 of a-z, A-Z, 0-9, "+", "_", "." and "-", the first none of ".-" (lvm(8))',
+  schema: { type: 'string', pattern: '^[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}$' },
   parse: (text) => (/^[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}$/.test(text) ? text : undefined),
 }
 

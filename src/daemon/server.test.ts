@@ -1,6 +1,7 @@
+import { once } from 'node:events'
 import { mkdir, readdir, rename, stat, symlink, writeFile } from 'node:fs/promises'
-import type { Server } from 'node:http'
-import { type AddressInfo, createServer } from 'node:net'
+import { request as requestHttp, type Server } from 'node:http'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { Hono } from 'hono'
 import * as assert from 'uvu/assert'
@@ -150,6 +151,32 @@ test('listenOn() serves on an address, and says which when it cannot', async () 
       listenOn(app, { host: '127.0.0.1', port }),
     )
   } finally {
+    await close(server)
+  }
+})
+
+/** Asks as a kubelet does, on a connection of its own. */
+async function probe(port: number): Promise<number | undefined> {
+  const [answer] = await once(requestHttp({ host: '127.0.0.1', port, agent: false }).end(), 'response')
+  answer.resume()
+  return answer.statusCode
+}
+
+test('a probe is answered however many connections others hold, silent, half asked or unread', async () => {
+  const server = await listenOn(openApp().app, { host: '127.0.0.1', port: 0 })
+  const { port } = server.address() as AddressInfo
+  const held: Socket[] = []
+  try {
+    for (let i = 0; i < 600; i++) {
+      const socket = connect(port, '127.0.0.1').on('error', () => {})
+      held.push(socket)
+      await once(socket, 'connect')
+      const asks = ['', 'GET / HTTP/1.1\r\nHost:', 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'][i % 3] ?? ''
+      socket.pause().write(asks)
+      if (i % 100 === 99) assert.is(await probe(port), 200)
+    }
+  } finally {
+    for (const socket of held) socket.destroy()
     await close(server)
   }
 })

@@ -47,7 +47,7 @@ test('the kustomization of docs/install.md gives what it says', () =>
     const daemon = parseAllDocuments(stdout)
       .map((document) => document.toJS())
       .find(({ kind }) => kind === 'DaemonSet').spec.template.spec
-    assert.equal(daemon.nodeSelector, { disks: 'local' })
+    assert.equal(daemon.nodeSelector, { 'kubernetes.io/os': 'linux', disks: 'local' })
     const [{ image, env }] = daemon.containers
     assert.is(image, 'registry.example.com/elastic-local:0.1.0')
     const values = Object.fromEntries(env.map(({ name, value }: { name: string; value?: string }) => [name, value]))

@@ -2,13 +2,16 @@ import { readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
+import { groupsExample, settings, valuesSchema } from '../../src/cmd/chart.ts'
 import { run } from '../../src/run.ts'
 import { withScratch } from '../scratch.ts'
 import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 import type { KubeObject } from './api.ts'
 import { ensureControlPlane, ensureHelm } from './build.ts'
+import { changes, everything, leavesOf, settingsSamples, type Values, withValue } from './chart-values.ts'
 import { overlayManifest } from './deploy-overlay.ts'
+import { runWithInput } from './program.ts'
 
 const root = join(import.meta.dirname, '../..')
 const chart = join(root, 'charts/elastic-local')
@@ -29,9 +32,11 @@ async function kustomize(folder: string): Promise<Map<string, KubeObject>> {
   return read((await run(program, ['kubectl', 'kustomize', folder])).stdout)
 }
 
-async function render(values: Readonly<Record<string, unknown>> = {}, namespace = 'elastic-local') {
-  const given = Object.entries(values).flatMap(([name, value]) => ['--set-json', `${name}=${JSON.stringify(value)}`])
-  return read((await run(helm, ['template', 'elastic-local', chart, '--namespace', namespace, ...given])).stdout)
+/** The objects of the chart; the pods of `helm test` only with `tests`. */
+async function render(values: Values = {}, { namespace = 'elastic-local', tests = false, from = chart } = {}) {
+  const words = ['--namespace', namespace, '--values', '-', ...(tests ? [] : ['--skip-tests'])]
+  const input = { input: JSON.stringify(values) }
+  return read((await runWithInput(helm, ['template', 'elastic-local', from, ...words], input)).stdout)
 }
 
 function expected(change: (object: KubeObject) => void): Map<string, KubeObject> {
@@ -39,9 +44,6 @@ function expected(change: (object: KubeObject) => void): Map<string, KubeObject>
   for (const [, object] of objects) change(object)
   return new Map(objects)
 }
-
-/** A field of the daemon's container that is a list of things with names. */
-const named = (list: readonly { name: string }[]) => Object.fromEntries(list.map((entry) => [entry.name, entry]))
 
 test('the kustomization gives the objects of deploy.yaml', async () => {
   assert.equal(await kustomize(root), inDeploy)
@@ -63,15 +65,24 @@ test('the components change what they say, and nothing else', () =>
     await changed(['loop'], ({ containers: [daemon] }) =>
       daemon.env.push({ name: 'ELASTIC_LOCAL_DRIVER_KIND', value: 'LOOP' }),
     )
-    const rights = read(await readFile(join(root, 'config/kustomize/page/rights.yaml'), 'utf8'))
-    const deployed = new Map(structuredClone([...inDeploy, ...rights]))
-    const { containers } = deployed.get('Deployment elastic-local-provisioner')?.spec.template.spec ?? {}
-    containers[0].env.push({ name: 'ELASTIC_LOCAL_PAGE', value: 'true' })
-    assert.equal(await withComponents(['page']), deployed)
-    await changed(['thin', 'gke'], ({ containers: [daemon], volumes }) => {
-      daemon.env.push({ name: 'ELASTIC_LOCAL_LVM_USE_THIN_VOLUMES', value: 'true' })
-      for (const { name, hostPath } of volumes) if (name === 'plugins') hostPath.path = '/home/kubernetes/flexvolume'
-    })
+    await changed(['thin'], ({ containers: [daemon] }) =>
+      daemon.env.push({ name: 'ELASTIC_LOCAL_LVM_USE_THIN_VOLUMES', value: 'true' }),
+    )
+    // The chart gives what components do; its other tests show what that is.
+    const pluginDir = '/home/kubernetes/flexvolume'
+    for (const [names, values] of [
+      [['page'], { page: { enabled: true } }],
+      [['network-policy'], { networkPolicy: { enabled: true } }],
+      [['openshift'], { openshift: { enabled: true } }],
+      [['gke'], { resourceQuota: { enabled: true }, daemon: { pluginDir } }],
+      [['loop'], { daemon: { settings: { driverKind: 'LOOP' } } }],
+      [['thin'], { daemon: { settings: { lvmUseThinVolumes: true } } }],
+    ] as const) {
+      const objects = await withComponents(names)
+      objects.delete('Namespace elastic-local')
+      assert.equal(await render(values), objects, names.join())
+      assert.is.not(JSON.stringify([...objects]), JSON.stringify([...expected(() => {})]))
+    }
   }))
 
 test('the chart gives the objects of deploy.yaml, without the namespace, which is the one of the release', async () => {
@@ -89,76 +100,212 @@ test('the chart gives the same objects in another namespace, whose accounts the 
       condition.expression = condition.expression.replace(':elastic-local:', ':other:')
   }
   const moved = expected(move)
-  assert.equal(await render({}, 'other'), moved)
+  assert.equal(await render({}, { namespace: 'other' }), moved)
   assert.match(JSON.stringify([...moved]), 'system:serviceaccount:other:elastic-local-daemon')
 })
 
-test('values of the chart reach the daemon, the folders of its node and the StorageClass', async () => {
-  const tolerations = [{ key: 'disks', operator: 'Exists' }]
-  const resources = { limits: { memory: '1Gi' } }
-  const objects = await render({
-    image: 'registry.example.com/elastic-local:1',
-    imagePullSecrets: [{ name: 'registry' }],
-    driverKind: 'LOOP',
-    volumeGroup: 'fast',
-    thin: true,
-    volumesDir: '/srv/volumes',
-    pluginDir: '/plugins-of-the-node',
-    kubeletDir: '/srv/kubelet',
-    hostIPC: false,
-    defaultClass: true,
-    daemon: { nodeSelector: { disks: 'local' }, tolerations, resources },
-    provisioner: { nodeSelector: { role: 'control' }, tolerations, resources },
-  })
-  const daemon = objects.get('DaemonSet elastic-local-daemon')?.spec.template.spec
-  const provisioner = objects.get('Deployment elastic-local-provisioner')?.spec.template.spec
-  for (const [pod, nodeSelector] of [
-    [daemon, { disks: 'local' }],
-    [provisioner, { role: 'control' }],
-  ] as const) {
-    assert.is(pod.containers[0].image, 'registry.example.com/elastic-local:1')
-    assert.equal(pod.imagePullSecrets, [{ name: 'registry' }])
-    assert.equal(pod.nodeSelector, nodeSelector)
-    assert.equal(pod.tolerations, tolerations)
-    assert.equal(pod.containers[0].resources.limits, resources.limits)
+test('a pod runs nowhere but on Linux, whatever else its nodes must be', async () => {
+  const nodeSelector = { disks: 'local' }
+  const values = { daemon: { nodeSelector }, provisioner: { nodeSelector } }
+  for (const [, { kind, spec }] of await render(values))
+    if (kind === 'DaemonSet' || kind === 'Deployment')
+      assert.equal(spec.template.spec.nodeSelector, { 'kubernetes.io/os': 'linux', ...nodeSelector })
+})
+
+test('each flag is a setting, which reaches the program by its own variable', async () => {
+  const given = Object.fromEntries(
+    Object.entries(settings).map(([component, flags]) => [component, { settings: settingsSamples(flags) }]),
+  )
+  const objects = await render(given)
+  for (const component of ['daemon', 'provisioner'] as const) {
+    const kind = component === 'daemon' ? 'DaemonSet' : 'Deployment'
+    const [{ env }] = objects.get(`${kind} elastic-local-${component}`)?.spec.template.spec.containers ?? []
+    for (const [name, flag] of Object.entries(settings[component])) {
+      const value = String(given[component]?.settings[name])
+      assert.equal(
+        env.filter((each: KubeObject) => each.name === flag.env[0]),
+        [{ name: flag.env[0], value }],
+      )
+      assert.is.not(flag.parse(value), undefined, `${name}: ${value}`)
+    }
   }
-  assert.is(daemon.hostIPC, undefined)
-  const { env, volumeMounts } = daemon.containers[0]
-  const values = Object.entries(named(env)).map(([name, entry]) => [name, (entry as { value?: string }).value])
-  assert.equal(Object.fromEntries(values.filter(([, value]) => value !== undefined)), {
-    ELASTIC_LOCAL_DRIVER_KIND: 'LOOP',
-    ELASTIC_LOCAL_HTTP_ADDRESS: ':9810',
-    ELASTIC_LOCAL_KUBELET_DIR: '/srv/kubelet',
-    ELASTIC_LOCAL_LVM_USE_THIN_VOLUMES: 'true',
-    ELASTIC_LOCAL_LVM_VOLUME_GROUP: 'fast',
-    ELASTIC_LOCAL_PLUGIN_DIR: '/plugins',
-    ELASTIC_LOCAL_VOLUMES_DIR: '/srv/volumes',
-  })
+  const { volumes, containers } = objects.get('DaemonSet elastic-local-daemon')?.spec.template.spec ?? {}
   const paths = (name: string) => [
-    daemon.volumes.find((volume: KubeObject) => volume.name === name).hostPath.path,
-    volumeMounts.find((mount: KubeObject) => mount.name === name).mountPath,
+    volumes.find((volume: KubeObject) => volume.name === name).hostPath.path,
+    containers[0].volumeMounts.find((mount: KubeObject) => mount.name === name).mountPath,
   ]
-  assert.equal(paths('volumes'), ['/srv/volumes', '/srv/volumes'])
-  assert.equal(paths('kubelet'), ['/srv/kubelet', '/srv/kubelet'])
-  assert.equal(paths('plugins'), ['/plugins-of-the-node', '/plugins'])
-  assert.equal(objects.get('StorageClass elastic-local')?.metadata.annotations, {
-    'storageclass.kubernetes.io/is-default-class': 'true',
-  })
+  assert.equal(paths('volumes'), ['/of/volumesDir', '/of/volumesDir'])
+  assert.equal(paths('kubelet'), ['/of/kubeletDir', '/of/kubeletDir'])
+  assert.equal(paths('socket'), ['/of', '/of'])
+})
+
+test('probes ask by HTTP where the kubelet reaches the address, and run the program elsewhere', async () => {
+  const probesOf = async (httpAddress: string) => {
+    const component = { settings: { httpAddress } }
+    const objects = await render({ daemon: component, provisioner: component })
+    return [...objects.values()].flatMap(({ kind, spec }) => {
+      if (kind !== 'DaemonSet' && kind !== 'Deployment') return []
+      const { startupProbe, readinessProbe, livenessProbe, ports } = spec.template.spec.containers[0]
+      return [[startupProbe, readinessProbe, livenessProbe].filter(Boolean), ports]
+    })
+  }
+  const http = (path: string) => ({ path, port: 'metrics' })
+  const byHttp = await probesOf(':1234')
+  assert.equal(
+    byHttp[0].map((probe: KubeObject) => probe.httpGet),
+    ['/healthz', '/readyz', '/healthz'].map(http),
+  )
+  assert.equal(
+    byHttp[2].map((probe: KubeObject) => probe.httpGet),
+    ['/readyz', '/healthz'].map(http),
+  )
+  assert.equal([byHttp[1], byHttp[3]], Array(2).fill([{ name: 'metrics', containerPort: 1234 }]))
+  for (const address of ['127.0.0.1:1234', '']) {
+    const byProgram = await probesOf(address)
+    for (const probes of [byProgram[0], byProgram[2]])
+      for (const { httpGet, exec } of probes)
+        assert.equal([httpGet, /^elastic-local (healthz|readyz)$/.test(exec.command.join(' '))], [undefined, true])
+    assert.is(byProgram[1]?.length, address ? 1 : undefined)
+  }
+})
+
+/** Whether a DaemonSet has a pod on a node with these labels (NodeSelector and affinity of core/v1). */
+function covers({ spec }: KubeObject, labels: Readonly<Record<string, string>>): boolean {
+  const { nodeSelector, affinity } = spec.template.spec
+  const terms = affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ?? [{}]
+  const holds = ({ key, operator, values }: KubeObject) => {
+    if (operator === 'In') return values.includes(labels[key])
+    if (operator === 'NotIn') return !values.includes(labels[key])
+    throw new Error(`Cannot tell what ${operator} means`)
+  }
+  return (
+    Object.entries(nodeSelector).every(([key, value]) => labels[key] === value) &&
+    terms.some(({ matchExpressions = [] }: KubeObject) => matchExpressions.every(holds))
+  )
+}
+
+test('of several groups of daemons, each node has one: the first that selects it', async () => {
+  const groups = [
+    { name: 'both', nodeSelector: { a: '1', b: '1' }, settings: { lvmVolumeGroup: 'of-both' } },
+    { name: 'one', nodeSelector: { a: '1' }, tolerations: [] },
+    {
+      name: 'other',
+      nodeSelector: { b: '1' },
+      affinity: {
+        nodeAffinity: {
+          requiredDuringSchedulingIgnoredDuringExecution: {
+            nodeSelectorTerms: ['1', '2'].map((value) => ({
+              matchExpressions: [{ key: 'c', operator: 'In', values: [value] }],
+            })),
+          },
+        },
+      },
+    },
+  ]
+  const settings = { lvmVolumeGroup: 'of-all', lvmUseThinVolumes: true }
+  const objects = [...(await render({ daemon: { settings, groups } })).values()]
+  const sets = objects.filter(({ kind }) => kind === 'DaemonSet')
+  assert.is(sets.length, 4)
+  const selectors = sets.map(({ spec }) => spec.selector.matchLabels['volumes.k8s.elastic.co/group'])
+  assert.equal(selectors.sort(), ['both', 'one', 'other', 'rest'])
+  for (const { spec } of sets)
+    for (const [key, value] of Object.entries(spec.selector.matchLabels))
+      assert.is(spec.template.metadata.labels[key], value)
+  const choices = [undefined, '1', '2']
+  for (const a of choices)
+    for (const b of choices)
+      for (const c of choices) {
+        const set = Object.entries({ a, b, c }).filter((label) => label[1] !== undefined)
+        const labels = { 'kubernetes.io/os': 'linux', ...Object.fromEntries(set) } as Record<string, string>
+        const here = sets.filter((each) => covers(each, labels)).map(({ metadata }) => metadata.name)
+        const group = a === '1' ? (b === '1' ? '-both' : '-one') : b === '1' ? (c ? '-other' : undefined) : ''
+        const wanted = group === undefined ? [] : [`elastic-local-daemon${group}`]
+        assert.equal(here, wanted, JSON.stringify(labels))
+      }
+  const envOf = (name: string) => {
+    const [{ env }] = sets.find(({ metadata }) => metadata.name.endsWith(name))?.spec.template.spec.containers ?? []
+    return env.filter(({ name }: { name: string }) => name.includes('LVM')).map((each: KubeObject) => each.value)
+  }
+  // A group has the values of all, but where it has its own.
+  assert.equal(
+    [envOf('both').sort(), envOf('one').sort()],
+    [
+      ['of-both', 'true'],
+      ['of-all', 'true'],
+    ],
+  )
+  const { daemon } = parse(groupsExample)
+  const alone = await render({ daemon: { ...daemon, enabled: false } })
+  assert.equal(
+    [...alone.keys()].filter((key) => key.startsWith('DaemonSet')),
+    ['DaemonSet elastic-local-daemon-fast', 'DaemonSet elastic-local-daemon-images'],
+  )
+})
+
+const textsOf = (objects: ReadonlyMap<string, KubeObject>) =>
+  new Map([...objects].map(([key, object]) => [key, JSON.stringify(object)]))
+
+test('each value changes what it says, and nothing else; there is no other value', async () => {
+  const paths = leavesOf(valuesSchema).filter((path) => path !== 'global' && !path.endsWith('settings'))
+  assert.equal(Object.keys(changes).sort(), paths.sort())
+  const before = textsOf(await render(everything, { tests: true }))
+  for (const [path, { to, of, shows, hides }] of Object.entries(changes)) {
+    const after = textsOf(await render(withValue(everything, path, to), { tests: true }))
+    const differing = [...new Set([...before.keys(), ...after.keys()])].filter(
+      (key) => before.get(key) !== after.get(key),
+    )
+    assert.equal(differing.sort(), [...of].sort(), path)
+    const shown = shows ?? JSON.stringify(to)
+    for (const key of differing) {
+      const [old, text] = [before.get(key), after.get(key)]
+      if (hides) assert.not.ok(text?.includes(hides), `${path}: ${hides} is still in ${key}`)
+      else if (text) assert.ok(text.includes(shown) && !old?.includes(shown), `${path}: ${shown} in ${key}: ${text}`)
+    }
+    if (hides)
+      assert.ok(
+        differing.some((key) => before.get(key)?.includes(hides)),
+        path,
+      )
+  }
+})
+
+test('a NetworkPolicy that names nobody admits nobody', async () => {
+  const policy = (await render({ networkPolicy: { enabled: true, from: [] } })).get('NetworkPolicy elastic-local')
+  assert.equal([policy?.spec.policyTypes, policy?.spec.ingress], [['Ingress'], []])
 })
 
 test('the chart refuses a wrong value, and says which', async () => {
-  for (const [name, value, message] of [
-    ['driverKind', 'lvm', /driverKind.*'LVM', 'LOOP', 'BINDMOUNT'/],
-    ['volumeGroup', '-a', /volumeGroup/],
-    ['thin', 'yes', /thin.*boolean/],
-    ['hostIPC', 'no', /hostIPC.*boolean/],
-    ['volumesDir', 'volumes', /volumesDir/],
-    ['pluginDir', '', /pluginDir/],
-    ['image', '', /image/],
+  const twice = [{ name: 'a' }, { name: 'a' }]
+  for (const [path, value, message] of [
+    ['daemon.settings.driverKind', 'lvm', /driverKind.*'LVM', 'LOOP', 'BINDMOUNT'/],
+    ['daemon.settings.lvmVolumeGroup', '-a', /lvmVolumeGroup/],
+    ['daemon.settings.lvmUseThinVolumes', 'yes', /lvmUseThinVolumes.*boolean/],
+    ['daemon.settings.lvmThinDataWatermark', 0, /lvmThinDataWatermark.*minimum/],
+    ['daemon.settings.volumesDir', 'volumes', /volumesDir/],
+    ['daemon.settings.volumeDir', '/volumes', /daemon\/settings.*'volumeDir' not allowed/],
+    ['daemon.settings.standalone', true, /daemon\/settings.*'standalone' not allowed/],
+    ['provisioner.settings.nodeGoneGrace', '5m', /nodeGoneGrace.*integer/],
+    ['daemon.hostIPC', 'no', /hostIPC.*boolean/],
+    ['daemon.pluginDir', '', /pluginDir/],
     ['daemon.nodeselector', {}, /daemon.*'nodeselector' not allowed/],
+    ['daemon.groups', [{ name: 'fast' }], /groups\/0.*missing property 'nodeSelector'/],
+    ['daemon.groups', [{ name: 'fast', nodeSelector: {} }], /groups\/0\/nodeSelector/],
+    ['daemon.groups', [{ name: 'rest', nodeSelector: { a: 'b' } }], /groups\/0\/name/],
+    [
+      'daemon.groups',
+      twice.map((group) => ({ ...group, nodeSelector: { a: 'b' } })),
+      /two of daemon\.groups.*called a/,
+    ],
+    ['provisioner.replicas', 0, /replicas.*minimum/],
+    ['image', 'elastic-local:1', /image.*object/],
+    ['image.digest', 'abc', /digest/],
+    ['storageClasses', [{ name: 'a', parameters: { fstype: 'xfs' } }], /parameters.*'fstype' not allowed/],
+    ['storageClasses', [{ name: 'a', reclaimPolicy: 'Recycle' }], /reclaimPolicy.*'Delete', 'Retain'/],
+    ['storageClasses', twice, /two of storageClasses that are called a/],
+    ['storageClasses', [...'ab'].map((name) => ({ name, default: true })), /more than one default.*a, b/],
     ['volumegroup', 'a', /'volumegroup' not allowed/],
   ] as const)
-    assert.match(String(await thrownBy(Error, () => render({ [name]: value }))), message)
+    assert.match(String(await thrownBy(Error, () => render(withValue({}, path, value)))), message)
 })
 
 test('helm finds nothing wrong with the chart, whose version is that of the program', async () => {
@@ -172,8 +319,7 @@ test('a packaged chart holds all it needs', () =>
   withScratch(async (folder) => {
     await run(helm, ['package', chart, '--destination', folder])
     const [archive = ''] = await readdir(folder)
-    const { stdout } = await run(helm, ['template', 'elastic-local', join(folder, archive)])
-    assert.is(read(stdout).size, expected(() => {}).size)
+    assert.equal(await render(everything, { from: join(folder, archive) }), await render(everything))
   }))
 
 test.run()

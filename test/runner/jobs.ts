@@ -87,6 +87,8 @@ export function guestJob(program: string, ...boots: readonly Boot[]): Job {
           } else {
             const { exitCode } = await guest.result
             if (exitCode !== 0) return exitCode
+            // What it said last were not the last words of the job.
+            onOutput('The guest ended.\n')
           }
         }
         return 0
