@@ -1,6 +1,7 @@
 /** A cluster in memory in which all is well, for tests that break one thing of it and look at what is said. */
 
 import { toJson } from '../src/json.ts'
+import type { FrontName } from '../src/k8s/fronts/front.ts'
 import { buildCapacity } from '../src/k8s/model/capacity.ts'
 import { pickClass } from '../src/k8s/model/claim.ts'
 import { made, parseLedger } from '../src/k8s/model/ledger.ts'
@@ -127,8 +128,8 @@ export class World {
   }
 
   /** A claim with its volume, which is made, and bound. */
-  addBound(name: string, node: string): string {
-    const volume = addVolume(this.server, name, node, halfGibibyte)
+  addBound(name: string, node: string, front: FrontName = 'flex'): string {
+    const volume = addVolume(this.server, name, node, halfGibibyte, front)
     const uid = this.server.find(`${volumesPath}/${volume}`)?.metadata.uid
     this.server.change(`${claimsPath}/${name}`, {
       spec: { volumeName: volume },

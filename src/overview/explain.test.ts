@@ -4,6 +4,7 @@ import { ago, classesPath, nodePath, podsPath, World } from '../../test/overview
 import { suite } from '../../test/suite.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { ApiError } from '../k8s/client/api.ts'
+import type { FrontName } from '../k8s/fronts/front.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { explain, type Question } from './explain.ts'
 import type { Link, LinkName } from './records.ts'
@@ -40,8 +41,8 @@ function placing(
 }
 
 /** A volume on node-1 that a pod wants, which has not got it. */
-function mounting(world: World): string {
-  const volume = world.addBound('data', 'node-1')
+function mounting(world: World, front: FrontName = 'flex'): string {
+  const volume = world.addBound('data', 'node-1', front)
   world.addPod('web', { claims: ['data'], node: 'node-1', waiting: 'ContainerCreating' })
   return volume
 }
@@ -561,6 +562,29 @@ const cases: Case[] = [
     advice: /--volume-plugin-dir is not the folder/,
   },
   {
+    title: 'a kubelet with which the CSI driver is not registered',
+    set: (world) => {
+      mounting(world, 'csi')
+      const words =
+        'MountVolume.MountDevice failed for volume "pvc" : kubernetes.io/csi: attacher.MountDevice failed to create newCsiDriverClient: driver name elastic-local.volumes.k8s.elastic.co not found in the list of registered CSI drivers'
+      world.say(`${podsPath}/web`, 'FailedMount', words, { component: 'kubelet' })
+    },
+    at: 'mount',
+    message: /not found in the list of registered CSI drivers/,
+    advice: /log of the daemon of node node-1: it registers with the kubelet if it runs with --csi/,
+  },
+  {
+    title: 'a mount by CSI that is refused',
+    set: (world) => {
+      const volume = mounting(world, 'csi')
+      const words = `MountVolume.SetUp failed for volume "${volume}" : rpc error: code = Internal desc = Cannot mount ${volume} as its disk is away.`
+      world.say(`${podsPath}/web`, 'FailedMount', words, { component: 'kubelet' })
+    },
+    at: 'mount',
+    message: /^pod web: Cannot mount pvc-\S+ as its disk is away/,
+    advice: /elastic-local volumes show pvc-/,
+  },
+  {
     title: 'a driver that finds no daemon',
     set: (world) => {
       const reason =
@@ -626,6 +650,37 @@ const cases: Case[] = [
     at: 'growth',
     message: /it does not grow from 512 MiB to 1 TiB: Cannot grow pvc-\S+ from/,
     advice: /Lower the request to take it back \(to more than the 512 MiB .*, or make room in pool vg/,
+  },
+  {
+    title: 'growth of a volume of CSI that there is no room for',
+    set: (world) => {
+      world.addBound('data', 'node-1', 'csi')
+      world.server.change(claimPath('data'), {
+        spec: { resources: { requests: { storage: '1Ti' } } },
+        status: {
+          allocatedResourceStatuses: { storage: 'ControllerResizeInfeasible' },
+          conditions: [
+            { type: 'ControllerResizeError', status: 'True', message: 'Cannot grow it as pool vg is full.' },
+          ],
+        },
+      })
+    },
+    at: 'growth',
+    message: /it does not grow from 512 MiB to 1 TiB: Cannot grow it as pool vg is full/,
+    advice: /Lower the request to take it back/,
+  },
+  {
+    title: 'growth of a volume of CSI that was granted',
+    set: (world) => {
+      world.addBound('data', 'node-1', 'csi')
+      world.server.change(claimPath('data'), {
+        spec: { resources: { requests: { storage: '1Gi' } } },
+        status: { allocatedResourceStatuses: { storage: 'ControllerResizeInProgress' } },
+      })
+    },
+    at: 'growth',
+    status: 'wait',
+    message: /it grows from 512 MiB to 1 GiB; the daemon of node node-1 does it/,
   },
   {
     title: 'growth that waits for a pod',

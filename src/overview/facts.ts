@@ -152,13 +152,16 @@ export function pickClassState(storageClass: V1StorageClass): ClassState {
   }
 }
 
+/** Conditions of a growth that was refused: by a node, and by us for CSI. */
+const resizeErrors = ['NodeResizeError', 'ControllerResizeError']
+
 export function pickClaimState(claim: V1PersistentVolumeClaim): ClaimState {
   const facts = pickClaim(claim)
   const { status } = claim
   const grantedBytes = readBytes(status?.capacity?.storage)
   const requestedBytes = readBytes(facts.request)
   const growing = status?.allocatedResourceStatuses?.storage
-  const failed = status?.conditions?.find(({ type, status }) => type === 'NodeResizeError' && status === 'True')
+  const failed = status?.conditions?.find(({ type, status }) => resizeErrors.includes(type) && status === 'True')
   return {
     ...facts,
     phase: status?.phase ?? '',

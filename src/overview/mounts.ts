@@ -4,9 +4,10 @@ import { findFreshWarning } from './events.ts'
 import type { ClusterFacts, PodFacts } from './facts.ts'
 import type { Problem } from './records.ts'
 
-/** What the driver said, without what the kubelet puts around it (pkg/volume/flexvolume, driver-call.go). */
+/** What the driver said, without what the kubelet puts around it (pkg/volume/flexvolume, driver-call.go; gRPC's errors for CSI). */
 export function ownWordsOf(message: string): string {
-  return / command failed, status: Failure, reason: (.+)$/s.exec(message)?.[1]?.trim() ?? message
+  const around = / command failed, status: Failure, reason: (.+)$| rpc error: code = \w+ desc = (.+)$/s.exec(message)
+  return (around?.[1] ?? around?.[2])?.trim() ?? message
 }
 
 /** Why a pod on its way has not got a volume; nothing when nobody says so. */
@@ -14,7 +15,9 @@ export function mountProblem(facts: ClusterFacts, pod: PodFacts, volume: string)
   const event = findFreshWarning(
     facts,
     { kind: 'Pod', namespace: pod.namespace, name: pod.name, uid: pod.uid },
-    ({ reason, message }) => mountReasons.includes(reason) && (message.includes(volume) || noDriver.test(message)),
+    ({ reason, message }) =>
+      mountReasons.includes(reason) &&
+      (message.includes(volume) || noDriver.test(message) || notRegistered.test(message)),
   )
   if (!event) return undefined
   const message = ownWordsOf(event.message)
@@ -34,12 +37,22 @@ export function inlineProblem(facts: ClusterFacts, pod: PodFacts, volume: string
 
 const mountReasons = ['FailedMount', 'FailedAttachVolume']
 const noDriver = /no volume plugin matched/
+/** Of a CSI driver (pkg/volume/csi, csi_plugin.go). */
+const notRegistered = /driver name \S+ not found in the list of registered CSI drivers/
 
 function adviseOnMount(facts: ClusterFacts, pod: PodFacts, volume: string, message: string): { advice?: string } {
   if (noDriver.test(message))
     return {
       advice: `The kubelet of node ${pod.node} does not find our driver: its --volume-plugin-dir is not the folder that the daemon installs it into. Set the hostPath of volume "plugins" in DaemonSet ${facts.namespace}/elastic-local-daemon to the kubelet's folder (GKE: /home/kubernetes/flexvolume).`,
     }
+  if (notRegistered.test(message)) {
+    const advice = daemonProblem(facts, pod.node)?.advice
+    return {
+      advice:
+        advice ??
+        `Look at the log of the daemon of node ${pod.node}: it registers with the kubelet if it runs with --csi and has the kubelet's folder, --kubelet-dir. The kubelet tries again by itself.`,
+    }
+  }
   if (
     /executable file not found|no such file or directory.*elastic-local|driver call failed|permission denied/.test(
       message,
