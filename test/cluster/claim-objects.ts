@@ -1,5 +1,6 @@
 /** Objects that tests of claims make, and what they look at. */
 
+import { className, front, isFlex } from './front.ts'
 import { buildPod } from './toy.ts'
 
 export const gibibyte = 2 ** 30
@@ -10,7 +11,7 @@ export function claim(name: string, more: { class?: string; size?: string; spec?
     kind: 'PersistentVolumeClaim',
     metadata: { name, namespace: 'default' },
     spec: {
-      storageClassName: more.class ?? 'elastic-local',
+      storageClassName: more.class ?? className,
       accessModes: ['ReadWriteOnce'],
       resources: { requests: { storage: more.size ?? '512Mi' } },
       ...more.spec,
@@ -27,7 +28,8 @@ export function pod(name: string, claims: readonly string[], more: { volumes?: o
   return buildPod(name, volumes, { terminationGracePeriodSeconds: 1, ...more.spec })
 }
 
-export function storageClass(name: string, more: object = {}) {
+export function storageClass(name: string, { parameters = {}, ...more }: { parameters?: object } & object = {}) {
+  const all = { ...(isFlex ? {} : { front }), ...parameters }
   return {
     apiVersion: 'storage.k8s.io/v1',
     kind: 'StorageClass',
@@ -35,6 +37,7 @@ export function storageClass(name: string, more: object = {}) {
     provisioner: 'elastic-local.volumes.k8s.elastic.co',
     volumeBindingMode: 'WaitForFirstConsumer',
     allowVolumeExpansion: true,
+    ...(Object.keys(all).length > 0 ? { parameters: all } : {}),
     ...more,
   }
 }

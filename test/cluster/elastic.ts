@@ -11,6 +11,7 @@ import type { KubeObject } from './api.ts'
 import { claim, gibibyte } from './claim-objects.ts'
 import { type Cluster, type ClusterOptions, type KubeletOptions, startCluster } from './cluster.ts'
 import type { FaultyApi } from './faulty-api.ts'
+import { isFlex } from './front.ts'
 import { type GuestNode, guestPaths, startGuestNode } from './guest-node.ts'
 import type { HollowKubelet } from './kubelet.ts'
 import { Program, poll } from './program.ts'
@@ -69,7 +70,7 @@ export interface LvmNodeOptions {
 export async function openElastic(
   options: (scratch: string) => Omit<ClusterOptions, 'folder'> = () => ({}),
 ): Promise<{ scratch: string; cluster: Cluster; elastic: Elastic; close(): Promise<void> }> {
-  const scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
+  const scratch = await realpath(await mkdtemp(join(tmpdir(), 'el-')))
   const cluster = await startCluster({ ...options(scratch), folder: join(scratch, 'cluster') })
   const elastic = new Elastic(cluster)
   await elastic.applyObjects()
@@ -164,6 +165,7 @@ export class Elastic {
       'kubelet-dir': kubelet.rootDir,
       'driver-kind': driverKind,
       'volumes-dir': volumesDir,
+      ...(isFlex ? {} : { csi: 'true' }),
       ...daemonFlags,
     }
     const daemon = await this.#start(`daemon-${name}`, 'daemon', socket, flags)

@@ -8,8 +8,9 @@ import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'
+import { front, placeOf } from './front.ts'
 
-const test = suite('workloads')
+const test = suite(`workloads by ${front}`)
 let scratch = ''
 let cluster: Cluster
 let elastic: Elastic
@@ -25,7 +26,7 @@ async function folderOf(podName: string, claimName: string): Promise<string> {
   const { metadata, spec } = await running(podName)
   const { volumeName } = (await cluster.api.request('GET', claimPath(claimName))).spec
   const rootDir = String(nodes.get(spec.nodeName)?.kubelet.rootDir)
-  return join(rootDir, 'pods', metadata.uid, 'volumes/volumes.k8s.elastic.co~elastic-local', volumeName)
+  return join(rootDir, 'pods', metadata.uid, placeOf(volumeName))
 }
 async function remove(names: readonly string[], claims: readonly string[]): Promise<void> {
   await cluster.kubectl(['delete', 'pod', ...names])

@@ -28,17 +28,18 @@ export interface Surroundings {
   signal: AbortSignal
 }
 
-/** Runs a test file on this machine, in a mount namespace of its own if it mounts. */
-export function fileJob(file: string, lane: Lane): Job {
+/** Runs a test file on this machine, in a mount namespace of its own if it mounts; by another front of the cluster, if told. */
+export function fileJob(file: string, lane: Lane, front?: 'csi'): Job {
   const node = [process.execPath, join(root, file)]
   const [command = '', ...args] =
     lane === 'free' ? node : ['unshare', '--mount', '--propagation', 'private', '--', ...node]
   return {
-    title: file,
+    title: front ? `${file} ${front}` : file,
     lane,
     run: ({ env, onOutput, signal }) =>
       new Promise((resolve, reject) => {
-        const options = { cwd: root, env, timeout: process.env.TORTURE ? 0 : fileTimeoutMs }
+        const all = front ? { ...env, FRONT: front } : env
+        const options = { cwd: root, env: all, timeout: process.env.TORTURE ? 0 : fileTimeoutMs }
         const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
         signal.addEventListener('abort', () => child.kill())
         for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', onOutput)

@@ -27,6 +27,18 @@ async function files(folder: string, lane: Lane): Promise<Job[]> {
 /** Files of the cluster suite that `make test` leaves out: what they show, power.test.ts shows once, without chance. */
 const longOnly = ['guest-node.test.ts', 'power-cuts.test.ts']
 
+/** Files of the cluster suite that are run for each front, as what they show is not the same for both. */
+const bothFronts = ['claims.test.ts', 'workloads.test.ts', 'restarts.test.ts']
+
+async function clusterFiles(): Promise<Job[]> {
+  const jobs = await files('test/cluster', 'cluster')
+  return jobs.flatMap((job) => {
+    const { title, lane } = job
+    if (!isLong && longOnly.includes(basename(title))) return []
+    return bothFronts.includes(basename(title)) ? [job, fileJob(title, lane, 'csi')] : [job]
+  })
+}
+
 async function canMount(): Promise<void> {
   await canIsolate()
   await canUseLoops()
@@ -94,8 +106,7 @@ export const suites: Readonly<Record<string, Suite>> = {
       await ensureImage()
       await ensureBusyboxImage()
     },
-    jobs: async () =>
-      (await files('test/cluster', 'cluster')).filter(({ title }) => isLong || !longOnly.includes(basename(title))),
+    jobs: clusterFiles,
   },
   long: { prepare: canMount, jobs: () => files('test/long', 'machine') },
   torture: {

@@ -1,3 +1,0 @@
-import { testClaims } from './claims.ts'
-
-testClaims('csi')
