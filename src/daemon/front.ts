@@ -42,6 +42,11 @@ export interface Request {
   volumeName: string
   /** The pod whose folder the target is in; missing for the folder that all pods of a node share. */
   podUid?: string
+  /**
+   * `csi`: a pod cannot name the volume itself, as it can with flex, so that no key is needed; the options are those of the
+   * call. Missing: flex.
+   */
+  protocol?: 'csi'
   options: CallOptions
 }
 
