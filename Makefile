@@ -20,7 +20,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@[ -x $(NODE) ] || { echo 'Cannot go on as this machine must be x86_64 or aarch64: npm has no Node.js for it.' >&2; rm $@; exit 1; }
 
 .PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test test-long torture conformance run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
-	minikube-create-vg gke-create-vg docs
+	minikube-create-vg gke-create-vg docs proto
 
 setup:
 	@test/setup.sh
@@ -52,6 +52,9 @@ format: node_modules ## Format the sources and mend what the linter can.
 docs: node_modules ## Write docs/reference.md, docs/helm.md and the schema of the chart's values from the code.
 	@$(NODE) src/cmd/reference.ts
 	@$(NODE) src/cmd/chart.ts
+
+proto: node_modules ## Write the messages of CSI, src/csi/proto/*_pb.ts, from the .proto files there.
+	@PATH="$(CURDIR)/$(dir $(NODE)):$$PATH" node_modules/.bin/buf generate --template src/csi/proto/buf.gen.yaml src/csi/proto
 
 kernel: setup-kernel node_modules ## Test pools and mounts on this machine's kernel (root).
 	@$(NODE) test/run.ts kernel

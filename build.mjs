@@ -134,6 +134,8 @@ async function bundle(info) {
     logLevel: 'warning',
     metafile: true,
     define: { elasticLocalBuild: JSON.stringify(info) },
+    // Only what we do not use of grpc-js (channelz, ORCA) reads .proto files.
+    external: ['@grpc/proto-loader'],
   }
   const results = await Promise.all([
     // No names kept: the flex driver's start counts.

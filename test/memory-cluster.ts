@@ -22,7 +22,11 @@ export const extentBytes = 4n << 20n
 export const silent = { debug: () => {}, info: () => {}, warn: () => {} }
 
 /** A StorageClass and a Ready node. */
-export function addClass(server: MemoryApi, name = 'elastic-local', more: object = {}): void {
+export function addClass(
+  server: MemoryApi,
+  name = 'elastic-local',
+  more: Parameters<typeof storageClass>[1] = {},
+): void {
   server.create('/apis/storage.k8s.io/v1/storageclasses', storageClass(name, more))
 }
 

@@ -67,7 +67,7 @@ export class World {
   }
 
   /** A class, of which the scheduler is told. */
-  addClass(name: string, more: object): void {
+  addClass(name: string, more: Parameters<typeof addClass>[2]): void {
     addClass(this.server, name, more)
     for (const { metadata } of this.server.list('/api/v1/nodes')) this.tell(metadata.name)
   }

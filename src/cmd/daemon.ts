@@ -1,10 +1,14 @@
 import { readFile, realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { csiSocket } from '../csi/driver.ts'
+import type { Csi, CsiParts } from '../csi/server.ts'
 import { buildApp } from '../daemon/app.ts'
+import { buildCallOutRunner } from '../daemon/call-out-runner.ts'
 import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront } from '../daemon/front.ts'
 import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
-import { close, listen, watchSocket } from '../daemon/server.ts'
+import { close, listen } from '../daemon/server.ts'
+import { watchSocket } from '../daemon/socket.ts'
 import { removeTemporaries } from '../files.ts'
 import { buildCallOuts } from '../flex/call-outs.ts'
 import type { NodeAgent } from '../k8s/node/node-agent.ts'
@@ -107,9 +111,15 @@ function openStatus({ nodeName }: { nodeName: string | undefined }, served: Serv
   return status
 }
 
-/** Keeps other daemons from the volumes and from the socket. */
-async function lockFolders({ volumesDir, socket }: Pick<MachineSettings, 'volumesDir'> & Settings): Promise<Lock> {
-  return await lockFiles([volumesLockPath(volumesDir), `${socket}.lock`]).catch((error) => {
+/** Keeps other daemons from the volumes and from the sockets. */
+async function lockFolders({
+  volumesDir,
+  socket,
+  csi,
+  kubeletDir,
+}: Pick<MachineSettings, 'volumesDir'> & Settings): Promise<Lock> {
+  const sockets = [socket, ...(csi ? [csiSocket(kubeletDir)] : [])]
+  return await lockFiles([volumesLockPath(volumesDir), ...sockets.map((path) => `${path}.lock`)]).catch((error) => {
     if (!hasErrno(error.cause, 'EROFS')) throw error
     throw new Error(`${messageOf(error)}; or name folders elsewhere with --volumes-dir and --socket.`, { cause: error })
   })
@@ -156,7 +166,7 @@ async function start(engine: Engine, say: Say, log: Log): Promise<{ started: Pro
   return { started }
 }
 
-type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir'>
+type Settings = Pick<FlagValues<typeof daemonFlags>, 'socket' | 'kubeletDir' | 'csi' | 'standalone' | 'nodeName'>
 
 interface Cluster {
   /** Says of the node what is wrong with it. Never throws. */
@@ -178,6 +188,7 @@ async function openCluster(
     | 'unmountOrphansAfter'
     | 'kubeletDir'
     | 'socket'
+    | 'csi'
   > &
     Pick<MachineSettings, 'volumesDir'>,
   meter: Meter,
@@ -219,7 +230,7 @@ async function openCluster(
         namespace,
         notes,
         orphanedMounts,
-        fronts: ['flex'],
+        fronts: settings.csi ? ['flex', 'csi'] : ['flex'],
         takeover,
         removeAfterMs,
         now,
@@ -267,21 +278,40 @@ async function serve({ engine, started, settings, cluster, status, served, told,
     await drain
       .run(() => engine.recover())
       .catch((error) => log.warn(`Cannot look at what is there: ${messageOf(error)}`))
+    recovered = true
+    await csi?.register()
   }
+  let recovered = false
   const server = await listen(app, socket)
   health.alive.push(await watchSocket(socket))
-  log.info(`Serving on ${socket}.`)
+  const csi = settings.csi
+    ? await openCsi({
+        ...{ engine, front, kubeletDir, version, standalone: settings.standalone, log },
+        run: buildCallOutRunner({ drain, front, observe: meter.callout, log }),
+        node: ownNodeName(settings.nodeName),
+        isReady: () => recovered,
+      })
+    : undefined
+  if (csi) health.alive.push(csi.findFailure)
+  log.info(`Serving on ${socket}${csi ? ` and ${csiSocket(kubeletDir)}` : ''}.`)
   // What was begun before a crash is finished first.
   const followed = recover().then(() => agent?.run(stop.signal))
   const failed = followed.then(() => told)
   try {
     log.info(`${await Promise.race([told, failed])}: finishing what runs.`)
   } finally {
+    await csi?.leave()
     stop.abort()
     await drain.stop()
     await followed.catch(() => {})
-    await close(server)
+    await Promise.all([close(server), csi?.close()])
   }
+}
+
+/** Only where it is served, it needs memory. */
+async function openCsi(parts: CsiParts): Promise<Csi> {
+  const { serveCsi } = await import('../csi/server.ts')
+  return await serveCsi(parts)
 }
 
 /** Throws when a program is missing without which no volume can be had; warns of the others. */

@@ -261,6 +261,11 @@ export const daemonFlags = {
     default: '/var/lib/kubelet',
     help: "the kubelet's --root-dir: nothing is mounted outside of it",
   }),
+  csi: setting(yesOrNo, {
+    name: 'csi',
+    default: 'false',
+    help: "serve CSI, too, on plugins/elastic-local/csi.sock in the kubelet's folder (see docs/csi.md)",
+  }),
   takeover: setting(yesOrNo, {
     name: 'takeover',
     default: 'false',

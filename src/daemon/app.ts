@@ -2,12 +2,13 @@ import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { toJson } from '../json.ts'
 import type { Log } from '../log.ts'
-import { type Observe, observed } from '../meter.ts'
+import type { Observe } from '../meter.ts'
 import { buildHealthRoutes, type Health } from '../status/health.ts'
 import type { Engine } from '../volume/engine.ts'
-import { codeOf, messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
+import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { parseSize } from '../volume/size.ts'
 import type { VolumeView } from '../volume/view.ts'
+import { buildCallOutRunner, type Subject } from './call-out-runner.ts'
 import type { Drain } from './drain.ts'
 import { type CallOuts, type Front, volumeNameIn } from './front.ts'
 import { Turns } from './turns.ts'
@@ -23,12 +24,6 @@ export interface AppParts {
   /** Told of each call-out. */
   observe?: Observe
   log: Pick<Log, 'info' | 'warn'>
-}
-
-/** What a call-out is about, for the log. */
-interface Subject {
-  volume?: string
-  pod?: string | undefined
 }
 
 /** Twice the longest argument that the flex driver can be given (execve(2)). */
@@ -56,7 +51,7 @@ const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> =
  * with the thing asked for or `{error: {code, message}}`. What takes long is preceded by white space.
  */
 export function buildApp(parts: AppParts): Hono {
-  const { engine, front, drain, callOuts, observe, log } = parts
+  const { engine, front, drain, callOuts, log } = parts
   const looks = new Turns(looksAtOnce)
   const app = new Hono()
   app.use(bodyLimit({ maxSize: largestBodyBytes, onError: refuseBody }))
@@ -69,27 +64,13 @@ export function buildApp(parts: AppParts): Hono {
     return isWhole ? await next() : c.body(null, 400)
   })
 
+  const run = buildCallOutRunner(parts)
   /** A call-out: decode, call the engine, answer. `work` says what it is about as soon as it knows. */
   const flex = (path: string, work: (body: Record<string, unknown>, about: Subject) => Promise<object>) =>
     app.post(path, async (c) => {
-      const done = drain.run(async () => {
-        const body = await readBody(c)
-        const about: Subject = {}
-        const beganAt = performance.now()
-        const fields = () => {
-          const claim = about.volume === undefined ? undefined : front.claimOf(about.volume)
-          const tookMs = Math.round(performance.now() - beganAt)
-          return { ...about, claim: claim && `${claim.namespace}/${claim.name}`, tookMs }
-        }
-        try {
-          const answer = await observed(observe, { what: path.slice(1) }, () => work(body, about), codeOf)
-          log.info(`${path} ${body.targetDir ?? ''}: done`, fields())
-          return answer
-        } catch (error) {
-          log.warn(`${path} ${body.targetDir ?? ''}: ${messageOf(error)}`, fields())
-          throw error
-        }
-      })
+      const done = readBody(c).then((body) =>
+        run({ what: path.slice(1), shown: `${path} ${body.targetDir ?? ''}` }, (about) => work(body, about)),
+      )
       const answer = done.then((fields) => ({ status: 'Success', ...fields }), flexFailure)
       return await respond(answer, () => 200)
     })

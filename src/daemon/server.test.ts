@@ -10,7 +10,7 @@ import { withScratch } from '../../test/scratch.ts'
 import { suite } from '../../test/suite.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { ClientError, type ClientRequest, request } from './client.ts'
-import { close, formatAddress, listen, listenOn, watchSocket } from './server.ts'
+import { close, formatAddress, listen, listenOn } from './server.ts'
 
 const test = suite('daemon server')
 
@@ -124,19 +124,6 @@ test(
     assert.is((await thrownBy(ClientError, () => slow)).code, 'aborted')
     letGo()
     assert.equal((await get(socketPath)).body, { here: true })
-  }),
-)
-
-test(
-  'watchSocket() tells when the socket was removed, or replaced by another',
-  withServers(async (socketPath, serve) => {
-    await serve()
-    const check = await watchSocket(socketPath)
-    assert.is(await check(), undefined)
-    await rename(socketPath, `${socketPath}.away`)
-    assert.is(await check(), `its socket ${socketPath} was removed or replaced`)
-    await writeFile(socketPath, '')
-    assert.is(await check(), `its socket ${socketPath} was removed or replaced`)
   }),
 )
 

@@ -1,11 +1,9 @@
-import { chmod, stat, unlink } from 'node:fs/promises'
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { dirname } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Hono } from 'hono'
-import { makeFolders } from '../files.ts'
-import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
+import { messageOf, VolumeError } from '../volume/errors.ts'
+import { listenOnSocket } from './socket.ts'
 
 /** A request must be there in full so soon; the answer may take as long as the work does. */
 const limits: ServerOptions = { headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 1000 }
@@ -26,34 +24,11 @@ const connections = new WeakMap<
   Map<Socket, { request: IncomingMessage; response: ServerResponse } | undefined>
 >()
 
-/**
- * Serves `app` on a unix socket that only root can use. The caller holds the lock of that socket, so a file that is
- * there already was left behind and goes. Throws `failed`.
- */
+/** Serves `app` on a unix socket that only root can use; the caller holds its lock. Throws `failed`. */
 export async function listen(app: Hono, socketPath: string): Promise<Server> {
   const server = createServer(app, usualConnections)
-  const umask = process.umask()
-  try {
-    await makeFolders(dirname(socketPath), 0o755)
-    process.umask(0o177)
-    await unlink(socketPath).catch((error) => {
-      if (!hasErrno(error, 'ENOENT')) throw error
-    })
-    await listening(server, { path: socketPath })
-    await chmod(socketPath, 0o600)
-  } catch (error) {
-    throw writeError(`Cannot listen on ${socketPath}`, error)
-  } finally {
-    process.umask(umask)
-  }
+  await listenOnSocket(server, socketPath)
   return server
-}
-
-/** Looks whether the socket at that path is still the one that `listen()` made: a new start makes it anew. */
-export async function watchSocket(socketPath: string): Promise<() => Promise<string | undefined>> {
-  const inode = async () => (await stat(socketPath).catch(() => undefined))?.ino
-  const own = await inode()
-  return async () => ((await inode()) === own ? undefined : `its socket ${socketPath} was removed or replaced`)
 }
 
 /** Where a server listens: on all addresses of the machine, or the pod, when no host is named. */
@@ -84,7 +59,7 @@ function createServer(app: Hono, connections: typeof usualConnections): Server {
   return server
 }
 
-async function listening(server: Server, where: Address | { path: string }): Promise<void> {
+async function listening(server: Server, where: Address): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(where, resolve)

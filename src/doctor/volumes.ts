@@ -1,6 +1,6 @@
 import { basename, dirname, join } from 'node:path'
-import { findPodTarget } from '../flex/target.ts'
 import { adviseOnVolume } from '../inspect/advice.ts'
+import { findPodTarget } from '../k8s/fronts/pod-target.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
 import { formatCount, formatDuration } from '../text/quantity.ts'
 import { VolumeError } from '../volume/errors.ts'

@@ -1,26 +1,18 @@
-import { lstat, realpath } from 'node:fs/promises'
-import { join, normalize, relative, sep } from 'node:path'
+import { join, normalize, relative } from 'node:path'
 import type { Target } from '../daemon/front.ts'
-import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+import { findKubeletDir, mustBeFolders } from '../daemon/place.ts'
+import { VolumeError } from '../volume/errors.ts'
 import { parseVolumeName } from '../volume/name.ts'
 
 /** The driver's name as the cluster's objects hold it. */
 export const driverName = 'volumes.k8s.elastic.co/elastic-local'
 
-const podPattern = new RegExp(
+/** A place in a pod's folder, below the kubelet's: the pod's UID and the volume. */
+export const podPattern = new RegExp(
   `^pods/([0-9a-zA-Z-]{1,64})/volumes/${RegExp.escape(driverName.replace('/', '~'))}/([^/]+)$`,
 )
 const sharedFolder = `plugins/kubernetes.io/flexvolume/${driverName}/mounts`
 const sharedPattern = new RegExp(`^${RegExp.escape(sharedFolder)}/([^/]+)$`)
-
-/** The pod's folder and the volume that a path is a target of, below the kubelet's folder; nothing for other paths. */
-export function findPodTarget(
-  kubeletDir: string,
-  path: string,
-): { podUid: string; volumeName: string; folder: string } | undefined {
-  const [, podUid, volumeName] = podPattern.exec(relative(kubeletDir, path)) ?? []
-  return podUid && volumeName ? { podUid, volumeName, folder: join(kubeletDir, 'pods', podUid) } : undefined
-}
 
 /**
  * Checks that a path is one the kubelet gives to this driver (`GetPodVolumeDir` and `getDeviceMountPath` in its
@@ -41,29 +33,8 @@ export async function checkTarget(kubeletDir: string, path: unknown): Promise<Ta
       `Cannot use ${path} as a target as it must be ${kubeletDir}/pods/<pod UID>/volumes/${driverName.replace('/', '~')}/<volume>.`,
     )
   const volumeName = parseVolumeName(name)
-  const root = await realpath(kubeletDir).catch((error) => {
-    throw new VolumeError('invalid', `Cannot use ${kubeletDir} as the kubelet's folder: ${messageOf(error)}`)
-  })
-  let folder = root
-  for (const part of way.split(sep)) {
-    folder = join(folder, part)
-    if (!(await isFolder(folder))) break
-  }
+  const root = await findKubeletDir(kubeletDir)
+  await mustBeFolders(root, way)
   const sharedPath = join(root, sharedFolder, volumeName)
   return { path: join(root, way), volumeName, sharedPath, ...(pod?.[1] ? { podUid: pod[1] } : {}) }
-}
-
-/** Whether there is something: a real folder. Throws `invalid` for anything else. */
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    const node = await lstat(path)
-    if (node.isDirectory()) return true
-    throw new VolumeError(
-      'invalid',
-      `Cannot use ${path} in a target as it must be a folder: it is a ${node.isSymbolicLink() ? 'symbolic link' : 'file'}.`,
-    )
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false
-    throw error
-  }
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
 import { messageOf, VolumeError } from './errors.ts'
-import { type Filesystems, type Mounts, type MountTable, minimumBytes } from './host.ts'
+import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes } from './host.ts'
 import { Intents } from './intents.ts'
 import type { Intent, Journal, UnreadableIntent } from './journal.ts'
 import { parseVolumeName } from './name.ts'
@@ -32,6 +32,8 @@ export interface MountRequest {
   fsType?: FsType
   /** Makes the volume if it is not there. */
   create?: VolumeSpec
+  /** Whether it may be seen in no other target meanwhile. */
+  isAlone?: boolean
 }
 
 export interface EngineParts {
@@ -140,6 +142,7 @@ export class Engine {
       const source = await pool.activate(name)
       try {
         const table = await this.#readGrown(volume, source)
+        if (request.isAlone) this.#mustBeAlone(request, volume, table.of(source))
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
         const folder = await this.#stages.ensure(name, source, table, request)
@@ -164,6 +167,15 @@ export class Engine {
     })
     await this.#parts.pool.activate(volume.name)
     return await mounts.read()
+  }
+
+  #mustBeAlone({ name, target }: MountRequest, volume: StoredVolume, shown: readonly MountPoint[]): void {
+    const other = this.#stages.targetsIn(shown, volume).find((mount) => mount.target !== target)
+    if (other)
+      throw new VolumeError(
+        'busy',
+        `Cannot mount ${name} on ${target} as it may be in one place only and is on ${other.target}; unmount it there first.`,
+      )
   }
 
   #alreadyMounted(

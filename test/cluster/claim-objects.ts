@@ -28,7 +28,10 @@ export function pod(name: string, claims: readonly string[], more: { volumes?: o
   return buildPod(name, volumes, { terminationGracePeriodSeconds: 1, ...more.spec })
 }
 
-export function storageClass(name: string, { parameters = {}, ...more }: { parameters?: object } & object = {}) {
+export function storageClass(
+  name: string,
+  { parameters = {}, ...more }: { parameters?: object; [field: string]: unknown } = {},
+) {
   const all = { ...(isFlex ? {} : { front }), ...parameters }
   return {
     apiVersion: 'storage.k8s.io/v1',

@@ -75,11 +75,15 @@ export const suites: Readonly<Record<string, Suite>> = {
       for (const arch of ['x64', 'arm64'] as const) await gather(arch, false, () => {})
       await ensureImage()
       await prepareDockerfileImage()
+      const { ensureCsiTools } = await import('../csi/build.ts')
+      await ensureCsiTools()
     },
-    jobs: async () =>
-      ['image', 'fuzz', 'executable', 'demo', 'modes', 'completion'].map((name) =>
+    jobs: async () => [
+      ...['image', 'fuzz', 'executable', 'demo', 'modes', 'completion'].map((name) =>
         fileJob(`test/${name}.test.ts`, 'machine'),
       ),
+      ...(await files('test/csi', 'machine')),
+    ],
   },
   guest: {
     prepare: canBootGuest,

@@ -1,4 +1,4 @@
-import { csiDriverName } from '../model/names.ts'
+import { csiDriverName } from '../../csi/driver.ts'
 import type { VolumeFront } from './front.ts'
 
 /**

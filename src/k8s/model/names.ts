@@ -15,11 +15,6 @@ export const finalizer = 'volumes.k8s.elastic.co/elastic-local'
 /** An operator's word, on a PV, that its volume may be made anew where its data is lost: `true`. */
 export const makeAnewAnnotation = 'volumes.k8s.elastic.co/make-lost-anew'
 
-/** Name of our CSI driver: that of the first provisioner, as the scheduler looks for room by the latter. */
-export const csiDriverName = 'elastic-local.volumes.k8s.elastic.co'
-
-/** Label that the kubelet gives a Node whose daemon serves CSI: the node's name. */
-export const topologyLabel = 'volumes.k8s.elastic.co/node'
 /** Every Node has it; its value may differ from the node's name, may change, and others may have the same. */
 export const hostnameLabel = 'kubernetes.io/hostname'
 

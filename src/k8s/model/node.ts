@@ -1,5 +1,6 @@
 import type { V1Node, V1TopologySelectorTerm } from '@kubernetes/client-node'
-import { hostnameLabel, topologyLabel } from './names.ts'
+import { topologyKey } from '../../csi/driver.ts'
+import { hostnameLabel } from './names.ts'
 
 /** A label by which pods, and figures for the scheduler, are held to a node. */
 export interface Topology {
@@ -45,7 +46,7 @@ export function pickNode({ metadata, spec, status }: V1Node): NodeFacts {
 }
 
 export function findTopology(name: string, labels: Readonly<Record<string, string>>): Topology | undefined {
-  if (labels[topologyLabel] === name) return { key: topologyLabel, value: name }
+  if (labels[topologyKey] === name) return { key: topologyKey, value: name }
   const hostname = labels[hostnameLabel]
   return hostname ? { key: hostnameLabel, value: hostname } : undefined
 }

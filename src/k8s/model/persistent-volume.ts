@@ -1,10 +1,11 @@
 import type { V1PersistentVolume, V1VolumeNodeAffinity } from '@kubernetes/client-node'
+import { topologyKey } from '../../csi/driver.ts'
 import type { LogFields } from '../../log.ts'
 import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import { hasKey } from '../fronts/flex.ts'
 import type { FrontName } from '../fronts/front.ts'
 import { findSource, fronts } from '../fronts/fronts.ts'
-import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel, topologyLabel } from './names.ts'
+import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 import type { Topology } from './node.ts'
 
 const provisionedBy = 'pv.kubernetes.io/provisioned-by'
@@ -152,6 +153,6 @@ function readTopology(affinity: V1VolumeNodeAffinity | undefined): Topology | un
     affinity?.required?.nodeSelectorTerms.flatMap(({ matchExpressions = [] }) => matchExpressions) ?? []
   const [only, ...others] = expressions
   const [value] = only?.values ?? []
-  if (!only || !value || others.length > 0 || ![hostnameLabel, topologyLabel].includes(only.key)) return undefined
+  if (!only || !value || others.length > 0 || ![hostnameLabel, topologyKey].includes(only.key)) return undefined
   return { key: only.key, value }
 }

@@ -1,12 +1,12 @@
 import type { V1Node } from '@kubernetes/client-node'
 import AsyncLock from 'async-lock'
-import { findPodTarget } from '../../flex/target.ts'
 import type { Log } from '../../log.ts'
 import type { Engine } from '../../volume/engine.ts'
 import { messageOf } from '../../volume/errors.ts'
 import { type Api, hasStatus } from '../client/api.ts'
 import type { Clock } from '../client/clock.ts'
 import { nodeObject, type Recorder } from '../client/events.ts'
+import { findPodTarget } from '../fronts/pod-target.ts'
 import { readNode, readPod } from '../model/lookups.ts'
 
 /** The pod that has a UID. */

@@ -1,0 +1,60 @@
+import { removeSocket, watchSocket } from '../daemon/socket.ts'
+import type { Log } from '../log.ts'
+import { buildController } from './controller.ts'
+import { csiSocket, registrationSocket } from './driver.ts'
+import { serveGrpc } from './grpc-server.ts'
+import { buildIdentity } from './identity.ts'
+import { buildNode, type NodeParts } from './node.ts'
+import { Controller, Identity, Node } from './proto/csi_pb.ts'
+import { Registration } from './proto/registration_pb.ts'
+import { buildRegistration } from './registration.ts'
+import { addService } from './service.ts'
+
+export interface CsiParts extends NodeParts {
+  version: string
+  /** Whether what was begun before a crash is finished. */
+  isReady: () => boolean
+  log: Pick<Log, 'info' | 'warn'>
+}
+
+/** A served CSI driver. */
+export interface Csi {
+  /** Makes it known to the kubelet. */
+  register(): Promise<void>
+  /** Has the kubelet forget it, so that nobody is sent here any more. */
+  leave(): Promise<void>
+  close(): Promise<void>
+  /** Why the kubelet cannot find it any more, or not without a new start. */
+  findFailure(): Promise<string | undefined>
+}
+
+/**
+ * Serves CSI below the kubelet's folder; the caller holds the lock of its socket. Without a cluster, volumes are also made and
+ * removed for whoever calls. Throws `failed`.
+ */
+export async function serveCsi(parts: CsiParts): Promise<Csi> {
+  const { kubeletDir, standalone, log } = parts
+  const [endpoint, registry] = [csiSocket(kubeletDir), registrationSocket(kubeletDir)]
+  const driver = await serveGrpc(endpoint, (server) => {
+    addService(server, Identity, buildIdentity({ ...parts, hasController: standalone }))
+    addService(server, Node, buildNode(parts))
+    if (standalone) addService(server, Controller, buildController(parts))
+  })
+  const servers = [driver]
+  const checks = [await watchSocket(endpoint)]
+  return {
+    register: async () => {
+      const add = buildRegistration(endpoint, log)
+      servers.push(await serveGrpc(registry, (server) => addService(server, Registration, add)))
+      checks.push(await watchSocket(registry))
+    },
+    leave: async () => {
+      checks.length = 0
+      await removeSocket(registry)
+    },
+    close: async () => {
+      await Promise.all(servers.map((server) => server.close()))
+    },
+    findFailure: async () => (await Promise.all(checks.map((check) => check()))).find((failure) => failure),
+  }
+}

@@ -1,0 +1,36 @@
+import { lstat, realpath } from 'node:fs/promises'
+import { join, sep } from 'node:path'
+import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
+
+/** Checks of a place below the kubelet's folder that a request names, whichever protocol it came by. */
+
+/** The kubelet's own folder, which may be reached through a link. Throws `invalid`. */
+export async function findKubeletDir(kubeletDir: string): Promise<string> {
+  return await realpath(kubeletDir).catch((error) => {
+    throw new VolumeError('invalid', `Cannot use ${kubeletDir} as the kubelet's folder: ${messageOf(error)}`)
+  })
+}
+
+/** Throws `invalid` when something on the way from `root` down is no real folder; what is not there may be made. */
+export async function mustBeFolders(root: string, way: string): Promise<void> {
+  let folder = root
+  for (const part of way.split(sep)) {
+    folder = join(folder, part)
+    if (!(await isFolder(folder))) return
+  }
+}
+
+/** Whether there is something: a real folder. Throws `invalid` for anything else. */
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    const node = await lstat(path)
+    if (node.isDirectory()) return true
+    throw new VolumeError(
+      'invalid',
+      `Cannot use ${path} in a target as it must be a folder: it is a ${node.isSymbolicLink() ? 'symbolic link' : 'file'}.`,
+    )
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false
+    throw error
+  }
+}
