@@ -125,6 +125,7 @@ export const valuesSchema = {
       enabled: toggle,
       interval: { type: 'string', pattern: '^([0-9]+(ms|[smh]))+$' },
       labels: texts,
+      metricRelabelings: objects,
     }),
     prometheusRule: object({ enabled: toggle, labels: texts }),
     dashboard: object({ enabled: toggle, labels: texts, annotations: texts }),

@@ -114,6 +114,10 @@ export const changes: Readonly<Record<string, Change>> = {
   },
   'podMonitor.enabled': { to: false, of: ['PodMonitor elastic-local'] },
   'podMonitor.interval': { to: '15s', of: ['PodMonitor elastic-local'] },
+  'podMonitor.metricRelabelings': {
+    to: [{ action: 'drop', regex: 'elastic_local_volume_.*', sourceLabels: ['__name__'] }],
+    of: ['PodMonitor elastic-local'],
+  },
   'podMonitor.labels': { to: { release: 'ours' }, of: ['PodMonitor elastic-local'] },
   'prometheusRule.enabled': { to: false, of: ['PrometheusRule elastic-local'] },
   'prometheusRule.labels': { to: { release: 'ours' }, of: ['PrometheusRule elastic-local'] },
