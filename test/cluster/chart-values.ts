@@ -8,10 +8,9 @@ export const everything: Values = {
   storageClasses: [{ name: 'elastic-local' }],
   daemon: { groups: [{ name: 'fast', nodeSelector: { disks: 'nvme' } }] },
   ...Object.fromEntries(
-    ['page', 'podMonitor', 'prometheusRule', 'dashboard', 'networkPolicy', 'resourceQuota', 'openshift'].map((name) => [
-      name,
-      { enabled: true },
-    ]),
+    ['page', 'viewer', 'podMonitor', 'prometheusRule', 'dashboard', 'networkPolicy', 'resourceQuota', 'openshift'].map(
+      (name) => [name, { enabled: true }],
+    ),
   ),
 }
 
@@ -112,6 +111,7 @@ export const changes: Readonly<Record<string, Change>> = {
     of: [provisioner, 'ClusterRole elastic-local-page', 'ClusterRoleBinding elastic-local-page'],
     hides: 'ELASTIC_LOCAL_PAGE',
   },
+  'viewer.enabled': { to: false, of: ['ClusterRole elastic-local-viewer', 'Role elastic-local-viewer'] },
   'podMonitor.enabled': { to: false, of: ['PodMonitor elastic-local'] },
   'podMonitor.interval': { to: '15s', of: ['PodMonitor elastic-local'] },
   'podMonitor.metricRelabelings': {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
 import { groupsExample, settings, valuesSchema } from '../../src/cmd/chart.ts'
-import { run } from '../../src/run.ts'
+import { CommandError, run } from '../../src/run.ts'
 import { withScratch } from '../scratch.ts'
 import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
@@ -318,7 +318,7 @@ test('the chart refuses a wrong value, and says which', async () => {
     ['provisioner.settings', { httpAddress: '' }, /page\.enabled.*provisioner\.settings\.httpAddress/],
   ] as const)
     assert.match(
-      String(await thrownBy(Error, () => render(withValue({ page: { enabled: true } }, path, value)))),
+      (await thrownBy(CommandError, () => render(withValue({ page: { enabled: true } }, path, value)))).stderr,
       message,
     )
 })
