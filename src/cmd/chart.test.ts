@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { Ajv2020 } from 'ajv/dist/2020.js'
+import { Ajv } from 'ajv'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
 import { suite } from '../../test/suite.ts'
@@ -9,7 +9,7 @@ import { commonFlags } from './flags.ts'
 import { provisionerCommand } from './provisioner.ts'
 
 const test = suite('chart')
-const isValid = new Ajv2020({ strict: true }).compile(valuesSchema)
+const isValid = new Ajv({ strict: true }).compile(valuesSchema)
 const yaml = await readFile(chartFiles.values, 'utf8')
 
 test('docs/helm.md and the schema of the chart are what code and values.yaml say; "make docs" makes them so', async () => {

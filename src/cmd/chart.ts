@@ -107,7 +107,8 @@ const storageClass = object(
 
 /** The JSON schema of the chart's values. */
 export const valuesSchema = {
-  $schema: 'https://json-schema.org/draft/2020-12/schema',
+  // Which every Helm 3 knows, too.
+  $schema: 'http://json-schema.org/draft-07/schema#',
   ...object({
     global: anyObject,
     image: object({
@@ -121,10 +122,12 @@ export const valuesSchema = {
     daemon: object({ ...daemon, enabled: toggle, groups: list(group) }),
     provisioner: object({ ...pods(settings.provisioner), replicas: { type: 'integer', minimum: 1 } }),
     page: object({ enabled: toggle }),
+    viewer: object({ enabled: toggle }),
     podMonitor: object({
       enabled: toggle,
       interval: { type: 'string', pattern: '^([0-9]+(ms|[smh]))+$' },
       labels: texts,
+      metricRelabelings: objects,
     }),
     prometheusRule: object({ enabled: toggle, labels: texts }),
     dashboard: object({ enabled: toggle, labels: texts, annotations: texts }),

@@ -11,6 +11,7 @@ import { close, listen } from '../daemon/server.ts'
 import { watchSocket } from '../daemon/socket.ts'
 import { removeTemporaries } from '../files.ts'
 import { buildCallOuts } from '../flex/call-outs.ts'
+import { frontNames } from '../k8s/fronts/front.ts'
 import type { NodeAgent } from '../k8s/node/node-agent.ts'
 import { type LeveledLog, type Log, withFields } from '../log.ts'
 import type { Meter } from '../meter.ts'
@@ -189,6 +190,7 @@ async function openCluster(
     | 'kubeletDir'
     | 'socket'
     | 'csi'
+    | 'flex'
   > &
     Pick<MachineSettings, 'volumesDir'>,
   meter: Meter,
@@ -230,7 +232,7 @@ async function openCluster(
         namespace,
         notes,
         orphanedMounts,
-        fronts: settings.csi ? ['flex', 'csi'] : ['flex'],
+        fronts: frontNames.filter((front) => settings[front]),
         takeover,
         removeAfterMs,
         now,

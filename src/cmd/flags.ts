@@ -266,6 +266,11 @@ export const daemonFlags = {
     default: 'false',
     help: "serve CSI, too, on plugins/elastic-local/csi.sock in the kubelet's folder (see docs/csi.md)",
   }),
+  flex: setting(yesOrNo, {
+    name: 'flex',
+    default: 'true',
+    help: 'take volumes of FlexVolume: false where no flex driver is installed, so that none are placed here',
+  }),
   takeover: setting(yesOrNo, {
     name: 'takeover',
     default: 'false',

@@ -24,13 +24,15 @@ test("a pod's folder is a target, whether it is there or not", () =>
     }
   }))
 
-test("the kubelet's own folder may be reached through a link, and the target is then without it", () =>
+test("the kubelet, the daemon or both may reach the kubelet's folder through a link, and the target is then without it", () =>
   withScratch(async (scratch) => {
     const [kubeletDir, link] = [join(scratch, 'kubelet'), join(scratch, 'link')]
     await mkdir(kubeletDir)
     await symlink(kubeletDir, link)
-    assert.is((await checkTarget(link, join(link, podWay))).path, join(kubeletDir, podWay))
-    await refuses(link, join(kubeletDir, podWay))
+    for (const ours of [kubeletDir, link])
+      for (const theirs of [kubeletDir, link])
+        assert.is((await checkTarget(ours, join(theirs, podWay))).path, join(kubeletDir, podWay))
+    await refuses(link, join(scratch, podWay))
     await refuses(link, join(kubeletDir, podWay), { anywhere: true })
   }))
 

@@ -13,8 +13,11 @@ export interface CsiTarget {
   pod?: { uid: string; volumeName: string }
 }
 
+const podWay = 'pods/([0-9a-zA-Z-]{1,64})/volumes/kubernetes\\.io~csi/([^/]+)/mount'
 /** A place in a pod's folder, below the kubelet's: the pod's UID and the volume. */
-export const podPattern = /^pods\/([0-9a-zA-Z-]{1,64})\/volumes\/kubernetes\.io~csi\/([^/]+)\/mount$/
+export const podPattern = new RegExp(`^${podWay}$`)
+/** The kubelet's folder, and the way from there. */
+const targetPattern = new RegExp(`^(|/.*)/(${podWay})$`)
 
 /**
  * Checks that a path is one that the kubelet gives to CSI drivers (`GetPath` in its CSI plugin), below its own folder, with
@@ -26,15 +29,15 @@ export async function checkTarget(
   path: string,
   { anywhere = false }: { anywhere?: boolean } = {},
 ): Promise<CsiTarget> {
-  const way = relative(kubeletDir, path)
-  const [, uid, volumeName] = podPattern.exec(way) ?? []
+  const [, folderAsked, found, uid, volumeName] = targetPattern.exec(path) ?? []
+  const way = found ?? relative(kubeletDir, path)
   const isPlace = anywhere ? way !== '' && path.startsWith(`${kubeletDir}/`) : uid !== undefined
   if (!isPlace || normalize(path) !== path || path.includes('\0'))
     throw new VolumeError(
       'invalid',
       `Cannot use ${path} as a target as it must be ${kubeletDir}/${anywhere ? '…' : 'pods/<pod UID>/volumes/kubernetes.io~csi/<volume>/mount'}.`,
     )
-  const root = await findKubeletDir(kubeletDir)
+  const root = await findKubeletDir(kubeletDir, folderAsked)
   await mustBeFolders(root, way)
   return { path: join(root, way), ...(uid && volumeName ? { pod: { uid, volumeName } } : {}) }
 }

@@ -4,11 +4,21 @@ import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 
 /** Checks of a place below the kubelet's folder that a request names, whichever protocol it came by. */
 
-/** The kubelet's own folder, which may be reached through a link. Throws `invalid`. */
-export async function findKubeletDir(kubeletDir: string): Promise<string> {
-  return await realpath(kubeletDir).catch((error) => {
+/**
+ * The kubelet's own folder without links, by which we or the kubelet, which calls it `theirs`, may reach it. Throws `invalid`,
+ * also when theirs is another.
+ */
+export async function findKubeletDir(kubeletDir: string, theirs = kubeletDir): Promise<string> {
+  const root = await realpath(kubeletDir).catch((error) => {
     throw new VolumeError('invalid', `Cannot use ${kubeletDir} as the kubelet's folder: ${messageOf(error)}`)
   })
+  const folder = theirs || '/'
+  // One of the node is not there in a container.
+  if (folder === kubeletDir || (await realpath(folder).catch(() => undefined)) === root) return root
+  throw new VolumeError(
+    'invalid',
+    `Cannot use ${folder} as the kubelet's folder must be the daemon's --kubelet-dir, ${kubeletDir}: it is ${folder}. Set --kubelet-dir to that, and in a container mount the folder at that path.`,
+  )
 }
 
 /** Throws `invalid` when something on the way from `root` down is no real folder; what is not there may be made. */

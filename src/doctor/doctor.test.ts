@@ -519,6 +519,65 @@ kubelet('its folder should be shared, and must be in a container', async () => {
   await close()
 })
 
+kubelet('its folder may be a link, and what is mounted there counts', async () => {
+  const { patient, root, put, close } = await openPatient({ '/snap/kubelet/': '' })
+  await symlink(join(root, 'snap/kubelet'), join(root, 'kubelet'))
+  await put(
+    '/proc/self/mountinfo',
+    '1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /snap/kubelet rw shared:3 - ext4 /dev/sdb rw\n',
+  )
+  assert.equal(await lines(checkKubeletDir(patient)), [
+    'ok kubelet folder: /kubelet, which is /snap/kubelet, is there, and mounts in it are shared with containers',
+  ])
+  await put(
+    '/proc/self/mountinfo',
+    '1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n2 1 8:2 / /snap/kubelet rw - ext4 /dev/sdb rw\n',
+  )
+  assert.match((await lines(checkKubeletDir(patient)))[0] ?? '', /^warn .* its mount \/snap\/kubelet is not shared/)
+  assert.match(await adviceOf(checkKubeletDir(patient)), 'mount --make-rshared /snap/kubelet')
+  await rm(join(root, 'snap'), { recursive: true })
+  assert.equal(await lines(checkKubeletDir(patient)), ['fail kubelet folder: /kubelet is a link to no folder'])
+  await close()
+})
+
+kubelet('that has another folder than the daemon is told of, however it was started', async () => {
+  const { patient, root, put, close } = await openPatient({ '/kubelet/': '', '/other/': '' })
+  await put('/proc/7/cmdline', '/usr/bin/something\0--root-dir=/elsewhere\0')
+  const isFine = async () => assert.equal((await lines(checkKubeletDir(patient))).length, 1)
+  await isFine()
+  const starts: readonly [string, string][] = [
+    ['/usr/bin/kubelet\0--v=2\0', '/var/lib/kubelet'],
+    ['/var/lib/k0s/bin/kubelet\0--root-dir=/other\0', '/other'],
+    ['/hyperkube\0kubelet\0--root-dir\0/gone/\0', '/gone'],
+    ['/snap/microk8s/1/kubelite\0--kubelet-args-file=/args/kubelet\0', '/snap/common/var/lib/kubelet'],
+  ]
+  await put('/proc/9/root/args/kubelet', '--v=1\n--root-dir=$@SNAP_COMMON}/var/lib/kubelet\n'.replace('@', '{'))
+  await put('/proc/9/environ', 'SNAP=/snap\0SNAP_COMMON=/snap/common\0')
+  for (const [cmdline, rootDir] of starts) {
+    await put('/proc/9/cmdline', cmdline)
+    assert.equal((await lines(checkKubeletDir(patient))).slice(1), [
+      `fail kubelet folder: the kubelet's --root-dir is ${rootDir}, and the daemon's --kubelet-dir is /kubelet: no pod can mount a volume`,
+    ])
+    assert.match(await adviceOf(checkKubeletDir(patient)), `ELASTIC_LOCAL_KUBELET_DIR, to ${rootDir}.`)
+    assert.match(await adviceOf(checkKubeletDir({ ...patient, inContainer: true })), 'daemon.settings.kubeletDir')
+  }
+  // Where both are seen, they are the same.
+  await mkdir(join(root, 'snap/common/var/lib'), { recursive: true })
+  await symlink(join(root, 'kubelet'), join(root, 'snap/common/var/lib/kubelet'))
+  await isFine()
+  // A kubelet in a container has other mounts.
+  await put('/proc/9/cmdline', '/usr/bin/kubelet\0')
+  for (const [pid, namespace] of [
+    ['1', 'mnt:[1]'],
+    ['9', 'mnt:[2]'],
+  ]) {
+    await mkdir(join(root, `proc/${pid}/ns`), { recursive: true })
+    await symlink(String(namespace), join(root, `proc/${pid}/ns/mnt`))
+  }
+  await isFine()
+  await close()
+})
+
 /** A patient with a driver installed that answers `init` like that. */
 async function openDriver(output: Partial<Output>, config?: string) {
   const opened = await openPatient({ [driver]: 'the program' }, { run: answering(output) })

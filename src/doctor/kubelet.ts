@@ -7,9 +7,10 @@ import { driverName } from '../flex/target.ts'
 import { isWithin } from '../mount/table.ts'
 import { messageOf } from '../volume/errors.ts'
 import { type Finding, fail, ok, warn } from './finding.ts'
-import { at, findNode, type Patient, readMounts } from './patient.ts'
+import { findRootDir } from './kubelet-flags.ts'
+import { at, findNode, findReal, type Patient, readMounts } from './patient.ts'
 
-/** The kubelet's folder, and whether mounts made in a container are seen in it. */
+/** The kubelet's folder, whether mounts made in a container are seen in it, and whether the kubelet has the same. */
 export async function checkKubeletDir(patient: Patient): Promise<Finding[]> {
   const { kubeletDir } = patient.settings
   const node = await findNode(patient, kubeletDir)
@@ -21,30 +22,55 @@ export async function checkKubeletDir(patient: Patient): Promise<Finding[]> {
         'Is there a kubelet on this machine? If its --root-dir is another, name it with --kubelet-dir.',
       ),
     ]
-  if (!node.isDirectory() && !node.isSymbolicLink())
-    return [fail('kubelet folder', `${kubeletDir} is no folder`, "Name the kubelet's --root-dir with --kubelet-dir.")]
+  // What is mounted has names without links.
+  const real = await findReal(patient, kubeletDir)
+  if (!(await findNode(patient, real))?.isDirectory())
+    return [
+      fail(
+        'kubelet folder',
+        node.isSymbolicLink() ? `${kubeletDir} is a link to no folder` : `${kubeletDir} is no folder`,
+        "Name the kubelet's --root-dir with --kubelet-dir.",
+      ),
+    ]
+  return [await checkPropagation(patient, real), ...(await compareRootDirs(patient, real))]
+}
+
+async function checkPropagation(patient: Patient, real: string): Promise<Finding> {
+  const { kubeletDir } = patient.settings
   const mount = (await readMounts(patient))
-    .filter(({ target }) => isWithin(target, kubeletDir))
+    .filter(({ target }) => isWithin(target, real))
     .reduce<{ target: string; shared: boolean } | undefined>(
       (best, each) => (best && best.target.length > each.target.length ? best : each),
       undefined,
     )
-  if (mount?.shared)
-    return [ok('kubelet folder', `${kubeletDir} is there, and mounts in it are shared with containers`)]
-  const message = `${kubeletDir} is there, but its mount ${mount?.target ?? '/'} is not shared`
+  const name = real === kubeletDir ? kubeletDir : `${kubeletDir}, which is ${real},`
+  if (mount?.shared) return ok('kubelet folder', `${name} is there, and mounts in it are shared with containers`)
+  const message = `${name} is there, but its mount ${mount?.target ?? '/'} is not shared`
   if (patient.inContainer)
-    return [
-      fail(
-        'kubelet folder',
-        `${message}: pods do not see what is mounted here`,
-        'Mount it into the container with "mountPropagation: Bidirectional".',
-      ),
-    ]
-  return [
-    warn(
+    return fail(
       'kubelet folder',
-      `${message}: a daemon in a container could not reach pods`,
-      `Only if it runs in a container: "mount --bind ${kubeletDir} ${kubeletDir} && mount --make-rshared ${kubeletDir}" before the kubelet starts.`,
+      `${message}: pods do not see what is mounted here`,
+      'Mount it into the container with "mountPropagation: Bidirectional".',
+    )
+  return warn(
+    'kubelet folder',
+    `${message}: a daemon in a container could not reach pods`,
+    `Only if it runs in a container: "mount --bind ${real} ${real} && mount --make-rshared ${real}" before the kubelet starts.`,
+  )
+}
+
+/** Targets of mounts are named by the kubelet, with its own `--root-dir`: in a container there are no links of the node. */
+async function compareRootDirs(patient: Patient, real: string): Promise<Finding[]> {
+  const { kubeletDir } = patient.settings
+  const theirs = await findRootDir(patient)
+  if (theirs === undefined || theirs === kubeletDir || (await findReal(patient, theirs)) === real) return []
+  const inContainer =
+    ', and mount that folder of the node at the same path (with Helm, daemon.settings.kubeletDir does both)'
+  return [
+    fail(
+      'kubelet folder',
+      `the kubelet's --root-dir is ${theirs}, and the daemon's --kubelet-dir is ${kubeletDir}: no pod can mount a volume`,
+      `Set --kubelet-dir, or ELASTIC_LOCAL_KUBELET_DIR, to ${theirs}${patient.inContainer ? inContainer : ''}.`,
     ),
   ]
 }

@@ -42,12 +42,30 @@ test('the folder that all pods of a node share is a target without a pod', () =>
     assert.equal(await checkTarget(kubeletDir, path), { path, volumeName, sharedPath: path })
   }))
 
-test("the kubelet's own folder may be reached through a link, and the target is then without it", () =>
+test("the kubelet, the daemon or both may reach the kubelet's folder through a link, and the target is then without it", () =>
   withKubelet(async (kubeletDir) => {
-    const link = `${kubeletDir}-link`
+    const [link, other] = [`${kubeletDir}-link`, `${kubeletDir}-other`]
     await symlink(kubeletDir, link)
-    assert.is((await checkTarget(link, join(link, podWay))).path, join(kubeletDir, podWay))
-    await refuses(link, join(kubeletDir, podWay))
+    await symlink(link, other)
+    for (const ours of [kubeletDir, link])
+      for (const theirs of [kubeletDir, link, other])
+        for (const way of [podWay, globalWay])
+          assert.is((await checkTarget(ours, join(theirs, way))).path, join(kubeletDir, way))
+  }))
+
+test('a kubelet with another folder than the daemon is told of, with the flag that is wrong', () =>
+  withKubelet(async (kubeletDir) => {
+    const message = (theirs: string) =>
+      new RegExp(
+        `the kubelet's folder must be the daemon's --kubelet-dir, ${RegExp.escape(kubeletDir)}: it is ${RegExp.escape(theirs)}\\. Set --kubelet-dir to that`,
+      )
+    await mkdir(`${kubeletDir}-2`)
+    await symlink('/nowhere', `${kubeletDir}-3`)
+    // As MicroK8s has it, where a container has no link.
+    const elsewhere = '/var/snap/microk8s/common/var/lib/kubelet'
+    for (const theirs of [`${kubeletDir}-2`, `${kubeletDir}-3`, `${kubeletDir}/x`, elsewhere])
+      await refuses(kubeletDir, join(theirs, podWay), message(theirs))
+    await refuses(kubeletDir, `/${podWay}`, message('/'))
   }))
 
 test("a kubelet's folder that is not there is an error that names it", () =>
@@ -93,7 +111,6 @@ test('a target elsewhere is refused', () =>
       '/',
       '/etc',
       kubeletDir,
-      `${kubeletDir}-2/${podWay}`,
       `${kubeletDir}/pods`,
       `${kubeletDir}/pods/${podUid}/volumes/${driver}`,
       `${kubeletDir}/pods/${podUid}/volumes/kubernetes.io~secret/${volumeName}`,
@@ -104,7 +121,6 @@ test('a target elsewhere is refused', () =>
       `${kubeletDir}/pods/${podUid}/volumes/${driver}/${volumeName}/mount`,
       `${kubeletDir}/pods/a.b/volumes/${driver}/${volumeName}`,
       `${kubeletDir}/pods/${'a'.repeat(65)}/volumes/${driver}/${volumeName}`,
-      `${kubeletDir}/x/${podWay}`,
       `${kubeletDir}/${globalWay.replace('mounts', 'mount')}`,
       `${kubeletDir}/${globalWay.replace('volumes.k8s', 'volumesxk8s')}`,
       `${kubeletDir}/${globalWay}/sub`,

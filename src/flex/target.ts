@@ -1,4 +1,4 @@
-import { join, normalize, relative } from 'node:path'
+import { join, normalize } from 'node:path'
 import type { Target } from '../daemon/front.ts'
 import { findKubeletDir, mustBeFolders } from '../daemon/place.ts'
 import { VolumeError } from '../volume/errors.ts'
@@ -7,12 +7,13 @@ import { parseVolumeName } from '../volume/name.ts'
 /** The driver's name as the cluster's objects hold it. */
 export const driverName = 'volumes.k8s.elastic.co/elastic-local'
 
+const podWay = `pods/([0-9a-zA-Z-]{1,64})/volumes/${RegExp.escape(driverName.replace('/', '~'))}/([^/]+)`
 /** A place in a pod's folder, below the kubelet's: the pod's UID and the volume. */
-export const podPattern = new RegExp(
-  `^pods/([0-9a-zA-Z-]{1,64})/volumes/${RegExp.escape(driverName.replace('/', '~'))}/([^/]+)$`,
-)
+export const podPattern = new RegExp(`^${podWay}$`)
 const sharedFolder = `plugins/kubernetes.io/flexvolume/${driverName}/mounts`
-const sharedPattern = new RegExp(`^${RegExp.escape(sharedFolder)}/([^/]+)$`)
+const sharedWay = `${RegExp.escape(sharedFolder)}/([^/]+)`
+/** The kubelet's folder, the way from there, and what is in that: a pod and its volume, or a volume. */
+const targetPattern = new RegExp(`^(|/.*)/(${podWay}|${sharedWay})$`)
 
 /**
  * Checks that a path is one the kubelet gives to this driver (`GetPodVolumeDir` and `getDeviceMountPath` in its
@@ -24,17 +25,16 @@ export async function checkTarget(kubeletDir: string, path: unknown): Promise<Ta
       'invalid',
       `Cannot use targetDir as it must be a path: it is ${JSON.stringify(path) ?? 'missing'}.`,
     )
-  const way = relative(kubeletDir, path)
-  const pod = podPattern.exec(way)
-  const name = pod?.[2] ?? sharedPattern.exec(way)?.[1]
-  if (name === undefined || normalize(path) !== path)
+  const [, folderAsked, way = '', podUid, podVolume, sharedVolume] = targetPattern.exec(path) ?? []
+  const name = podVolume ?? sharedVolume
+  if (folderAsked === undefined || name === undefined || normalize(path) !== path)
     throw new VolumeError(
       'invalid',
       `Cannot use ${path} as a target as it must be ${kubeletDir}/pods/<pod UID>/volumes/${driverName.replace('/', '~')}/<volume>.`,
     )
   const volumeName = parseVolumeName(name)
-  const root = await findKubeletDir(kubeletDir)
+  const root = await findKubeletDir(kubeletDir, folderAsked)
   await mustBeFolders(root, way)
   const sharedPath = join(root, sharedFolder, volumeName)
-  return { path: join(root, way), volumeName, sharedPath, ...(pod?.[1] ? { podUid: pod[1] } : {}) }
+  return { path: join(root, way), volumeName, sharedPath, ...(podUid ? { podUid } : {}) }
 }

@@ -8,10 +8,9 @@ export const everything: Values = {
   storageClasses: [{ name: 'elastic-local' }],
   daemon: { groups: [{ name: 'fast', nodeSelector: { disks: 'nvme' } }] },
   ...Object.fromEntries(
-    ['page', 'podMonitor', 'prometheusRule', 'dashboard', 'networkPolicy', 'resourceQuota', 'openshift'].map((name) => [
-      name,
-      { enabled: true },
-    ]),
+    ['page', 'viewer', 'podMonitor', 'prometheusRule', 'dashboard', 'networkPolicy', 'resourceQuota', 'openshift'].map(
+      (name) => [name, { enabled: true }],
+    ),
   ),
 }
 
@@ -112,8 +111,13 @@ export const changes: Readonly<Record<string, Change>> = {
     of: [provisioner, 'ClusterRole elastic-local-page', 'ClusterRoleBinding elastic-local-page'],
     hides: 'ELASTIC_LOCAL_PAGE',
   },
+  'viewer.enabled': { to: false, of: ['ClusterRole elastic-local-viewer', 'Role elastic-local-viewer'] },
   'podMonitor.enabled': { to: false, of: ['PodMonitor elastic-local'] },
   'podMonitor.interval': { to: '15s', of: ['PodMonitor elastic-local'] },
+  'podMonitor.metricRelabelings': {
+    to: [{ action: 'drop', regex: 'elastic_local_volume_.*', sourceLabels: ['__name__'] }],
+    of: ['PodMonitor elastic-local'],
+  },
   'podMonitor.labels': { to: { release: 'ours' }, of: ['PodMonitor elastic-local'] },
   'prometheusRule.enabled': { to: false, of: ['PrometheusRule elastic-local'] },
   'prometheusRule.labels': { to: { release: 'ours' }, of: ['PrometheusRule elastic-local'] },

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
 import { groupsExample, settings, valuesSchema } from '../../src/cmd/chart.ts'
-import { run } from '../../src/run.ts'
+import { CommandError, run } from '../../src/run.ts'
 import { withScratch } from '../scratch.ts'
 import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
@@ -234,6 +234,17 @@ test('of several groups of daemons, each node has one: the first that selects it
       ['of-all', 'true'],
     ],
   )
+  // What a group has may be nothing.
+  const poor = { name: 'poor', nodeSelector: { a: '1' }, tolerations: [], priorityClassName: '', hostIPC: false }
+  const podOf = async (daemon: Values) => {
+    const set = (await render({ daemon: { groups: [poor], ...daemon } })).get('DaemonSet elastic-local-daemon-poor')
+    const { tolerations, priorityClassName, hostIPC, containers } = set?.spec.template.spec ?? {}
+    return [tolerations, priorityClassName, hostIPC, containers[0].env.at(-1)]
+  }
+  assert.equal((await podOf({})).slice(0, 3), [undefined, undefined, undefined])
+  const off = { groups: [{ ...poor, settings: { lvmUseThinVolumes: false, unmountOrphansAfter: 0 } }] }
+  const [, , , last] = await podOf({ settings: { unmountOrphansAfter: 60 }, ...off })
+  assert.equal(last, { name: 'ELASTIC_LOCAL_UNMOUNT_ORPHANS_AFTER', value: '0' })
   const { daemon } = parse(groupsExample)
   const alone = await render({ daemon: { ...daemon, enabled: false } })
   assert.equal(
@@ -304,8 +315,12 @@ test('the chart refuses a wrong value, and says which', async () => {
     ['storageClasses', twice, /two of storageClasses that are called a/],
     ['storageClasses', [...'ab'].map((name) => ({ name, default: true })), /more than one default.*a, b/],
     ['volumegroup', 'a', /'volumegroup' not allowed/],
+    ['provisioner.settings', { httpAddress: '' }, /page\.enabled.*provisioner\.settings\.httpAddress/],
   ] as const)
-    assert.match(String(await thrownBy(Error, () => render(withValue({}, path, value)))), message)
+    assert.match(
+      (await thrownBy(CommandError, () => render(withValue({ page: { enabled: true } }, path, value)))).stderr,
+      message,
+    )
 })
 
 test('helm finds nothing wrong with the chart, whose version is that of the program', async () => {

@@ -380,6 +380,21 @@ test(
 )
 
 test(
+  'a kubelet that names its folder by a link, which the daemon does not, has its volumes mounted and unmounted',
+  withNode(async (node) => {
+    await node.start()
+    const link = join(node.folder, 'linked-kubelet')
+    await symlink(node.kubeletDir, link)
+    const targetDir = node.target('a').replace(node.kubeletDir, link)
+    await mkdir(targetDir, { recursive: true })
+    assert.is(await node.callOut('/mount', { targetDir, options: small }), 'Success')
+    assert.ok((await node.mounts()).some((mount) => mount.includes(node.target('a'))))
+    assert.is(await node.callOut('/unmount', { targetDir }), 'Success')
+    assert.not.ok((await node.mounts()).some((mount) => mount.includes(node.target('a'))))
+  }),
+)
+
+test(
   'a target on which something else is mounted is left as it is',
   withNode(async (node) => {
     await node.start()

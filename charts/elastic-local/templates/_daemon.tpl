@@ -29,7 +29,20 @@ The DaemonSet of deploy.yaml for a group of nodes: (dict "root" $ "name" <group>
 {{- range $container.volumeMounts }}
 {{- if and (hasKey $folders .name) (ne .name "plugins") }}{{ $_ := set . "mountPath" (get $folders .name) }}{{ end }}
 {{- end }}
+{{- if eq (toString $values.settings.flex) "false" }}{{ include "elastic-local.leaveFlexOut" $pod }}{{ end }}
 {{- toYaml $object }}
+{{- end }}
+
+{{- /* Without the flex driver, the kubelet's plugin folder is not touched, nor made. */ -}}
+{{- define "elastic-local.leaveFlexOut" -}}
+{{- $container := first .containers }}
+{{- $_ := unset $container "lifecycle" }}
+{{- range list . $container }}
+{{- $list := ternary "volumes" "volumeMounts" (hasKey . "volumes") }}
+{{- $kept := list }}
+{{- range get . $list }}{{ if ne .name "plugins" }}{{ $kept = append $kept . }}{{ end }}{{ end }}
+{{- $_ := set . $list $kept }}
+{{- end }}
 {{- end }}
 
 {{- /* What tells the pods of one group from those of others. The nodes that are in no group are deploy.yaml's. */ -}}

@@ -16,12 +16,14 @@ those that people without Helm apply, so that both always get the same.
 {{- toJson $objects }}
 {{- end }}
 
-{{- /* The one object of that kind in deploy.yaml, as JSON: (dict "root" $ "kind" <kind>). */ -}}
+{{- /* The first object of that kind in deploy.yaml, as JSON: (dict "root" $ "kind" <kind>). */ -}}
 {{- define "elastic-local.find" -}}
 {{- $kind := .kind }}
+{{- $found := list }}
 {{- range include "elastic-local.read" (dict "root" .root "file" "deploy.yaml") | fromJsonArray }}
-{{- if eq .kind $kind }}{{ toJson . }}{{ end }}
+{{- if eq .kind $kind }}{{ $found = append $found . }}{{ end }}
 {{- end }}
+{{- first $found | toJson }}
 {{- end }}
 
 {{- /* All objects of a file, as YAML. */ -}}
