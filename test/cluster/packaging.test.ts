@@ -77,6 +77,14 @@ test('the components change what they say, and nothing else', () =>
       [['gke'], { resourceQuota: { enabled: true }, daemon: { pluginDir } }],
       [['loop'], { daemon: { settings: { driverKind: 'LOOP' } } }],
       [['thin'], { daemon: { settings: { lvmUseThinVolumes: true } } }],
+      [
+        ['csi-only'],
+        {
+          storageClasses: [{ name: 'elastic-local-csi', parameters: { front: 'csi' } }],
+          daemon: { settings: { flex: false } },
+          provisioner: { settings: { defaultFront: 'csi' } },
+        },
+      ],
     ] as const) {
       const objects = await withComponents(names)
       objects.delete('Namespace elastic-local')

@@ -37,6 +37,9 @@ The DaemonSet of deploy.yaml for a group of nodes: (dict "root" $ "name" <group>
 {{- define "elastic-local.leaveFlexOut" -}}
 {{- $container := first .containers }}
 {{- $_ := unset $container "lifecycle" }}
+{{- $env := list }}
+{{- range $container.env }}{{ if ne .name "ELASTIC_LOCAL_PLUGIN_DIR" }}{{ $env = append $env . }}{{ end }}{{ end }}
+{{- $_ := set $container "env" $env }}
 {{- range list . $container }}
 {{- $list := ternary "volumes" "volumeMounts" (hasKey . "volumes") }}
 {{- $kept := list }}
