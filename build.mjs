@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /**
- * Builds dist/elastic-local: the pinned Node with two bundles in it (a single executable application, SEA). The small
+ * Builds dist/elastic-local: the pinned Node with bundles in it (a single executable application, SEA). The small
  * one (src/main.ts with the flex driver) is what Node starts; the other (src/cmd/cli.ts) is an asset that the small one
- * compiles when a role needs it.
+ * compiles when a role needs it. What only the CSI driver needs of libraries is one more asset.
  *
  *   node build.mjs               for this machine
  *   ARCH=arm64 node build.mjs    for another: dist/elastic-local-arm64
@@ -40,13 +40,14 @@ export async function build({ arch = process.arch, log = console.log } = {}) {
   removeLeftovers(dist)
   const output = join(dist, arch === process.arch ? 'elastic-local' : `elastic-local-${arch}`)
   const info = { version: manifest.version, commit: findCommit() }
-  const { main, application } = await bundle(info)
+  const { main, application, csiLibraries } = await bundle(info)
   const node = findNode(arch)
 
   const stampFile = join(dist, `.${basename(output)}.stamp`)
   const inputs = hash(
     main,
     application,
+    csiLibraries,
     node.version,
     readFileSync(import.meta.filename),
     readFileSync(join(root, 'package-lock.json')),
@@ -60,13 +61,14 @@ export async function build({ arch = process.arch, log = console.log } = {}) {
   mkdirSync(work)
   try {
     const mainFile = join(work, 'main.cjs')
-    const applicationFile = join(work, 'application.cjs')
     writeFileSync(mainFile, main)
-    writeFileSync(applicationFile, application)
-    const assets = { application: applicationFile }
-    if (arch === process.arch) {
-      assets['application.cache'] = join(work, 'application.cache')
-      makeCodeCache(node.path, applicationFile, assets['application.cache'])
+    const assets = {}
+    for (const [name, script] of Object.entries({ application, 'csi-libraries': csiLibraries })) {
+      assets[name] = join(work, `${name}.cjs`)
+      writeFileSync(assets[name], script)
+      if (arch !== process.arch) continue
+      assets[`${name}.cache`] = join(work, `${name}.cache`)
+      makeCodeCache(node.path, assets[name], assets[`${name}.cache`])
     }
     await bake({ entry: mainFile, output: join(work, 'out'), arch, assets })
     const stamped = `${inputs} ${await hashFile(join(work, 'out'))}\n`
@@ -134,17 +136,22 @@ async function bundle(info) {
     logLevel: 'warning',
     metafile: true,
     define: { elasticLocalBuild: JSON.stringify(info) },
-    // Only what we do not use of grpc-js (channelz, ORCA) reads .proto files.
-    external: ['@grpc/proto-loader'],
   }
   const results = await Promise.all([
     // No names kept: the flex driver's start counts.
     esbuild.build({ ...common, entryPoints: ['src/main.ts'], keepNames: false, plugins: [applicationFromAsset] }),
-    esbuild.build({ ...common, entryPoints: ['src/cmd/cli.ts'] }),
+    esbuild.build({ ...common, entryPoints: ['src/cmd/cli.ts'], plugins: [librariesFromAsset] }),
+    esbuild.build({
+      ...common,
+      entryPoints: ['src/csi/libraries.ts'],
+      // Only what we do not use of grpc-js (channelz, ORCA) reads .proto files.
+      external: ['@grpc/proto-loader'],
+    }),
   ])
-  const [main, application] = results.map((result) => result.outputFiles[0].text)
+  const [main, ...scripts] = results.map((result) => result.outputFiles[0].text)
+  const [application, csiLibraries] = scripts.map((text) => `(function (exports, require, module) {${text}\n})`)
   const inputs = results.flatMap(({ metafile }) => Object.values(metafile.outputs).flatMap((output) => output.inputs))
-  return { main, application: `(function (exports, require, module) {${application}\n})`, inputs }
+  return { main, application, csiLibraries, inputs }
 }
 
 /** The folders of the npm packages that are in the executable. */
@@ -155,6 +162,21 @@ export async function findBundledPackages() {
   return [...new Set(folders)].sort().map((folder) => join(root, folder))
 }
 
+/** A function for stubs: it compiles and runs a script that is an asset, and gives what that exports. */
+const loadAsset = `
+  const { getAssetKeys, getRawAsset } = require('node:sea')
+  const { Script } = require('node:vm')
+  function loadAsset(name) {
+    const asset = (key) => Buffer.from(getRawAsset(key))
+    // V8 checks the cache against its version, its flags and the source, and compiles when it does not fit.
+    const cachedData = getAssetKeys().includes(name + '.cache') ? asset(name + '.cache') : undefined
+    const script = new Script(asset(name).toString('latin1'), { filename: 'elastic-local', cachedData })
+    const module = { exports: {} }
+    script.runInThisContext()(module.exports, require, module)
+    return module.exports
+  }
+`
+
 /** In the small bundle, `./cmd/cli.ts` is a stub that compiles the asset. */
 const applicationFromAsset = {
   name: 'application-from-asset',
@@ -162,35 +184,45 @@ const applicationFromAsset = {
     build.onResolve({ filter: /^\.\/cmd\/cli\.ts$/ }, ({ path }) => ({ path, namespace: 'application' }))
     build.onLoad({ filter: /.*/, namespace: 'application' }, () => ({
       resolveDir: root,
-      contents: `
-        import { getAssetKeys, getRawAsset } from 'node:sea'
-        import { Script } from 'node:vm'
-        const asset = (name) => Buffer.from(getRawAsset(name))
-        // V8 checks the cache against its version, its flags and the source, and compiles when it does not fit.
-        const cachedData = getAssetKeys().includes('application.cache') ? asset('application.cache') : undefined
-        const script = new Script(asset('application').toString('latin1'), { filename: 'elastic-local', cachedData })
-        const module = { exports: {} }
-        script.runInThisContext()(module.exports, require, module)
-        export const runCli = module.exports.runCli
-      `,
+      contents: `${loadAsset}\nexport const runCli = loadAsset('application').runCli`,
     }))
   },
 }
 
-/** Has the target's own Node compile and load the application once, and keeps what V8 made of it. */
-function makeCodeCache(nodePath, applicationFile, cacheFile) {
+/** What only the CSI driver needs: src/csi/libraries.ts, so that nobody else has its text in memory. */
+const libraries = ['@grpc/grpc-js', '@bufbuild/protobuf', '@bufbuild/protobuf/codegenv2', '@bufbuild/protobuf/wkt']
+
+/** In the bundle of the application, each of these is a stub that compiles their asset once. */
+const librariesFromAsset = {
+  name: 'libraries-from-asset',
+  setup(build) {
+    build.onResolve({ filter: /.*/ }, ({ path }) =>
+      libraries.includes(path) || path === 'csi-libraries' ? { path, namespace: 'csi-libraries' } : undefined,
+    )
+    build.onLoad({ filter: /.*/, namespace: 'csi-libraries' }, ({ path }) => ({
+      resolveDir: root,
+      contents:
+        path === 'csi-libraries'
+          ? `${loadAsset}\nmodule.exports = loadAsset('csi-libraries')`
+          : `module.exports = require('csi-libraries')`,
+    }))
+  },
+}
+
+/** Has the target's own Node compile and load a script once, and keeps what V8 made of it. */
+function makeCodeCache(nodePath, scriptFile, cacheFile) {
   const program = `
     const { readFileSync, writeFileSync } = require('node:fs')
     const { Script } = require('node:vm')
-    const [applicationFile, cacheFile] = process.argv.slice(1)
-    const script = new Script(readFileSync(applicationFile, 'latin1'), { filename: 'elastic-local' })
+    const [scriptFile, cacheFile] = process.argv.slice(1)
+    const script = new Script(readFileSync(scriptFile, 'latin1'), { filename: 'elastic-local' })
     const module = { exports: {} }
     script.runInThisContext()(module.exports, require, module)
     writeFileSync(cacheFile, script.createCachedData())
   `
-  // The same for the same application, every time: what it finds at its start is always the same, and V8 works in one
+  // The same for the same script, every time: what it finds at its start is always the same, and V8 works in one
   // thread with one random seed. V8 does not check a cache by these flags.
-  const args = ['--predictable', '--random-seed=1', '-e', program, applicationFile, cacheFile]
+  const args = ['--predictable', '--random-seed=1', '-e', program, scriptFile, cacheFile]
   execFileSync(nodePath, args, { env: {}, stdio: ['ignore', 'ignore', 'pipe'] })
 }
 

@@ -16,7 +16,10 @@ export function callService<S extends DescService>(
   service: S,
 ): { calls: Called<S>; client: Client } {
   const Service = makeClientConstructor(defineService(service), service.typeName)
-  const client = new Service(`unix:${socketPath}`, credentials.createInsecure())
+  // A connection of its own, as a kubelet has for each call.
+  const client = new Service(`unix:${socketPath}`, credentials.createInsecure(), {
+    'grpc.use_local_subchannel_pool': 1,
+  })
   const calls = service.methods.map(({ localName, input }) => [
     localName,
     (request: Record<string, unknown> = {}) =>

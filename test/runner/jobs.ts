@@ -1,7 +1,8 @@
 /** What the runner runs: a test file on this machine, or a program of `test/guest` in a guest. */
 import { spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { cacheFolder } from '../../image/cache.ts'
 import { bootGuest, createDisk } from '../guest/guest.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -55,7 +56,7 @@ export interface Boot {
   cutAt?: string
 }
 
-/** What tells tests how far to go, for guests, which get nothing else of an environment. */
+/** What tells tests how far to go, for guests, which get little else of an environment. */
 const toldNames = ['LONG', 'TORTURE', 'SEED']
 
 /** Runs a program of `test/guest` in a guest with a new disk, rebooting between the boots. */
@@ -75,7 +76,8 @@ export function guestJob(program: string, ...boots: readonly Boot[]): Job {
           scratchDir,
           program: join(root, 'test/guest', program),
           timeoutMs: env.TORTURE ? 2 ** 31 - 1 : guestTimeoutMs,
-          env: Object.fromEntries(told),
+          // What is built once is found in the guest, too.
+          env: { ...Object.fromEntries(told), XDG_CACHE_HOME: dirname(cacheFolder) },
           hostEnv: env,
           onOutput,
         }

@@ -86,14 +86,18 @@ export const suites: Readonly<Record<string, Suite>> = {
     ],
   },
   guest: {
-    prepare: canBootGuest,
+    prepare: async () => {
+      await canBootGuest()
+      const { ensureCsiTools } = await import('../csi/build.ts')
+      await ensureCsiTools()
+    },
     jobs: async () => [
       crash('linear'),
       ...['linear', 'thin'].map((part) => guestJob('pools.ts', { args: [part] })),
       guestJob('faults.ts', { args: [] }),
       guestJob('pools.ts', { args: ['loop'] }),
       reboots('linear'),
-      ...['room.ts', 'others.ts', 'container.ts', 'group.ts', 'full.ts', 'thin-metadata.ts'].map((program) =>
+      ...['csi.ts', 'room.ts', 'others.ts', 'container.ts', 'group.ts', 'full.ts', 'thin-metadata.ts'].map((program) =>
         guestJob(program, { args: [] }),
       ),
       ...(isLong ? [crash('thin'), reboots('thin'), guestJob('pools.ts', { args: ['host'] })] : []),
