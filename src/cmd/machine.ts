@@ -32,6 +32,9 @@ export interface MachineSettings {
   hostTools: boolean
 }
 
+/** Whether this runs in a pod's container: Kubernetes tells it where the API server is. */
+export const isPod = () => !!process.env.KUBERNETES_SERVICE_HOST
+
 const now = () => new Date()
 const uptimeMs = () => performance.now()
 
@@ -68,6 +71,8 @@ export async function openMachine(
     filesystems: buildFilesystems({ run: runner, lock: lock?.descriptors }),
     journal: buildJournal(volumesDir),
     volumesDir,
+    // The host's tools mount where the kubelet sees it.
+    mustShare: isPod() && !settings.hostTools,
     log,
   })
   return meter ? observeMethods(engine, operations, meter.operation, codeOf) : engine

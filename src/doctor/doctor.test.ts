@@ -262,7 +262,7 @@ tools('names each tool that is missing, what it is for, and its package', async 
   const found = checkTools(patient, [join(root, 'bin')])
   assert.equal(await lines(found), [
     'ok tools: 11 of 15 tools are there',
-    'fail tools: dd is missing; it is needed for seeing whether a disk can be read',
+    'fail tools: prlimit is missing; it is needed for checking ext4 within the memory of a container',
     'fail tools: resize2fs is missing; it is needed for volumes with ext4',
     'warn tools: mkfs.xfs is missing; it is needed for volumes with xfs',
     'warn tools: xfs_growfs is missing; it is needed for volumes with xfs',

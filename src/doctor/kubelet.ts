@@ -4,10 +4,10 @@ import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { readSettings, settingsFile } from '../flex/settings.ts'
 import { driverName } from '../flex/target.ts'
-import { isWithin } from '../mount/table.ts'
+import { buildMountTable } from '../mount/table.ts'
 import { messageOf } from '../volume/errors.ts'
 import { type Finding, fail, ok, warn } from './finding.ts'
-import { at, findNode, type Patient, readMounts } from './patient.ts'
+import { at, findNode, findReal, type Patient, readMounts } from './patient.ts'
 
 /** The kubelet's folder, and whether mounts made in a container are seen in it. */
 export async function checkKubeletDir(patient: Patient): Promise<Finding[]> {
@@ -23,13 +23,8 @@ export async function checkKubeletDir(patient: Patient): Promise<Finding[]> {
     ]
   if (!node.isDirectory() && !node.isSymbolicLink())
     return [fail('kubelet folder', `${kubeletDir} is no folder`, "Name the kubelet's --root-dir with --kubelet-dir.")]
-  const mount = (await readMounts(patient))
-    .filter(({ target }) => isWithin(target, kubeletDir))
-    .reduce<{ target: string; shared: boolean } | undefined>(
-      (best, each) => (best && best.target.length > each.target.length ? best : each),
-      undefined,
-    )
-  if (mount?.shared)
+  const mount = buildMountTable(await readMounts(patient)).holding(await findReal(patient, kubeletDir))
+  if (mount?.isShared)
     return [ok('kubelet folder', `${kubeletDir} is there, and mounts in it are shared with containers`)]
   const message = `${kubeletDir} is there, but its mount ${mount?.target ?? '/'} is not shared`
   if (patient.inContainer)

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { sharing } from '../sharing.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { readDeviceFile, readDeviceUuid } from './device.ts'
 import { isGroupMissing, lvmError } from './failure.ts'
@@ -45,10 +46,12 @@ export class Group {
   }
 
   /**
-   * Looks at the group and at all volumes. Throws `unavailable` when there is no such group, or another than before. That
+   * Looks at the group and at all volumes; one look serves all who wait for it. Throws `unavailable` when there is no such group, or another than before. That
    * a group is empty is believed only where its own row says so: on an empty group, PersistentVolumes are let go.
    */
-  async refresh(): Promise<void> {
+  readonly refresh = sharing(() => this.#refresh())
+
+  async #refresh(): Promise<void> {
     const { volumeGroup } = this.#parts
     for (const isLast of [false, true]) {
       const group = await this.#readGroup()

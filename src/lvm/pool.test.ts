@@ -21,9 +21,15 @@ const rowsOf = (name: string): LvmAnswer => {
   return parseAnswer(command, text)
 }
 /** What was recorded has fewer columns. */
-const lvRow = { lv_suspended: '', origin: '', zero: 'unknown', lv_when_full: '' }
+const lvRow = { lv_suspended: '', lv_device_open: '', origin: '', zero: 'unknown', lv_when_full: '' }
 const disk = { pv_allocatable: 'allocatable', pv_missing: '', pv_pe_count: '1000', pv_pe_alloc_count: '0' }
-const groupRow: Row = { ...rowsOf('shell-group').vg[0], ...disk, vg_name: volumeGroup, max_lv: '0', vg_exported: '' }
+const groupRow: Row = {
+  ...rowsOf('shell-group').vg[0],
+  ...disk,
+  vg_name: volumeGroup,
+  max_lv: '0',
+  vg_exported: '',
+}
 const poolRow: Row = { ...lvRow, ...rowsOf('shell-list-thin').lv[0], zero: 'zero', lv_when_full: 'error' }
 const linearRow: Row = { ...lvRow, ...rowsOf('shell-list-volume').lv[0] }
 
@@ -243,13 +249,37 @@ test('what LVM would remove along is named, and nothing is removed: snapshots, b
   ]
   const { pool, shell } = openPool({ volumes: [linearVolume('one'), linearVolume('two'), ...dependents] })
   const refused = /Cannot remove one as .*depends on it: \S+\/snap, \S+\/shows; remove that first/
-  await rejects('busy', refused, () => pool.mustStandAlone('one'))
+  await rejects('busy', refused, () => pool.mustBeFree('one'))
   await rejects('busy', refused, () => pool.remove('one'))
   assert.equal(shell.changes, [])
   assert.is((await pool.remove('two')).action, 'removed')
   const snapshot = { ...thinVolume('snap', extentBytes), lv_tags: '', origin: 'one' }
   const thinOnes = openPool({ volumes: [thinVolume('one', extentBytes), snapshot] })
   assert.is((await thinOnes.pool.remove('one')).action, 'removed')
+})
+
+test('what a process has open is not removed, unless that ends soon, as it does of one that only looks', async () => {
+  const { pool, shell } = openPool({ volumes: [linearVolume('one', { lv_device_open: 'open' })] })
+  const refused =
+    /^Cannot remove one as a process has \/dev\/elastic-local-test-none\/one open; find it with "fuser -v /
+  await rejects('busy', refused, () => pool.mustBeFree('one'))
+  assert.equal(shell.changes, [])
+  const removed = pool.remove('one')
+  await new Promise(setImmediate)
+  shell.volumes = [linearVolume('one')]
+  assert.is((await removed).action, 'removed')
+})
+
+test('all who wait for a look at the group share one', async () => {
+  const { pool, shell } = openPool({ volumes: [linearVolume('one'), linearVolume('two')] })
+  const run = shell.run
+  const looks: string[] = []
+  shell.run = async (command) => {
+    looks.push(command[0] ?? '')
+    return await run(command)
+  }
+  await Promise.all(['one', 'two', 'three', 'four'].map((name) => pool.mustBeFree(name)))
+  assert.equal(looks, ['vgs', 'lvs'])
 })
 
 test('a group is believed to be empty only where its own row says so', async () => {
@@ -531,6 +561,7 @@ test('while LVM gives no answer at the start it is said what runs, and for how l
     return await run(command)
   }
   const started = pool.start()
+  await new Promise(setImmediate)
   const hanging = /Cannot use volumes .* since the daemon was started: "vgs .*" has been running for 34 s. Look in the/
   await rejects('unavailable', hanging, () => pool.mustBeThere())
   await rejects('unavailable', hanging, () => pool.report())

@@ -2,6 +2,7 @@ import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
 import { codeOf, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
+import { mustBeClosed } from '../volume/openers.ts'
 import {
   type CreateRequest,
   fsTypes,
@@ -12,7 +13,7 @@ import {
   type UnmarkedVolume,
 } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
-import { readDeviceUuid } from './device.ts'
+import { readMapperDevice, uuidOfNew } from './device.ts'
 import { classify } from './failure.ts'
 import { Group, type GroupParts, metadataAreaPercent, metadataAreaUsed } from './group.ts'
 import type { LogicalVolume, VolumeGroup } from './report.ts'
@@ -174,7 +175,7 @@ export class LvmPool implements Pool {
       },
     )
     if (!made) return { action: 'unchanged', volume: await this.#mustBeOurs(name) }
-    const uuid = await readDeviceUuid(this.#group.deviceOf(name))
+    const uuid = uuidOfNew(await readMapperDevice(this.#group.deviceOf(name)), group, name)
     const volume: LogicalVolume = {
       name,
       uuid: uuid ?? '',
@@ -189,6 +190,7 @@ export class LvmPool implements Pool {
       metadataBytes: undefined,
       health: '',
       suspended: false,
+      open: false,
       origin: '',
       zeroes: false,
       whenFull: '',
@@ -266,7 +268,7 @@ export class LvmPool implements Pool {
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
     const { volumeGroup } = this.#parts
-    await this.mustStandAlone(name)
+    await this.mustBeFree(name)
     if (!this.#findOurs(name)) return { action: 'unchanged' }
     await this.#group.change(['lvremove', '--yes', `${volumeGroup}/${name}`], async (error) => {
       throw await this.#group.failure(`Cannot remove ${name} from volume group ${volumeGroup}`, error)
@@ -275,17 +277,21 @@ export class LvmPool implements Pool {
     return { action: 'removed' }
   }
 
-  async mustStandAlone(name: string): Promise<void> {
+  async mustBeFree(name: string): Promise<void> {
     await this.#group.refresh()
     const volume = this.#findOurs(name)
     if (!volume) return
     const dependents = [...this.#group.volumes.values()].filter((other) => dependsOn(other, volume))
-    if (dependents.length === 0) return
     const { volumeGroup } = this.#parts
-    throw new VolumeError(
-      'busy',
-      `Cannot remove ${name} as LVM would remove with it what depends on it: ${dependents.map((other) => `${volumeGroup}/${other.name}`).join(', ')}; remove that first.`,
-    )
+    if (dependents.length > 0)
+      throw new VolumeError(
+        'busy',
+        `Cannot remove ${name} as LVM would remove with it what depends on it: ${dependents.map((other) => `${volumeGroup}/${other.name}`).join(', ')}; remove that first.`,
+      )
+    await mustBeClosed(name, this.#group.deviceOf(name), async () => {
+      if (this.#findOurs(name)?.open) await this.#group.refreshOne(name)
+      return this.#findOurs(name)?.open ?? false
+    })
   }
 
   async activate(name: string): Promise<Source> {

@@ -129,7 +129,7 @@ test('an answer that nobody can read is a failure that shows it', async () => {
 /** What was recorded has fewer columns. */
 const disk = { pv_allocatable: 'allocatable', pv_missing: '', pv_pe_count: '1023', pv_pe_alloc_count: '2' }
 const groupRow: Row = { ...answerOf('shell-group').vg[0], ...disk, max_lv: '0', vg_exported: '' }
-const lvRow = { lv_suspended: '', origin: '', zero: 'unknown', lv_when_full: '' }
+const lvRow = { lv_suspended: '', lv_device_open: '', origin: '', zero: 'unknown', lv_when_full: '' }
 const parseAll = (name: string) => answerOf(name).lv.map((row) => parseLogicalVolume({ ...lvRow, ...row }))
 
 test('parseVolumeGroup() reads a real group, of which only disks that may be allocated from have room', () => {
@@ -167,6 +167,7 @@ test('parseLogicalVolume() reads a real thin pool, its parts and its volumes', (
     health: '',
     metadataBytes: 16777216n,
     suspended: false,
+    open: true,
     origin: '',
     zeroes: false,
     whenFull: '',
