@@ -170,7 +170,7 @@ export class MemoryMachine {
     removeFolder: async () => {},
     findHolder: async ({ path }) =>
       this.held.has(nameOf(path)) ? 'process 1 (init) has it mounted on /mnt' : undefined,
-    isHeld: async (device) => this.held.has(nameOf(device)),
+    isHeld: async (device) => this.held.has(nameOf(device)) || this.mounted.some(({ source }) => source === device),
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)
