@@ -202,10 +202,12 @@ export async function openLvmWorld(options: {
   /** Runs the tools of process 1's mount namespace. */
   hostTools?: boolean
   slowCommandMs?: number
+  /** The tag by which the group is this world's. */
+  claim?: string
   /** Told of each program and of each command of LVM's shell. */
   observe?: Observe
 }): Promise<World> {
-  const { volumeGroup, thin, folder, hostTools = false, slowCommandMs, observe } = options
+  const { volumeGroup, thin, folder, hostTools = false, slowCommandMs, claim, observe } = options
   const runner = observe ? observeRunner(run, observe) : run
   const host = hostTools ? { runner: runOnHost, mountInfo: '/proc/1/mountinfo' } : { runner }
   const build = async (volumesDir: string): Promise<Ground> => {
@@ -215,6 +217,7 @@ export async function openLvmWorld(options: {
       volumesDir,
       hostTools,
       ...(slowCommandMs ? { slowCommandMs } : {}),
+      ...(claim ? { claim } : {}),
       ...(observe ? { observe } : {}),
     }
     const { pool, shell } = await buildLvmPool(settings)
@@ -256,6 +259,7 @@ export async function buildLvmPool(options: {
   volumesDir: string
   hostTools?: boolean
   slowCommandMs?: number
+  claim?: string
   observe?: Observe
 }): Promise<{ pool: LvmPool; shell: LvmShell }> {
   const { volumesDir, hostTools, observe, ...rest } = options

@@ -3,12 +3,14 @@ import { join } from 'node:path'
 import type { Lock } from '../daemon/lock.ts'
 import { makeFolders } from '../files.ts'
 import type { Log } from '../log.ts'
+import { buildClaim, readMachineId } from '../lvm/claim.ts'
 import { writeLvmConfig } from '../lvm/config.ts'
 import { LvmPool } from '../lvm/pool.ts'
 import { LvmShell } from '../lvm/shell.ts'
 import { type Meter, observeMethods } from '../meter.ts'
 import { DirectoryPool } from '../mount/directory.ts'
 import { buildFilesystems } from '../mount/filesystems.ts'
+import { findHostPath } from '../mount/host-path.ts'
 import { LoopPool } from '../mount/loop.ts'
 import { buildMounts } from '../mount/mounts.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
@@ -95,6 +97,7 @@ async function buildLvmPool(
     dataWatermark: settings.lvmThinDataWatermark,
     metadataWatermark: settings.lvmThinMetadataWatermark,
   }
+  const machineId = await readMachineId()
   return new LvmPool({
     shell: new LvmShell({ command, configDir, uptimeMs, meter }),
     volumeGroup: settings.lvmVolumeGroup,
@@ -102,6 +105,7 @@ async function buildLvmPool(
     now,
     uptimeMs,
     backupFile: join(configDir, 'backup', settings.lvmVolumeGroup),
+    claim: machineId && buildClaim(machineId, await findHostPath(volumesDir)),
     log,
   })
 }

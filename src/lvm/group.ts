@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sharing } from '../sharing.ts'
 import { VolumeError } from '../volume/errors.ts'
+import { describeClaim, otherClaims } from './claim.ts'
 import { readDeviceFile, readDeviceUuid } from './device.ts'
 import { isGroupMissing, lvmError } from './failure.ts'
 import {
@@ -22,6 +23,8 @@ export interface GroupParts {
   uptimeMs: () => number
   /** A command that works for longer is shown as a problem, and looking does not wait behind it. */
   slowCommandMs?: number
+  /** The tag by which the group is this daemon's; nothing where nobody is kept from it. */
+  claim?: string | undefined
   /** Where LVM keeps a copy of the group's description (vgcfgbackup(8)). */
   backupFile?: string
 }
@@ -90,8 +93,28 @@ export class Group {
     return group
   }
 
-  #whyUnusable({ uuid, exported }: VolumeGroup): string | undefined {
-    const { volumeGroup } = this.#parts
+  /**
+   * Keeps other daemons from the group. Of two that claim it at once, each sees the other's claim, and both take theirs back.
+   * Throws `unavailable` where it is another's.
+   */
+  async claim(): Promise<void> {
+    const { claim, volumeGroup } = this.#parts
+    const { tags } = await this.facts()
+    if (claim === undefined || tags.includes(claim)) return
+    await this.change(['vgchange', '--addtag', claim, volumeGroup], async (error) => {
+      throw await this.failure(`Cannot claim volume group ${volumeGroup} for this daemon`, error)
+    })
+    await this.refresh().catch(async (error) => {
+      await this.change(['vgchange', '--deltag', claim, volumeGroup], () => {})
+      throw error
+    })
+  }
+
+  #whyUnusable({ uuid, exported, tags }: VolumeGroup): string | undefined {
+    const { volumeGroup, claim } = this.#parts
+    const [other] = claim === undefined ? [] : otherClaims(tags, claim)
+    if (claim !== undefined && other !== undefined)
+      return `it is claimed by the daemon of ${describeClaim(other, claim)}, and two would give out the same room; if that one is gone for good, "vgchange --deltag ${other} ${volumeGroup}" lets the next have it`
     if (exported)
       return `it is exported; if its disks are to be used on this machine, "vgimport ${volumeGroup}" brings it back`
     if (this.#group && this.#group.uuid !== uuid)

@@ -3,6 +3,7 @@ import { rejects } from '../../test/contract.ts'
 import { formatLvmAnswer, readFixture } from '../../test/lvm-fixtures.ts'
 import { suite } from '../../test/suite.ts'
 import type { VolumeErrorCode } from '../volume/errors.ts'
+import { buildClaim } from './claim.ts'
 import { LvmPool, type LvmPoolParts } from './pool.ts'
 import { type LvmAnswer, parseAnswer, type Row } from './report.ts'
 import type { LvmRunner, LvmShell } from './shell.ts'
@@ -29,6 +30,7 @@ const groupRow: Row = {
   vg_name: volumeGroup,
   max_lv: '0',
   vg_exported: '',
+  vg_tags: '',
 }
 const poolRow: Row = { ...lvRow, ...rowsOf('shell-list-thin').lv[0], zero: 'zero', lv_when_full: 'error' }
 const linearRow: Row = { ...lvRow, ...rowsOf('shell-list-volume').lv[0] }
@@ -77,7 +79,7 @@ class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
 
 function openPool(
   parts: ConstructorParameters<typeof FakeShell>[0] & { thin?: ThinOptions } & Partial<
-      Pick<LvmPoolParts, 'uptimeMs' | 'slowCommandMs' | 'backupFile'>
+      Pick<LvmPoolParts, 'uptimeMs' | 'slowCommandMs' | 'backupFile' | 'claim'>
     > = {},
 ) {
   const shell = new FakeShell(parts)
@@ -88,6 +90,7 @@ function openPool(
     thin: parts.thin,
     now: () => new Date(0),
     uptimeMs: parts.uptimeMs ?? (() => 0),
+    claim: parts.claim,
     ...(parts.backupFile ? { backupFile: parts.backupFile } : {}),
     ...(parts.slowCommandMs ? { slowCommandMs: parts.slowCommandMs } : {}),
     log: { warn: (message) => warnings.push(message) },
@@ -310,6 +313,37 @@ test('a group that was exported, or that another has taken the place of, offers 
     assert.is(freeBytes, 0n)
     assert.match(problems.join(), said)
   }
+})
+
+test('a group is claimed at the start, and one that another has claimed is neither used nor told of', async () => {
+  const [claim, other] = [buildClaim('1'.repeat(32), '/a'), buildClaim('1'.repeat(32), '/b')]
+  const { pool, shell } = openPool({ volumes: [linearVolume('one', { lv_active: 'active' })], claim })
+  const run = shell.run
+  shell.run = async (command) => {
+    if (command[1] === '--addtag') shell.group.vg_tags += `,${command[2]}`
+    return await run(command)
+  }
+  await pool.start()
+  await pool.start()
+  assert.equal(
+    shell.changes.filter((change) => /addtag/.test(change)),
+    [`vgchange --addtag ${claim} ${volumeGroup}`],
+  )
+  const said =
+    /it is claimed by the daemon of this machine with --volumes-dir \/b, .*"vgchange --deltag elastic-local.daemon=1+:\/b /
+  shell.group.vg_tags = other
+  for (const work of [() => pool.start(), () => pool.list(), () => pool.create('two', request)])
+    await rejects('unavailable', said, work)
+  assert.is((await pool.report()).freeBytes, 0n)
+  // Two at once: whoever sees the other's claim takes its own back.
+  const late = openPool({ claim })
+  const runLate = late.shell.run
+  late.shell.run = async (command) => {
+    if (command[1] === '--addtag') late.shell.group.vg_tags = `${claim},${other}`
+    return await runLate(command)
+  }
+  await rejects('unavailable', said, () => late.pool.start())
+  assert.is(late.shell.changes.at(-1), `vgchange --deltag ${claim} ${volumeGroup}`)
 })
 
 test('a group with as many volumes as it may have offers nothing', async () => {

@@ -66,8 +66,10 @@ export class LvmPool implements Pool {
   async #start(): Promise<void> {
     const { volumeGroup, thin, log } = this.#parts
     await this.#group.refresh()
+    // LVM changes nothing of a group that misses a disk, for nobody.
     if ((await this.#group.facts()).missingDisks > 0)
       log.warn(`Volume group ${volumeGroup} misses a disk; see "pvs" and "vgs".`)
+    else await this.#group.claim()
     const pool = thin && this.#group.volumes.get(thin.poolName)
     // How full it is, it tells only while it is active.
     if (pool && !pool.active) await this.#activateAll([`${volumeGroup}/${pool.name}`])

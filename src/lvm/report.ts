@@ -101,10 +101,11 @@ export interface VolumeGroup {
   mostVolumes: number
   /** On its way to another machine (vgexport(8)). */
   exported: boolean
+  tags: string[]
 }
 
 export const vgColumns =
-  'vg_name,vg_uuid,vg_extent_size,vg_mda_size,vg_mda_free,vg_missing_pv_count,lv_count,max_lv,vg_exported,pv_allocatable,pv_missing,pv_pe_count,pv_pe_alloc_count'
+  'vg_name,vg_uuid,vg_extent_size,vg_mda_size,vg_mda_free,vg_missing_pv_count,lv_count,max_lv,vg_exported,vg_tags,pv_allocatable,pv_missing,pv_pe_count,pv_pe_alloc_count'
 
 const text = v.string()
 const bytes = v.pipe(
@@ -165,6 +166,7 @@ const vgSchema = v.object({
   lv_count: count,
   max_lv: count,
   vg_exported: text,
+  vg_tags: tags,
   pv_allocatable: text,
   pv_missing: text,
   pv_pe_count: bytes,
@@ -212,6 +214,7 @@ export function parseVolumeGroup(first: Row, ...more: Row[]): VolumeGroup {
     volumes: fields.lv_count,
     mostVolumes: fields.max_lv,
     exported: fields.vg_exported !== '',
+    tags: fields.vg_tags,
   }
 }
 
