@@ -62,8 +62,9 @@ test('signatures() starts no program where head and tail are zeros, and asks blk
     for (const [size, places] of [
       [0, []],
       [512, [0, 511]],
-      [8 * mebibyte, [0, 1080, 4 * mebibyte + 8, 8 * mebibyte - 1]],
-      [64 * mebibyte, [0, 5 * mebibyte - 1, 62 * mebibyte, 64 * mebibyte - 1]],
+      [1 * mebibyte, [0, 1080, mebibyte - 1]],
+      [8 * mebibyte, [0, 1080, 0x80004, mebibyte + 1, 2 * mebibyte + 1, 4 * mebibyte + 1, 8 * mebibyte - 1]],
+      [64 * mebibyte, [0, 65_600, 64 * mebibyte - 3087 * 512, 64 * mebibyte - 512 * 1024, 64 * mebibyte - 1]],
     ] as const) {
       await writeFile(path, '')
       await truncate(path, size)
