@@ -75,12 +75,11 @@ export class Group {
     }
   }
 
-  /** Looks at the group alone, which must be the one that it was, before something is made in it. */
-  async refreshFacts(): Promise<VolumeGroup> {
+  /** Looks, once for all who wait, at the group alone, which must be the one that it was, before something is made in it. */
+  readonly refreshFacts = sharing(async () => {
     if (!this.#group) await this.refresh()
     this.#group = await this.#readGroup()
-    return this.#group
-  }
+  })
 
   async #readGroup(): Promise<VolumeGroup> {
     const { volumeGroup } = this.#parts

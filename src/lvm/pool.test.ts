@@ -273,6 +273,21 @@ test('what a process has open is not removed, unless that ends soon, as it does 
   assert.is((await removed).action, 'removed')
 })
 
+test('creations that are asked for at once share a look at the group', async () => {
+  const { pool, shell } = openPool()
+  await pool.start()
+  const run = shell.run
+  const looks: string[] = []
+  shell.run = async (command) => {
+    looks.push(command[0] ?? '')
+    return await run(command)
+  }
+  await Promise.all(['one', 'two', 'three'].map((name) => pool.create(name, request)))
+  assert.equal(looks, ['vgs', 'lvcreate', 'lvcreate', 'lvcreate'])
+  await pool.create('four', request)
+  assert.equal(looks.slice(4), ['vgs', 'lvcreate'])
+})
+
 test('all who wait for a look at the group share one', async () => {
   const { pool, shell } = openPool({ volumes: [linearVolume('one'), linearVolume('two')] })
   const run = shell.run

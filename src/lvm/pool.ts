@@ -143,6 +143,8 @@ export class LvmPool implements Pool {
     request: CreateRequest,
   ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
     const { volumeGroup, thin } = this.#parts
+    // Before it waits for its turn, so that all who wait share a look; what has changed since, LVM says itself.
+    await this.#group.refreshFacts()
     return await this.#space.acquire(volumeGroup, () => this.#create(name, request, thin))
   }
 
@@ -157,7 +159,7 @@ export class LvmPool implements Pool {
         'invalid',
         `Cannot make ${name} as that name is reserved; LVM keeps "snapshot…" and "pvmove…" for itself.`,
       )
-    const group = await this.#group.refreshFacts()
+    const group = await this.#group.facts()
     const sizeBytes = roundUp(request.sizeBytes, group.extentBytes)
     this.#mustHaveMetadataRoom(name, group)
     if (thin) await this.#mustFitThin(thin, name, sizeBytes)
