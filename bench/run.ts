@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
-const all = ['flex', 'mount', 'memory', 'many', 'lvm', 'claims', 'pods', 'scale']
+const all = ['flex', 'mount', 'memory', 'many', 'lvm', 'programs', 'claims', 'pods', 'scale']
 const names = process.argv.length > 2 ? process.argv.slice(2) : all
 const unknown = names.find((name) => !all.includes(name))
 if (unknown) throw new Error(`Cannot run ${unknown} as benchmarks must be of ${all.join(', ')}.`)

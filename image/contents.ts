@@ -21,8 +21,7 @@ export const contents: Readonly<Record<string, readonly string[]>> = {
     '/usr/share/common-licenses/',
   ],
   'btrfs-progs': ['/usr/bin/btrfs', '/usr/sbin/mkfs.btrfs'],
-  coreutils: ['/usr/bin/cat', '/usr/bin/dd', '/usr/bin/rm'],
-  dmsetup: ['/usr/sbin/dmsetup'],
+  coreutils: ['/usr/bin/cat', '/usr/bin/rm'],
   e2fsprogs: [
     '/etc/mke2fs.conf',
     '/usr/sbin/dumpe2fs',
@@ -40,6 +39,7 @@ export const contents: Readonly<Record<string, readonly string[]>> = {
     '/usr/bin/flock',
     '/usr/bin/lsblk',
     '/usr/bin/nsenter',
+    '/usr/bin/prlimit',
     '/usr/sbin/blkdiscard',
     '/usr/sbin/blkid',
     '/usr/sbin/wipefs',

@@ -31,7 +31,6 @@ export function requiredTools(driverKind: DriverKind, thin: boolean, hostTools =
     ...needed(['mount', 'umount'], 'mounting volumes', 'mount'),
     ...(driverKind === 'LVM' ? needed(['lvm'], 'logical volumes', 'lvm2') : []),
     ...(driverKind === 'LVM' ? needed(['blkdiscard'], 'wiping removed volumes', 'util-linux') : []),
-    ...(driverKind === 'LVM' ? needed(['dmsetup'], 'seeing whether a volume is in use', 'dmsetup') : []),
     ...(driverKind === 'LVM' && thin
       ? needed(['thin_check'], 'activating a thin pool', 'thin-provisioning-tools')
       : []),
@@ -43,7 +42,7 @@ export function requiredTools(driverKind: DriverKind, thin: boolean, hostTools =
       ? []
       : [
           ...needed(['blkid', 'wipefs'], 'seeing what is on a disk before formatting it', 'util-linux'),
-          ...needed(['dd'], 'seeing whether a disk can be read', 'coreutils'),
+          ...needed(['prlimit'], 'checking ext4 within the memory of a container', 'util-linux'),
           ...needed(['mkfs.ext4', 'e2fsck', 'resize2fs'], 'volumes with ext4', 'e2fsprogs'),
           ...useful(['mkfs.xfs', 'xfs_growfs'], 'volumes with xfs', 'xfsprogs'),
           ...useful(['mkfs.btrfs', 'btrfs'], 'volumes with btrfs', 'btrfs-progs'),

@@ -7,12 +7,13 @@ import { writeLvmConfig } from '../src/lvm/config.ts'
 import { LvmPool } from '../src/lvm/pool.ts'
 import { LvmShell } from '../src/lvm/shell.ts'
 import type { ThinOptions } from '../src/lvm/thin.ts'
+import type { Backlog, Observe } from '../src/meter.ts'
 import { DirectoryPool } from '../src/mount/directory.ts'
 import { buildFilesystems } from '../src/mount/filesystems.ts'
 import { LoopPool } from '../src/mount/loop.ts'
 import { buildMounts } from '../src/mount/mounts.ts'
 import { buildJournal, ownFolder } from '../src/mount/records.ts'
-import { hostCommand, type Runner, run, runOnHost } from '../src/run.ts'
+import { hostCommand, observeRunner, type Runner, run, runOnHost } from '../src/run.ts'
 import { hasErrno, VolumeError } from '../src/volume/errors.ts'
 import type { Pool } from '../src/volume/pool.ts'
 import type { World } from './contract.ts'
@@ -116,7 +117,15 @@ async function openWorld(
 }
 
 /** Volumes in image files. */
-export async function openLoopWorld({ folder, ...options }: { preallocate: boolean; folder?: string }): Promise<World> {
+export async function openLoopWorld({
+  folder,
+  runner = run,
+  ...options
+}: {
+  preallocate: boolean
+  folder?: string
+  runner?: Runner
+}): Promise<World> {
   return await openWorld(
     async (volumesDir) => {
       const images = join(volumesDir, ownFolder, 'loop')
@@ -126,7 +135,7 @@ export async function openLoopWorld({ folder, ...options }: { preallocate: boole
         const isLeaving = (line: string) => /^\S+ +1 /.test(line)
         return stdout.split('\n').filter((line) => line.includes(volumesDir) && !isLeaving(line))
       }
-      const renewPool = () => new LoopPool({ run, volumesDir, now, ...options })
+      const renewPool = () => new LoopPool({ run: runner, volumesDir, now, ...options })
       return {
         pool: renewPool(),
         renewPool,
@@ -144,14 +153,14 @@ export async function openLoopWorld({ folder, ...options }: { preallocate: boole
         },
       }
     },
-    { folder },
+    { folder, runner },
   )
 }
 
 /** Volumes in plain directories. */
-export async function openDirectoryWorld(): Promise<World> {
-  return await openWorld(async (volumesDir) => {
-    const renewPool = () => new DirectoryPool({ run, volumesDir, now })
+export async function openDirectoryWorld({ runner = run }: { runner?: Runner } = {}): Promise<World> {
+  const build = async (volumesDir: string): Promise<Ground> => {
+    const renewPool = () => new DirectoryPool({ run: runner, volumesDir, now })
     return {
       pool: renewPool(),
       renewPool,
@@ -174,7 +183,8 @@ export async function openDirectoryWorld(): Promise<World> {
         ...(await readdir(join(volumesDir, ownFolder, 'trash'))),
       ],
     }
-  })
+  }
+  return await openWorld(build, { runner })
 }
 
 export const thinOptions: ThinOptions = {
@@ -192,11 +202,24 @@ export async function openLvmWorld(options: {
   /** Runs the tools of process 1's mount namespace. */
   hostTools?: boolean
   slowCommandMs?: number
+  /** The tag by which the group is this world's. */
+  claim?: string
+  /** Told of each program and of each command of LVM's shell. */
+  observe?: Observe
 }): Promise<World> {
-  const { volumeGroup, thin, folder, hostTools = false, slowCommandMs } = options
-  const host = hostTools ? { runner: runOnHost, mountInfo: '/proc/1/mountinfo' } : {}
+  const { volumeGroup, thin, folder, hostTools = false, slowCommandMs, claim, observe } = options
+  const runner = observe ? observeRunner(run, observe) : run
+  const host = hostTools ? { runner: runOnHost, mountInfo: '/proc/1/mountinfo' } : { runner }
   const build = async (volumesDir: string): Promise<Ground> => {
-    const settings = { volumeGroup, thin, volumesDir, hostTools, ...(slowCommandMs ? { slowCommandMs } : {}) }
+    const settings = {
+      volumeGroup,
+      thin,
+      volumesDir,
+      hostTools,
+      ...(slowCommandMs ? { slowCommandMs } : {}),
+      ...(claim ? { claim } : {}),
+      ...(observe ? { observe } : {}),
+    }
     const { pool, shell } = await buildLvmPool(settings)
     const lvs = async () =>
       (await shell.run(['lvs', '-o', 'lv_name,lv_tags,lv_size', '--units', 'b', '--nosuffix', volumeGroup])).lv
@@ -236,11 +259,14 @@ export async function buildLvmPool(options: {
   volumesDir: string
   hostTools?: boolean
   slowCommandMs?: number
+  claim?: string
+  observe?: Observe
 }): Promise<{ pool: LvmPool; shell: LvmShell }> {
-  const { volumesDir, hostTools, ...rest } = options
+  const { volumesDir, hostTools, observe, ...rest } = options
   const configDir = join(volumesDir, ownFolder, 'lvm')
   await writeLvmConfig({ run: hostTools ? runOnHost : run, folder: configDir, hostTools: hostTools ?? false })
-  const shell = new LvmShell({ command: hostTools ? hostCommand('lvm', []) : ['lvm', []], configDir, uptimeMs })
+  const meter = observe && { command: observe, backlogs: new Set<Backlog>() }
+  const shell = new LvmShell({ command: hostTools ? hostCommand('lvm', []) : ['lvm', []], configDir, uptimeMs, meter })
   const backupFile = join(configDir, 'backup', options.volumeGroup)
   return { shell, pool: new LvmPool({ ...rest, shell, now, uptimeMs, backupFile, log: { warn: () => {} } }) }
 }

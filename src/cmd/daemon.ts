@@ -271,6 +271,13 @@ async function serve({ engine, started, settings, cluster, status, served, told,
     health.alive.push(cluster.health.alive(agent))
     health.ready.push(cluster.health.ready(agent))
   }
+  const findUnseen = async () => await engine.findUnseen(await realpath(kubeletDir).catch(() => kubeletDir))
+  health.ready.push(findUnseen)
+  const unseen = await findUnseen()
+  if (unseen) {
+    log.warn(`Nothing is mounted for pods: ${unseen}.`)
+    await cluster?.say('MountsNotSeen', `Nothing is mounted for pods of this node: ${unseen}.`)
+  }
   const version = buildInfo.version
   const callOuts = buildCallOuts(kubeletDir)
   const app = buildApp({ engine, drain, callOuts, front, version, health, observe: meter.callout, log })

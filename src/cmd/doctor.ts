@@ -7,7 +7,7 @@ import { formatDocument } from '../text/document.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand } from './command.ts'
 import { clusterFlags, daemonFlags, machineFlags, outputFlag, ownNodeName, pluginDirFlag, toggle } from './flags.ts'
-import { openMachine } from './machine.ts'
+import { isPod, openMachine } from './machine.ts'
 import { openScreen } from './visit.ts'
 
 /** Longest silence of the daemon; it sends a sign of life every 2 s. */
@@ -85,7 +85,7 @@ async function openCluster({
 /** Whether this runs in a container: Kubernetes tells its own, and the others have not the mounts of process 1. */
 function isContainer(): boolean {
   const first = mountNamespace('1')
-  return !!process.env.KUBERNETES_SERVICE_HOST || (first !== undefined && first !== mountNamespace('self'))
+  return isPod() || (first !== undefined && first !== mountNamespace('self'))
 }
 
 /** Identity of a process's mount namespace (namespaces(7)); nothing when that is not for this user to see. */

@@ -3,12 +3,14 @@ import { join } from 'node:path'
 import type { Lock } from '../daemon/lock.ts'
 import { makeFolders } from '../files.ts'
 import type { Log } from '../log.ts'
+import { buildClaim, readMachineId } from '../lvm/claim.ts'
 import { writeLvmConfig } from '../lvm/config.ts'
 import { LvmPool } from '../lvm/pool.ts'
 import { LvmShell } from '../lvm/shell.ts'
 import { type Meter, observeMethods } from '../meter.ts'
 import { DirectoryPool } from '../mount/directory.ts'
 import { buildFilesystems } from '../mount/filesystems.ts'
+import { findHostPath } from '../mount/host-path.ts'
 import { LoopPool } from '../mount/loop.ts'
 import { buildMounts } from '../mount/mounts.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
@@ -31,6 +33,9 @@ export interface MachineSettings {
   /** Whether to run the host's tools, from a container. */
   hostTools: boolean
 }
+
+/** Whether this runs in a pod's container: Kubernetes tells it where the API server is. */
+export const isPod = () => !!process.env.KUBERNETES_SERVICE_HOST
 
 const now = () => new Date()
 const uptimeMs = () => performance.now()
@@ -68,6 +73,8 @@ export async function openMachine(
     filesystems: buildFilesystems({ run: runner, lock: lock?.descriptors }),
     journal: buildJournal(volumesDir),
     volumesDir,
+    // The host's tools mount where the kubelet sees it.
+    mustShare: isPod() && !settings.hostTools,
     log,
   })
   return meter ? observeMethods(engine, operations, meter.operation, codeOf) : engine
@@ -90,6 +97,7 @@ async function buildLvmPool(
     dataWatermark: settings.lvmThinDataWatermark,
     metadataWatermark: settings.lvmThinMetadataWatermark,
   }
+  const machineId = await readMachineId()
   return new LvmPool({
     shell: new LvmShell({ command, configDir, uptimeMs, meter }),
     volumeGroup: settings.lvmVolumeGroup,
@@ -97,6 +105,7 @@ async function buildLvmPool(
     now,
     uptimeMs,
     backupFile: join(configDir, 'backup', settings.lvmVolumeGroup),
+    claim: machineId && buildClaim(machineId, await findHostPath(volumesDir)),
     log,
   })
 }

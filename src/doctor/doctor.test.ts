@@ -18,6 +18,7 @@ import { Engine } from '../volume/engine.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { MemoryMachine } from '../volume/memory.ts'
 import type { PoolReport } from '../volume/pool.ts'
+import { checkClaim } from './claim.ts'
 import { checkCluster } from './cluster.ts'
 import { checkDaemon } from './daemon.ts'
 import { examine, formatFindings } from './doctor.ts'
@@ -262,7 +263,7 @@ tools('names each tool that is missing, what it is for, and its package', async 
   const found = checkTools(patient, [join(root, 'bin')])
   assert.equal(await lines(found), [
     'ok tools: 11 of 15 tools are there',
-    'fail tools: dd is missing; it is needed for seeing whether a disk can be read',
+    'fail tools: prlimit is missing; it is needed for checking ext4 within the memory of a container',
     'fail tools: resize2fs is missing; it is needed for volumes with ext4',
     'warn tools: mkfs.xfs is missing; it is needed for volumes with xfs',
     'warn tools: xfs_growfs is missing; it is needed for volumes with xfs',
@@ -347,6 +348,25 @@ udev('is waited for by LVM where there is one, and where LVM can', async () => {
   assert.equal(await lines(checkUdev(patient)), [])
   await close()
 })
+
+const claim = suite('doctor: claim')
+
+claim('of a volume group needs an id of the machine that lasts', async () => {
+  const { patient, put, close } = await openPatient({}, { with: { driverKind: 'LVM' } })
+  assert.match(
+    (await lines(checkClaim(patient)))[0] ?? '',
+    /^warn claim: nothing keeps a second daemon from volume group vg/,
+  )
+  await put('/etc/machine-id', `${'a'.repeat(32)}\n`)
+  const others = { ...patient, settings: { ...patient.settings, driverKind: 'LOOP' as const } }
+  assert.equal(await lines(checkClaim(others)), [])
+  assert.equal(await lines(checkClaim(patient)), [
+    'ok claim: volume group vg can be claimed in the name of this machine',
+  ])
+  await close()
+})
+
+claim.run()
 
 udev.run()
 

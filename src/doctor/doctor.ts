@@ -2,6 +2,7 @@ import { formatChecklist } from '../text/checklist.ts'
 import type { Paint } from '../text/paint.ts'
 import { formatCount } from '../text/quantity.ts'
 import { hasErrno, messageOf } from '../volume/errors.ts'
+import { checkClaim } from './claim.ts'
 import { checkCluster } from './cluster.ts'
 import { checkDaemon } from './daemon.ts'
 import { type Finding, fail, type Status, warn } from './finding.ts'
@@ -22,6 +23,7 @@ const checks: readonly [name: string, check: (patient: Patient) => Promise<Findi
   ['udev', checkUdev],
   ['volumes folder', checkVolumesDir],
   ['pool', checkPool],
+  ['claim', checkClaim],
   ['kubelet folder', checkKubeletDir],
   ['flex driver', checkDriver],
   ['daemon', checkDaemon],

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { readSettings, settingsFile } from '../flex/settings.ts'
 import { driverName } from '../flex/target.ts'
-import { isWithin } from '../mount/table.ts'
+import { buildMountTable } from '../mount/table.ts'
 import { messageOf } from '../volume/errors.ts'
 import { type Finding, fail, ok, warn } from './finding.ts'
 import { findRootDir } from './kubelet-flags.ts'
@@ -37,14 +37,9 @@ export async function checkKubeletDir(patient: Patient): Promise<Finding[]> {
 
 async function checkPropagation(patient: Patient, real: string): Promise<Finding> {
   const { kubeletDir } = patient.settings
-  const mount = (await readMounts(patient))
-    .filter(({ target }) => isWithin(target, real))
-    .reduce<{ target: string; shared: boolean } | undefined>(
-      (best, each) => (best && best.target.length > each.target.length ? best : each),
-      undefined,
-    )
+  const mount = buildMountTable(await readMounts(patient)).holding(real)
   const name = real === kubeletDir ? kubeletDir : `${kubeletDir}, which is ${real},`
-  if (mount?.shared) return ok('kubelet folder', `${name} is there, and mounts in it are shared with containers`)
+  if (mount?.isShared) return ok('kubelet folder', `${name} is there, and mounts in it are shared with containers`)
   const message = `${name} is there, but its mount ${mount?.target ?? '/'} is not shared`
   if (patient.inContainer)
     return fail(

@@ -2,7 +2,7 @@ import { lstat, readdir, readFile, realpath } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import type { Keeper } from '../inspect/keeper.ts'
 import type { VolumeFacts } from '../k8s/model/persistent-volume.ts'
-import { parseMountInfo } from '../mount/table.ts'
+import { type MountEntry, parseMountInfo } from '../mount/table.ts'
 import type { Runner } from '../run.ts'
 import type { Engine } from '../volume/engine.ts'
 import { hasErrno, VolumeError } from '../volume/errors.ts'
@@ -71,15 +71,10 @@ export async function readRights(patient: Pick<Patient, 'root'>): Promise<{ uid:
   return { uid: Number(uid ?? -1), capabilities: BigInt(`0x${capabilities ?? '0'}`) }
 }
 
-/** The mounts, in the kernel's order, and whether what is mounted below each is seen elsewhere (mount_namespaces(7)). */
-export async function readMounts(patient: Patient): Promise<{ target: string; source: string; shared: boolean }[]> {
-  const text =
-    (await readText(patient, patient.settings.hostTools ? '/proc/1/mountinfo' : '/proc/self/mountinfo')) ?? ''
-  const lines = text.split('\n').filter(Boolean)
-  return parseMountInfo(text).map(({ target, source }, index) => {
-    const tags = lines[index]?.split(' - ')[0]?.split(' ').slice(6) ?? []
-    return { target, source, shared: tags.some((tag) => tag.startsWith('shared:')) }
-  })
+/** The mounts that the daemon sees, in the kernel's order. */
+export async function readMounts(patient: Patient): Promise<MountEntry[]> {
+  const text = await readText(patient, patient.settings.hostTools ? '/proc/1/mountinfo' : '/proc/self/mountinfo')
+  return parseMountInfo(text ?? '')
 }
 
 /** The path of the machine without links in it, as the kernel names it; the path itself when nothing is there. */

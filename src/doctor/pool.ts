@@ -109,6 +109,10 @@ const advices: readonly [problem: RegExp, advice: string][] = [
     /^Cannot (use|read) volume group/,
     'Look at "vgs" and "pvs"; nothing is made or removed meanwhile, and what is mounted goes on.',
   ],
+  [
+    /is claimed by the daemon of/,
+    'Give each daemon a volume group of its own. After a new installation of the machine, or with another folder for volumes, let the old claim go as it says: docs/decisions/0014-claim-of-a-volume-group.md.',
+  ],
   [/metadata area in use/, 'Give it more: "lvextend --poolmetadatasize +<size> <group>/<pool>".'],
 ]
 

@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { sharing } from '../sharing.ts'
 import { VolumeError } from '../volume/errors.ts'
+import { describeClaim, otherClaims } from './claim.ts'
 import { readDeviceFile, readDeviceUuid } from './device.ts'
 import { isGroupMissing, lvmError } from './failure.ts'
 import {
@@ -21,6 +23,8 @@ export interface GroupParts {
   uptimeMs: () => number
   /** A command that works for longer is shown as a problem, and looking does not wait behind it. */
   slowCommandMs?: number
+  /** The tag by which the group is this daemon's; nothing where nobody is kept from it. */
+  claim?: string | undefined
   /** Where LVM keeps a copy of the group's description (vgcfgbackup(8)). */
   backupFile?: string
 }
@@ -45,10 +49,12 @@ export class Group {
   }
 
   /**
-   * Looks at the group and at all volumes. Throws `unavailable` when there is no such group, or another than before. That
+   * Looks at the group and at all volumes; one look serves all who wait for it. Throws `unavailable` when there is no such group, or another than before. That
    * a group is empty is believed only where its own row says so: on an empty group, PersistentVolumes are let go.
    */
-  async refresh(): Promise<void> {
+  readonly refresh = sharing(() => this.#refresh())
+
+  async #refresh(): Promise<void> {
     const { volumeGroup } = this.#parts
     for (const isLast of [false, true]) {
       const group = await this.#readGroup()
@@ -69,12 +75,11 @@ export class Group {
     }
   }
 
-  /** Looks at the group alone, which must be the one that it was, before something is made in it. */
-  async refreshFacts(): Promise<VolumeGroup> {
+  /** Looks, once for all who wait, at the group alone, which must be the one that it was, before something is made in it. */
+  readonly refreshFacts = sharing(async () => {
     if (!this.#group) await this.refresh()
     this.#group = await this.#readGroup()
-    return this.#group
-  }
+  })
 
   async #readGroup(): Promise<VolumeGroup> {
     const { volumeGroup } = this.#parts
@@ -87,8 +92,28 @@ export class Group {
     return group
   }
 
-  #whyUnusable({ uuid, exported }: VolumeGroup): string | undefined {
-    const { volumeGroup } = this.#parts
+  /**
+   * Keeps other daemons from the group. Of two that claim it at once, each sees the other's claim, and both take theirs back.
+   * Throws `unavailable` where it is another's.
+   */
+  async claim(): Promise<void> {
+    const { claim, volumeGroup } = this.#parts
+    const { tags } = await this.facts()
+    if (claim === undefined || tags.includes(claim)) return
+    await this.change(['vgchange', '--addtag', claim, volumeGroup], async (error) => {
+      throw await this.failure(`Cannot claim volume group ${volumeGroup} for this daemon`, error)
+    })
+    await this.refresh().catch(async (error) => {
+      await this.change(['vgchange', '--deltag', claim, volumeGroup], () => {})
+      throw error
+    })
+  }
+
+  #whyUnusable({ uuid, exported, tags }: VolumeGroup): string | undefined {
+    const { volumeGroup, claim } = this.#parts
+    const [other] = claim === undefined ? [] : otherClaims(tags, claim)
+    if (claim !== undefined && other !== undefined)
+      return `it is claimed by the daemon of ${describeClaim(other, claim)}, and two would give out the same room; if that one is gone for good, "vgchange --deltag ${other} ${volumeGroup}" lets the next have it`
     if (exported)
       return `it is exported; if its disks are to be used on this machine, "vgimport ${volumeGroup}" brings it back`
     if (this.#group && this.#group.uuid !== uuid)

@@ -3,6 +3,7 @@ import { rejects } from '../../test/contract.ts'
 import { formatLvmAnswer, readFixture } from '../../test/lvm-fixtures.ts'
 import { suite } from '../../test/suite.ts'
 import type { VolumeErrorCode } from '../volume/errors.ts'
+import { buildClaim } from './claim.ts'
 import { LvmPool, type LvmPoolParts } from './pool.ts'
 import { type LvmAnswer, parseAnswer, type Row } from './report.ts'
 import type { LvmRunner, LvmShell } from './shell.ts'
@@ -21,9 +22,16 @@ const rowsOf = (name: string): LvmAnswer => {
   return parseAnswer(command, text)
 }
 /** What was recorded has fewer columns. */
-const lvRow = { lv_suspended: '', origin: '', zero: 'unknown', lv_when_full: '' }
+const lvRow = { lv_suspended: '', lv_device_open: '', origin: '', zero: 'unknown', lv_when_full: '' }
 const disk = { pv_allocatable: 'allocatable', pv_missing: '', pv_pe_count: '1000', pv_pe_alloc_count: '0' }
-const groupRow: Row = { ...rowsOf('shell-group').vg[0], ...disk, vg_name: volumeGroup, max_lv: '0', vg_exported: '' }
+const groupRow: Row = {
+  ...rowsOf('shell-group').vg[0],
+  ...disk,
+  vg_name: volumeGroup,
+  max_lv: '0',
+  vg_exported: '',
+  vg_tags: '',
+}
 const poolRow: Row = { ...lvRow, ...rowsOf('shell-list-thin').lv[0], zero: 'zero', lv_when_full: 'error' }
 const linearRow: Row = { ...lvRow, ...rowsOf('shell-list-volume').lv[0] }
 
@@ -71,7 +79,7 @@ class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
 
 function openPool(
   parts: ConstructorParameters<typeof FakeShell>[0] & { thin?: ThinOptions } & Partial<
-      Pick<LvmPoolParts, 'uptimeMs' | 'slowCommandMs' | 'backupFile'>
+      Pick<LvmPoolParts, 'uptimeMs' | 'slowCommandMs' | 'backupFile' | 'claim'>
     > = {},
 ) {
   const shell = new FakeShell(parts)
@@ -82,6 +90,7 @@ function openPool(
     thin: parts.thin,
     now: () => new Date(0),
     uptimeMs: parts.uptimeMs ?? (() => 0),
+    claim: parts.claim,
     ...(parts.backupFile ? { backupFile: parts.backupFile } : {}),
     ...(parts.slowCommandMs ? { slowCommandMs: parts.slowCommandMs } : {}),
     log: { warn: (message) => warnings.push(message) },
@@ -243,13 +252,52 @@ test('what LVM would remove along is named, and nothing is removed: snapshots, b
   ]
   const { pool, shell } = openPool({ volumes: [linearVolume('one'), linearVolume('two'), ...dependents] })
   const refused = /Cannot remove one as .*depends on it: \S+\/snap, \S+\/shows; remove that first/
-  await rejects('busy', refused, () => pool.mustStandAlone('one'))
+  await rejects('busy', refused, () => pool.mustBeFree('one'))
   await rejects('busy', refused, () => pool.remove('one'))
   assert.equal(shell.changes, [])
   assert.is((await pool.remove('two')).action, 'removed')
   const snapshot = { ...thinVolume('snap', extentBytes), lv_tags: '', origin: 'one' }
   const thinOnes = openPool({ volumes: [thinVolume('one', extentBytes), snapshot] })
   assert.is((await thinOnes.pool.remove('one')).action, 'removed')
+})
+
+test('what a process has open is not removed, unless that ends soon, as it does of one that only looks', async () => {
+  const { pool, shell } = openPool({ volumes: [linearVolume('one', { lv_device_open: 'open' })] })
+  const refused =
+    /^Cannot remove one as a process has \/dev\/elastic-local-test-none\/one open; find it with "fuser -v /
+  await rejects('busy', refused, () => pool.mustBeFree('one'))
+  assert.equal(shell.changes, [])
+  const removed = pool.remove('one')
+  await new Promise(setImmediate)
+  shell.volumes = [linearVolume('one')]
+  assert.is((await removed).action, 'removed')
+})
+
+test('creations that are asked for at once share a look at the group', async () => {
+  const { pool, shell } = openPool()
+  await pool.start()
+  const run = shell.run
+  const looks: string[] = []
+  shell.run = async (command) => {
+    looks.push(command[0] ?? '')
+    return await run(command)
+  }
+  await Promise.all(['one', 'two', 'three'].map((name) => pool.create(name, request)))
+  assert.equal(looks, ['vgs', 'lvcreate', 'lvcreate', 'lvcreate'])
+  await pool.create('four', request)
+  assert.equal(looks.slice(4), ['vgs', 'lvcreate'])
+})
+
+test('all who wait for a look at the group share one', async () => {
+  const { pool, shell } = openPool({ volumes: [linearVolume('one'), linearVolume('two')] })
+  const run = shell.run
+  const looks: string[] = []
+  shell.run = async (command) => {
+    looks.push(command[0] ?? '')
+    return await run(command)
+  }
+  await Promise.all(['one', 'two', 'three', 'four'].map((name) => pool.mustBeFree(name)))
+  assert.equal(looks, ['vgs', 'lvs'])
 })
 
 test('a group is believed to be empty only where its own row says so', async () => {
@@ -280,6 +328,37 @@ test('a group that was exported, or that another has taken the place of, offers 
     assert.is(freeBytes, 0n)
     assert.match(problems.join(), said)
   }
+})
+
+test('a group is claimed at the start, and one that another has claimed is neither used nor told of', async () => {
+  const [claim, other] = [buildClaim('1'.repeat(32), '/a'), buildClaim('1'.repeat(32), '/b')]
+  const { pool, shell } = openPool({ volumes: [linearVolume('one', { lv_active: 'active' })], claim })
+  const run = shell.run
+  shell.run = async (command) => {
+    if (command[1] === '--addtag') shell.group.vg_tags += `,${command[2]}`
+    return await run(command)
+  }
+  await pool.start()
+  await pool.start()
+  assert.equal(
+    shell.changes.filter((change) => /addtag/.test(change)),
+    [`vgchange --addtag ${claim} ${volumeGroup}`],
+  )
+  const said =
+    /it is claimed by the daemon of this machine with --volumes-dir \/b, .*"vgchange --deltag elastic-local.daemon=1+:\/b /
+  shell.group.vg_tags = other
+  for (const work of [() => pool.start(), () => pool.list(), () => pool.create('two', request)])
+    await rejects('unavailable', said, work)
+  assert.is((await pool.report()).freeBytes, 0n)
+  // Two at once: whoever sees the other's claim takes its own back.
+  const late = openPool({ claim })
+  const runLate = late.shell.run
+  late.shell.run = async (command) => {
+    if (command[1] === '--addtag') late.shell.group.vg_tags = `${claim},${other}`
+    return await runLate(command)
+  }
+  await rejects('unavailable', said, () => late.pool.start())
+  assert.is(late.shell.changes.at(-1), `vgchange --deltag ${claim} ${volumeGroup}`)
 })
 
 test('a group with as many volumes as it may have offers nothing', async () => {
@@ -531,6 +610,7 @@ test('while LVM gives no answer at the start it is said what runs, and for how l
     return await run(command)
   }
   const started = pool.start()
+  await new Promise(setImmediate)
   const hanging = /Cannot use volumes .* since the daemon was started: "vgs .*" has been running for 34 s. Look in the/
   await rejects('unavailable', hanging, () => pool.mustBeThere())
   await rejects('unavailable', hanging, () => pool.report())

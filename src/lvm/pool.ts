@@ -2,6 +2,7 @@ import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
 import { codeOf, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
+import { mustBeClosed } from '../volume/openers.ts'
 import {
   type CreateRequest,
   fsTypes,
@@ -12,7 +13,7 @@ import {
   type UnmarkedVolume,
 } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
-import { readDeviceUuid } from './device.ts'
+import { readMapperDevice, uuidOfNew } from './device.ts'
 import { classify } from './failure.ts'
 import { Group, type GroupParts, metadataAreaPercent, metadataAreaUsed } from './group.ts'
 import type { LogicalVolume, VolumeGroup } from './report.ts'
@@ -65,8 +66,10 @@ export class LvmPool implements Pool {
   async #start(): Promise<void> {
     const { volumeGroup, thin, log } = this.#parts
     await this.#group.refresh()
+    // LVM changes nothing of a group that misses a disk, for nobody.
     if ((await this.#group.facts()).missingDisks > 0)
       log.warn(`Volume group ${volumeGroup} misses a disk; see "pvs" and "vgs".`)
+    else await this.#group.claim()
     const pool = thin && this.#group.volumes.get(thin.poolName)
     // How full it is, it tells only while it is active.
     if (pool && !pool.active) await this.#activateAll([`${volumeGroup}/${pool.name}`])
@@ -140,6 +143,8 @@ export class LvmPool implements Pool {
     request: CreateRequest,
   ): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
     const { volumeGroup, thin } = this.#parts
+    // Before it waits for its turn, so that all who wait share a look; what has changed since, LVM says itself.
+    await this.#group.refreshFacts()
     return await this.#space.acquire(volumeGroup, () => this.#create(name, request, thin))
   }
 
@@ -154,7 +159,7 @@ export class LvmPool implements Pool {
         'invalid',
         `Cannot make ${name} as that name is reserved; LVM keeps "snapshot…" and "pvmove…" for itself.`,
       )
-    const group = await this.#group.refreshFacts()
+    const group = await this.#group.facts()
     const sizeBytes = roundUp(request.sizeBytes, group.extentBytes)
     this.#mustHaveMetadataRoom(name, group)
     if (thin) await this.#mustFitThin(thin, name, sizeBytes)
@@ -174,7 +179,7 @@ export class LvmPool implements Pool {
       },
     )
     if (!made) return { action: 'unchanged', volume: await this.#mustBeOurs(name) }
-    const uuid = await readDeviceUuid(this.#group.deviceOf(name))
+    const uuid = uuidOfNew(await readMapperDevice(this.#group.deviceOf(name)), group, name)
     const volume: LogicalVolume = {
       name,
       uuid: uuid ?? '',
@@ -189,6 +194,7 @@ export class LvmPool implements Pool {
       metadataBytes: undefined,
       health: '',
       suspended: false,
+      open: false,
       origin: '',
       zeroes: false,
       whenFull: '',
@@ -266,7 +272,7 @@ export class LvmPool implements Pool {
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
     const { volumeGroup } = this.#parts
-    await this.mustStandAlone(name)
+    await this.mustBeFree(name)
     if (!this.#findOurs(name)) return { action: 'unchanged' }
     await this.#group.change(['lvremove', '--yes', `${volumeGroup}/${name}`], async (error) => {
       throw await this.#group.failure(`Cannot remove ${name} from volume group ${volumeGroup}`, error)
@@ -275,17 +281,21 @@ export class LvmPool implements Pool {
     return { action: 'removed' }
   }
 
-  async mustStandAlone(name: string): Promise<void> {
+  async mustBeFree(name: string): Promise<void> {
     await this.#group.refresh()
     const volume = this.#findOurs(name)
     if (!volume) return
     const dependents = [...this.#group.volumes.values()].filter((other) => dependsOn(other, volume))
-    if (dependents.length === 0) return
     const { volumeGroup } = this.#parts
-    throw new VolumeError(
-      'busy',
-      `Cannot remove ${name} as LVM would remove with it what depends on it: ${dependents.map((other) => `${volumeGroup}/${other.name}`).join(', ')}; remove that first.`,
-    )
+    if (dependents.length > 0)
+      throw new VolumeError(
+        'busy',
+        `Cannot remove ${name} as LVM would remove with it what depends on it: ${dependents.map((other) => `${volumeGroup}/${other.name}`).join(', ')}; remove that first.`,
+      )
+    await mustBeClosed(name, this.#group.deviceOf(name), async () => {
+      if (this.#findOurs(name)?.open) await this.#group.refreshOne(name)
+      return this.#findOurs(name)?.open ?? false
+    })
   }
 
   async activate(name: string): Promise<Source> {

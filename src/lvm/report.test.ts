@@ -128,8 +128,8 @@ test('an answer that nobody can read is a failure that shows it', async () => {
 
 /** What was recorded has fewer columns. */
 const disk = { pv_allocatable: 'allocatable', pv_missing: '', pv_pe_count: '1023', pv_pe_alloc_count: '2' }
-const groupRow: Row = { ...answerOf('shell-group').vg[0], ...disk, max_lv: '0', vg_exported: '' }
-const lvRow = { lv_suspended: '', origin: '', zero: 'unknown', lv_when_full: '' }
+const groupRow: Row = { ...answerOf('shell-group').vg[0], ...disk, max_lv: '0', vg_exported: '', vg_tags: '' }
+const lvRow = { lv_suspended: '', lv_device_open: '', origin: '', zero: 'unknown', lv_when_full: '' }
 const parseAll = (name: string) => answerOf(name).lv.map((row) => parseLogicalVolume({ ...lvRow, ...row }))
 
 test('parseVolumeGroup() reads a real group, of which only disks that may be allocated from have room', () => {
@@ -144,6 +144,7 @@ test('parseVolumeGroup() reads a real group, of which only disks that may be all
     volumes: 1,
     mostVolumes: 0,
     exported: false,
+    tags: [],
   }
   assert.equal(parseVolumeGroup(groupRow), group)
   const more = [{ pv_allocatable: '' }, { pv_missing: 'missing' }, {}].map((field) => ({ ...groupRow, ...field }))
@@ -167,6 +168,7 @@ test('parseLogicalVolume() reads a real thin pool, its parts and its volumes', (
     health: '',
     metadataBytes: 16777216n,
     suspended: false,
+    open: true,
     origin: '',
     zeroes: false,
     whenFull: '',

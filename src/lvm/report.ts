@@ -71,6 +71,8 @@ export interface LogicalVolume {
   health: string
   /** Whether its device is suspended, so that all I/O waits. */
   suspended: boolean
+  /** Whether anybody has its device open: by a mount, or as it is. */
+  open: boolean
   /** The volume that it is a snapshot of, or whose blocks it shows where it has none of its own; empty if there is none. */
   origin: string
   /** Of a thin pool: whether it zeroes the blocks that it gives. */
@@ -80,7 +82,7 @@ export interface LogicalVolume {
 }
 
 export const lvColumns =
-  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size,lv_health_status,lv_suspended,origin,zero,lv_when_full'
+  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size,lv_health_status,lv_suspended,lv_device_open,origin,zero,lv_when_full'
 
 /** A volume group as `vgs -o vgColumns --units b --nosuffix` shows it: a row for each disk (vgs(8)). */
 export interface VolumeGroup {
@@ -99,10 +101,11 @@ export interface VolumeGroup {
   mostVolumes: number
   /** On its way to another machine (vgexport(8)). */
   exported: boolean
+  tags: string[]
 }
 
 export const vgColumns =
-  'vg_name,vg_uuid,vg_extent_size,vg_mda_size,vg_mda_free,vg_missing_pv_count,lv_count,max_lv,vg_exported,pv_allocatable,pv_missing,pv_pe_count,pv_pe_alloc_count'
+  'vg_name,vg_uuid,vg_extent_size,vg_mda_size,vg_mda_free,vg_missing_pv_count,lv_count,max_lv,vg_exported,vg_tags,pv_allocatable,pv_missing,pv_pe_count,pv_pe_alloc_count'
 
 const text = v.string()
 const bytes = v.pipe(
@@ -123,14 +126,16 @@ const percent = v.pipe(
   v.transform((field) => (field === '' ? undefined : Number(field))),
 )
 
+const tags = v.pipe(
+  text,
+  v.transform((names) => names.split(',').filter(Boolean)),
+)
+
 const lvSchema = v.object({
   lv_name: text,
   lv_uuid: text,
   lv_size: bytes,
-  lv_tags: v.pipe(
-    text,
-    v.transform((tags) => tags.split(',').filter(Boolean)),
-  ),
+  lv_tags: tags,
   lv_time: v.pipe(
     text,
     v.regex(/^[0-9]+$/),
@@ -144,6 +149,7 @@ const lvSchema = v.object({
   lv_metadata_size: optionalBytes,
   lv_health_status: text,
   lv_suspended: text,
+  lv_device_open: text,
   origin: text,
   zero: text,
   lv_when_full: text,
@@ -160,6 +166,7 @@ const vgSchema = v.object({
   lv_count: count,
   max_lv: count,
   vg_exported: text,
+  vg_tags: tags,
   pv_allocatable: text,
   pv_missing: text,
   pv_pe_count: bytes,
@@ -183,6 +190,7 @@ export function parseLogicalVolume(row: Row): LogicalVolume {
     metadataBytes: fields.lv_metadata_size,
     health: fields.lv_health_status,
     suspended: fields.lv_suspended === 'suspended',
+    open: fields.lv_device_open === 'open',
     origin: fields.origin,
     zeroes: fields.zero === 'zero',
     whenFull: fields.lv_when_full,
@@ -206,6 +214,7 @@ export function parseVolumeGroup(first: Row, ...more: Row[]): VolumeGroup {
     volumes: fields.lv_count,
     mostVolumes: fields.max_lv,
     exported: fields.vg_exported !== '',
+    tags: fields.vg_tags,
   }
 }
 

@@ -1,5 +1,8 @@
+import { open, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
+import { withScratch } from '../../test/scratch.ts'
 import { type Step, scripted } from '../../test/scripted-runner.ts'
 import { suite } from '../../test/suite.ts'
 import type { Filesystems } from '../volume/host.ts'
@@ -17,12 +20,17 @@ const wipefs = (output: Partial<Step>): Step => ({
   args: ['--json', '--output', 'TYPE', device],
   ...output,
 })
-const dd = (output: Partial<Step>): Step => ({
-  file: 'dd',
-  args: [`if=${device}`, 'of=/dev/null', 'bs=131072', 'count=1', 'iflag=direct', 'status=none'],
-  ...output,
-})
-const signatures = (...steps: Step[]) => on(steps, (filesystems) => filesystems.signatures(device))
+/** What is asked of a device that has that text where a superblock is. */
+const signatures = async (...steps: Step[]) => {
+  let found: string[] = []
+  await withScratch(async (folder) => {
+    const path = join(folder, 'disk')
+    await writeFile(path, 'something')
+    const named = steps.map((step) => ({ ...step, args: step.args.map((arg) => (arg === device ? path : arg)) }))
+    found = await on(named, (filesystems) => filesystems.signatures(path))
+  })
+  return found
+}
 const e2fsck = (output: Partial<Step>): Step => ({ file: 'e2fsck', args: ['-p', device], ...output })
 
 /** Of util-linux 2.38.1. */
@@ -41,10 +49,35 @@ test('signatures() names a partition table', async () => {
   assert.equal(await signatures(blkid({ stdout: recorded.partitions })), ['dos'])
 })
 
-test('a device is blank when neither blkid nor wipefs sees anything and it can be read', async () => {
-  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: recorded.none }), dd({})), [])
-  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: '' }), dd({})), [])
+test('a device is blank when neither blkid nor wipefs sees anything', async () => {
+  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: recorded.none })), [])
+  assert.equal(await signatures(blkid({ exitCode: 2 }), wipefs({ stdout: '' })), [])
 })
+
+test('signatures() starts no program where head and tail are zeros, and asks blkid where anything is in them', () =>
+  withScratch(async (folder) => {
+    const path = join(folder, 'disk')
+    const mebibyte = 1 << 20
+    const asked = { file: 'blkid', args: ['-p', '-o', 'export', path], stdout: recorded.ext4 }
+    for (const [size, places] of [
+      [0, []],
+      [512, [0, 511]],
+      [1 * mebibyte, [0, 1080, mebibyte - 1]],
+      [8 * mebibyte, [0, 1080, 0x80004, mebibyte + 1, 2 * mebibyte + 1, 4 * mebibyte + 1, 8 * mebibyte - 1]],
+      [64 * mebibyte, [0, 65_600, 64 * mebibyte - 3087 * 512, 64 * mebibyte - 512 * 1024, 64 * mebibyte - 1]],
+    ] as const) {
+      await writeFile(path, '')
+      await truncate(path, size)
+      assert.equal(await on([], (filesystems) => filesystems.signatures(path)), [])
+      for (const place of places) {
+        const file = await open(path, 'r+')
+        await file.write(Buffer.of(1), 0, 1, place)
+        assert.equal(await on([asked], (filesystems) => filesystems.signatures(path)), ['ext4'], `${size} ${place}`)
+        await file.write(Buffer.of(0), 0, 1, place)
+        await file.close()
+      }
+    }
+  }))
 
 test('signatures() names what only wipefs sees', async () => {
   assert.equal(
@@ -65,7 +98,7 @@ test('signatures() asks wipefs, too, when blkid sees something without a name', 
 })
 
 test('a device never counts as blank when it could not be looked at', async () => {
-  const failed = /^Cannot look what is on \/dev\/loop7: /
+  const failed = /^Cannot look what is on \/.*\/disk: /
   await rejects('failed', failed, () => signatures(blkid({ exitCode: 4, stderr: 'bad usage' })))
   await rejects('failed', failed, () => signatures(blkid({ exitCode: 1 })))
   const looked = blkid({ exitCode: 2 })
@@ -74,10 +107,22 @@ test('a device never counts as blank when it could not be looked at', async () =
   )
   for (const stdout of ['rubbish', '{"signatures":[{', 'null', '{"signatures":5}'])
     await rejects('failed', failed, () => signatures(looked, wipefs({ stdout })))
-  const stderr = "dd: error reading '/dev/loop7': Input/output error"
-  await rejects('failed', /^Cannot look what is on \/dev\/loop7: .*look in the kernel's log/, () =>
-    signatures(looked, wipefs({ stdout: recorded.none }), dd({ exitCode: 1, stderr })),
+  await rejects('failed', /^Cannot look what is on \/nowhere: /, () =>
+    on([], (filesystems) => filesystems.signatures('/nowhere')),
   )
+})
+
+test('check() gives e2fsck no more memory than the container has left, and says so where that is too little', async () => {
+  const bounded = (step: Partial<Step>) =>
+    scripted([{ file: 'prlimit', args: ['--as=67108864', '--', 'e2fsck', '-p', device], ...step }], (run) =>
+      buildFilesystems({ run, memoryLeft: () => 64 << 20 }).check(device, 'ext4'),
+    )
+  await bounded({ exitCode: 1 })
+  const stderr = 'Error allocating icount structure: Memory allocation failed\ne2fsck: aborted'
+  await rejects('failed', /^Cannot check \/dev\/loop7: it needs more memory than .* leaves, 64 MiB; raise that: /, () =>
+    bounded({ exitCode: 8, stderr }),
+  )
+  await rejects('failed', /has errors that are not safe to repair/, () => bounded({ exitCode: 4 }))
 })
 
 test('make() formats without asking, leaves the device as sparse or full as it is, and puts the options last', async () => {

@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { readFile, realpath, stat } from 'node:fs/promises'
+import { totalmem } from 'node:os'
 import { basename } from 'node:path'
 import { formatDeviceNumber } from '../device-number.ts'
 import { CommandError, type Runner } from '../run.ts'
 import { adviseOnDisk, hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Filesystems } from '../volume/host.ts'
 import type { FsType } from '../volume/pool.ts'
+import { isBlank } from './blank.ts'
 
 const readTimeoutMs = 60_000
 /** blkid(8): nothing was found, or what was found is ambivalent. */
@@ -43,16 +45,45 @@ export interface FilesystemsParts {
   lock?: readonly number[] | undefined
   /** Whether the kernel lets this process grow a mounted ext4. */
   growsMounted?: boolean
+  /** What the limit of this process's container leaves to programs, in bytes; nothing where there is no limit. */
+  memoryLeft?: () => number | undefined
 }
+
+/** The container's limit without what this process has of it (cgroups(7)). */
+function memoryLeft(): number | undefined {
+  const limit = process.constrainedMemory()
+  return limit > 0 && limit < totalmem() ? Math.max(limit - process.memoryUsage.rss(), leastCheckBytes) : undefined
+}
+
+/** Enough to check an ext4 of a few GiB. */
+const leastCheckBytes = 64 << 20
 
 /**
  * Filesystems by blkid(8), wipefs(8) and each filesystem's own tools. `lock` is kept open by mkfs: one that outlives a
  * killed daemon would write over what the next daemon makes of the volume, so that must not start before.
  */
-export function buildFilesystems({ run, lock, growsMounted = maySysResource() }: FilesystemsParts): Filesystems {
+export function buildFilesystems(parts: FilesystemsParts): Filesystems {
+  const { run, lock, growsMounted = maySysResource() } = parts
+  /**
+   * Checks an ext4, and repairs what is safe to: 1 and 2, which add up, mean that it did (e2fsck(8)). The kernel ends what takes more
+   * memory than its container may, mostly all that is in it, at each new try; so e2fsck ends by itself before.
+   */
+  const e2fsck = async (...args: string[]) => {
+    const left = (parts.memoryLeft ?? memoryLeft)()
+    const [file, ...all] =
+      left === undefined ? ['e2fsck', ...args] : ['prlimit', `--as=${left}`, '--', 'e2fsck', ...args]
+    await run(file as string, all, { accept: [1, 2, 3] }).catch((error) => {
+      if (left === undefined || !/Memory allocation failed/.test(messageOf(error))) throw error
+      throw new Error(
+        `it needs more memory than the limit of this container leaves, ${left >> 20} MiB; raise that: ${messageOf(error)}`,
+        { cause: error },
+      )
+    })
+  }
   return {
     signatures: async (device) => {
       try {
+        if (await isBlank(device)) return []
         const { stdout, exitCode } = await run('blkid', ['-p', '-o', 'export', device], {
           accept: [blkidNothing, blkidAmbivalent],
           timeoutMs: readTimeoutMs,
@@ -86,8 +117,7 @@ export function buildFilesystems({ run, lock, growsMounted = maySysResource() }:
       // xfs and btrfs replay their logs when they are mounted.
       if (fsType !== 'ext4') return
       try {
-        // e2fsck(8): 1 and 2, which add up, mean that it repaired what it found.
-        await run('e2fsck', ['-p', device], { accept: [1, 2, 3] })
+        await e2fsck('-p', device)
       } catch (error) {
         const damaged = error instanceof CommandError && error.exitCode !== undefined && (error.exitCode & 4) !== 0
         throw new VolumeError(
@@ -139,8 +169,8 @@ export function buildFilesystems({ run, lock, growsMounted = maySysResource() }:
         btrfs: ['btrfs', ['filesystem', 'resize', 'max', mountPoint]],
       }
       try {
-        // resize2fs(8) wants that of one that is not mounted; 1 and 2 mean that it repaired what it found.
-        if (mountPoint === '') await run('e2fsck', ['-f', '-p', device], { accept: [1, 2, 3] })
+        // resize2fs(8) wants that of one that is not mounted.
+        if (mountPoint === '') await e2fsck('-f', '-p', device)
         await run(...commands[fsType])
       } catch (error) {
         // The kernel says the same of a missing right and of an ext4 on which it has found errors (ext4_resize_begin).
@@ -172,18 +202,9 @@ function joinExtended(options: readonly string[]): string[] {
   return extended.length > 0 ? [...others, '-E', extended.join(',')] : others
 }
 
-/** What lies before and in the superblock of each filesystem: 64 KiB and more of btrfs. */
-const headBytes = 128 * 1024
-
-/** Every signature that wipefs sees, each type once. Throws when nothing is seen as the disk cannot be read. */
+/** Every signature that wipefs sees, each type once. */
 async function readWipefs(run: Runner, device: string): Promise<string[]> {
   const { stdout } = await run('wipefs', ['--json', '--output', 'TYPE', device], { timeoutMs: readTimeoutMs })
   const report: { signatures?: { type?: unknown }[] } = stdout.trim() === '' ? {} : JSON.parse(stdout)
-  const types = [...new Set((report.signatures ?? []).map((signature) => String(signature.type)))]
-  // To blkid and wipefs, what cannot be read is blank.
-  if (types.length === 0)
-    await run('dd', [`if=${device}`, 'of=/dev/null', `bs=${headBytes}`, 'count=1', 'iflag=direct', 'status=none'], {
-      timeoutMs: readTimeoutMs,
-    })
-  return types
+  return [...new Set((report.signatures ?? []).map((signature) => String(signature.type)))]
 }

@@ -1,25 +1,13 @@
 import { constants, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { formatDeviceNumber } from '../device-number.ts'
-import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Source } from '../volume/pool.ts'
 import { isWithin, type MountEntry, parseMountInfo } from './table.ts'
 
-export interface HoldersParts {
-  run: Runner
-  /** The kernel's folders, for tests. */
-  proc?: string
-  sys?: string
-  /** How long whoever only looks into a device, as udev does, may take. */
-  patienceMs?: number
-}
-
 /** O_PATH of open(2), which Node does not name: a file is named by it, and neither read nor asked of its filesystem. */
 const openPath = 0o10000000
-const pauseMs = 50
 
 /**
  * Whether something in the kernel has the block device for itself: a mounted filesystem, whoever may see that mount, swap
@@ -37,8 +25,8 @@ export async function isHeld(device: string): Promise<boolean> {
 }
 
 /** What uses the device or the directory, in words that complete "as …", or nothing when nothing does. */
-export async function findHolder(source: Source, parts: HoldersParts): Promise<string | undefined> {
-  const processes = new Processes(parts.proc ?? '/proc')
+export async function findHolder(source: Source): Promise<string | undefined> {
+  const processes = new Processes('/proc')
   if (source.kind === 'directory') return await processes.findInside(source.path)
   const { path } = source
   const node = await stat(path).catch((error) => {
@@ -46,30 +34,8 @@ export async function findHolder(source: Source, parts: HoldersParts): Promise<s
     throw new VolumeError('failed', `Cannot look whether ${path} is in use: ${messageOf(error)}`, { cause: error })
   })
   if (!node) return undefined
-  const number = formatDeviceNumber(node.rdev)
-  if (await isHeld(path)) return (await processes.findMount(number)) ?? `the kernel has ${path} in use`
-  const openers = () => findOpeners(path, number, parts)
-  for (let leftMs = parts.patienceMs ?? 2000; leftMs > 0 && (await openers()); leftMs -= pauseMs) await sleep(pauseMs)
-  return await openers()
-}
-
-/** Who has the device open without having it for himself, as far as its driver counts that. */
-export async function findOpeners(
-  path: string,
-  number: string,
-  { run, sys = '/sys' }: Pick<HoldersParts, 'run' | 'sys'>,
-): Promise<string | undefined> {
-  const device = join(sys, 'dev/block', number)
-  const held = `a process has ${path} open; find it with "fuser -v ${path}"`
-  // Of a loop device that was detached while it was open the kernel notes that it is to go with the last who has it.
-  if (read(join(device, 'loop/autoclear')).startsWith('1')) return held
-  if (!existsSync(join(device, 'dm'))) return undefined
-  const [major = '', minor = ''] = number.split(':')
-  const args = ['info', '--columns', '--noheadings', '--options', 'open', '--major', major, '--minor', minor]
-  const { stdout } = await run('dmsetup', args, { timeoutMs: 60_000 }).catch((error) => {
-    throw new VolumeError('failed', `Cannot look who has ${path} open: ${messageOf(error)}`, { cause: error })
-  })
-  return /^\s*0\s*$/.test(stdout) ? undefined : held
+  if (!(await isHeld(path))) return undefined
+  return (await processes.findMount(formatDeviceNumber(node.rdev))) ?? `the kernel has ${path} in use`
 }
 
 /** The mounts of a namespace by their ids, with targets as paths from its root: a process in a chroot sees a part. */

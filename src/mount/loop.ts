@@ -5,6 +5,7 @@ import { formatDeviceNumber } from '../device-number.ts'
 import { makeFolders, removeFile, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
+import { mustBeClosed } from '../volume/openers.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
 import { PoolFolder } from './pool-folder.ts'
@@ -192,16 +193,17 @@ export class LoopPool implements Pool {
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
     if (!(await this.find(name))) return { action: 'unchanged' }
     await this.deactivate(name)
-    const device = await this.#findDevice(name)
-    if (device)
-      throw new VolumeError(
-        'busy',
-        `Cannot remove ${name} as the kernel has not let ${device} go; find who has it with "fuser -v ${device}".`,
-      )
+    await this.mustBeFree(name)
     await removeFile(this.#imageOf(name))
     await this.#markers.clear(name)
     this.#tried.delete(name)
     return { action: 'removed' }
+  }
+
+  /** Of a device that was detached while it was open the kernel notes that it is to go with the last who has it. */
+  async mustBeFree(name: string): Promise<void> {
+    const device = await this.#findDevice(name)
+    if (device) await mustBeClosed(name, device, async () => (await this.#findDevice(name)) === device)
   }
 
   async activate(name: string): Promise<Source> {

@@ -42,6 +42,7 @@ test('parseMountInfo() reads every field of a line, with and without optional on
     root: '/',
     target: '/srv',
     options: ['rw', 'noatime'],
+    isShared: true,
     fsType: 'xfs',
     source: '/dev/sdb1',
     superOptions: ['rw', 'attr2', 'inode64', 'logbufs=8'],
@@ -81,7 +82,7 @@ test('parseMountInfo() refuses what is no mountinfo, and shows it', async () => 
 test('parseMountInfo() gives back what it was built from', () => {
   const escapeOctal = (text: string) =>
     text.replace(/[ \t\n\\]/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)
-  const format = (entry: MountEntry & { optional: string[] }) => {
+  const format = (entry: Omit<MountEntry, 'isShared'> & { optional: string[] }) => {
     const { id, parentId, device, root, target, options, optional, fsType, source, superOptions } = entry
     const before = [id, parentId, device, escapeOctal(root), escapeOctal(target), options.join(','), ...optional]
     return `${before.join(' ')} - ${fsType} ${escapeOctal(source)} ${superOptions.join(',')}\n`
@@ -102,7 +103,10 @@ test('parseMountInfo() gives back what it was built from', () => {
   })
   fc.assert(
     fc.property(fc.array(entry, { maxLength: 6 }), (entries) => {
-      const expected = entries.map(({ optional: _, ...fields }) => fields)
+      const expected = entries.map(({ optional, ...fields }) => ({
+        ...fields,
+        isShared: optional.includes('shared:1'),
+      }))
       assert.equal(parseMountInfo(entries.map(format).join('')), expected)
     }),
   )
@@ -124,7 +128,7 @@ test('at() sees the topmost mount of a target, and only at exactly that path', (
 })
 
 test('a mount point tells a read-only mount from a read-only filesystem, and names a folder of a device', () => {
-  const common = { fsType: 'ext4', source: '/dev/loop0' }
+  const common = { fsType: 'ext4', source: '/dev/loop0', isShared: false }
   assert.equal(table.at('/pods/a/one'), {
     ...common,
     target: '/pods/a/one',
@@ -134,6 +138,19 @@ test('a mount point tells a read-only mount from a read-only filesystem, and nam
   assert.equal(table.at('/pods/b/one'), { ...common, target: '/pods/b/one', readOnly: true, readOnlyFilesystem: false })
   assert.is(table.at('/sys/fs/cgroup')?.readOnlyFilesystem, true)
   assert.is(table.at('/pods/a/three')?.source, '/dev/sdb1[/data/three]')
+})
+
+test('holding() gives the mount that a path is seen in, and whether others see what is mounted there', () => {
+  for (const [path, target, isShared] of [
+    ['/srv/kubelet/pods', '/srv', true],
+    ['/srv', '/srv', true],
+    ['/srvother', '/', true],
+    ['/volumes/one/sub', '/volumes/one', false],
+    ['/sys/fs/cgroup/x', '/sys/fs/cgroup', false],
+  ] as const) {
+    const mount = table.holding(path)
+    assert.equal([mount?.target, mount?.isShared], [target, isShared])
+  }
 })
 
 test('under() gives the mounts at and below a folder, and none of a folder that only starts like it', () => {

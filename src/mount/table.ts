@@ -16,6 +16,8 @@ export interface MountEntry {
   root: string
   target: string
   options: string[]
+  /** Whether what is mounted below it is seen in other mount namespaces, too (mount_namespaces(7)). */
+  isShared: boolean
   fsType: string
   source: string
   superOptions: string[]
@@ -28,7 +30,7 @@ export function parseMountInfo(text: string): MountEntry[] {
     .filter((line) => line !== '')
     .map((line) => {
       const [before = '', after] = line.split(' - ', 2)
-      const [id, parentId, device, root, target, options] = before.split(' ')
+      const [id, parentId, device, root, target, options, ...tags] = before.split(' ')
       const [fsType, source, superOptions] = after?.split(' ') ?? []
       if (
         !target ||
@@ -50,6 +52,7 @@ export function parseMountInfo(text: string): MountEntry[] {
         root: unescapeOctal(root),
         target: unescapeOctal(target),
         options: options.split(','),
+        isShared: tags.some((tag) => tag.startsWith('shared:')),
         fsType,
         source: unescapeOctal(source),
         superOptions: superOptions?.split(',') ?? [],
@@ -134,14 +137,13 @@ export function buildMountTable(entries: readonly MountEntry[], numbers: DeviceN
     return [...all].sort((a, b) => (order().get(a) ?? 0) - (order().get(b) ?? 0))
   }
   const ofDirectory = (path: string): MountEntry[] => {
-    const holder = upFrom(dirname(path))
-      .map((folder) => byTarget.get(folder))
-      .find((entry) => entry !== undefined)
+    const holder = findHolding(byTarget, dirname(path))
     if (!holder) return []
     return byPlace().get(`${holder.device} ${join(holder.root, relative(holder.target, path))}`) ?? []
   }
   return {
     at: (target) => toMountPoint(byTarget.get(target)),
+    holding: (path) => toMountPoint(findHolding(byTarget, path)),
     of: ({ kind, path }) =>
       (kind === 'device' ? ofDevice(path) : ofDirectory(path)).map((entry) => toMountPoint(entry)),
     under: (folder) =>
@@ -150,6 +152,12 @@ export function buildMountTable(entries: readonly MountEntry[], numbers: DeviceN
         .map((entry) => toMountPoint(entry)),
   }
 }
+
+/** The mount that a path is seen in. */
+const findHolding = (byTarget: ReadonlyMap<string, MountEntry>, path: string) =>
+  upFrom(path)
+    .map((folder) => byTarget.get(folder))
+    .find((entry) => entry !== undefined)
 
 const keyOf = ({ id, source }: MountEntry) => `${id} ${source}`
 
@@ -175,10 +183,11 @@ function toMountPoint(entry: MountEntry): MountPoint
 function toMountPoint(entry: MountEntry | undefined): MountPoint | undefined
 function toMountPoint(entry: MountEntry | undefined): MountPoint | undefined {
   if (!entry) return undefined
-  const { target, fsType, options, superOptions } = entry
+  const { target, fsType, options, superOptions, isShared } = entry
   const readOnlyFilesystem = superOptions.some((option) => readOnlyOptions.includes(option))
   const source = entry.root === '/' ? entry.source : `${entry.source}[${entry.root}]`
-  return { target, fsType, source, readOnlyFilesystem, readOnly: readOnlyFilesystem || options.includes('ro') }
+  const readOnly = readOnlyFilesystem || options.includes('ro')
+  return { target, fsType, source, readOnlyFilesystem, readOnly, isShared }
 }
 
 /** Whether `path` is `folder` or lies below it. */

@@ -43,6 +43,8 @@ export interface EngineParts {
   journal: Journal
   /** Absolute path, without links, of the folder that volumes are first mounted in. */
   volumesDir: string
+  /** Whether pods are in mount namespaces that see only what is mounted on shared mounts, as where this runs in a pod. */
+  mustShare?: boolean
   log: Pick<Log, 'info' | 'warn'>
 }
 
@@ -109,7 +111,7 @@ export class Engine {
     const intent = this.#intents.of(volume)
     if (!intent) await this.#intents.clear(name)
     else if (intent.phase === 'unreadable') throw unreadable(name, intent)
-    else if (intent.phase === 'formatting') await this.#format(name, intent)
+    else if (intent.phase === 'formatting') await this.#formatAgain(name, intent)
     else if (intent.phase === 'growing') await this.#fill(name)
     else await this.#removeStored(name)
   }
@@ -143,6 +145,8 @@ export class Engine {
       try {
         const table = await this.#readGrown(volume, source)
         if (request.isAlone) this.#mustBeAlone(request, volume, table.of(source))
+        const unseen = this.#findUnseen(table, request.target)
+        if (unseen) throw new VolumeError('unavailable', `Cannot mount ${name} as ${unseen}.`)
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
         const folder = await this.#stages.ensure(name, source, table, request)
@@ -195,6 +199,17 @@ export class Engine {
         `Cannot mount ${request.name} read-only on ${request.target} as it is mounted there for writing; unmount it first.`,
       )
     return { action: 'unchanged' }
+  }
+
+  /** Why pods would not see what is mounted in that folder, and write to the disk under it; nothing where they would. */
+  async findUnseen(folder: string): Promise<string | undefined> {
+    return this.#findUnseen(await this.#parts.mounts.read(), folder)
+  }
+
+  #findUnseen(table: MountTable, folder: string): string | undefined {
+    const mount = table.holding(folder)
+    if (!this.#parts.mustShare || !mount || mount.isShared) return undefined
+    return `pods do not see what this container mounts in ${mount.target}; mount that folder into it with "mountPropagation: Bidirectional"`
   }
 
   /** The device of an activated volume, or its directory, made first if the request says so. */
@@ -287,16 +302,16 @@ export class Engine {
     const { pool, mounts } = this.#parts
     const volume = await this.#lookUp(name)
     if (volume) {
-      const targets = this.#stages.targets(await mounts.read(), volume)
+      const table = await mounts.read()
+      const targets = this.#stages.targets(table, volume)
       if (targets.length > 0)
         throw new VolumeError(
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
-      await pool.mustStandAlone?.(name)
       const begun = this.#intents.of(volume)
       const isHalfMade = begun !== undefined && 'sizeBytes' in begun
-      await this.#stages.releaseUnused(name)
+      await this.#stages.releaseUnused(name, table)
       await this.#mustBeFree(name)
       await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
       if (volume.leavesBlocks && !isHalfMade) await this.#wipe(name)
@@ -313,6 +328,7 @@ export class Engine {
     const source = (await pool.find(name))?.source
     const holder = source && (await mounts.findHolder(source))
     if (holder) throw new VolumeError('busy', `Cannot remove ${name} as ${holder}; end that first.`)
+    await pool.mustBeFree?.(name)
   }
 
   /** While the volume still holds its space: so nobody gets it before that. */
@@ -403,7 +419,7 @@ export class Engine {
       if (source.kind === 'device') await this.#mustBeBlank(name, source.path, begun.fsType)
     } else if (existing && begun?.phase === 'formatting') {
       const { volume } = await pool.grow(name, sizeBytes)
-      await this.#format(name, { ...begun, sizeBytes, fsType, mkfsOptions })
+      await this.#formatAgain(name, { ...begun, sizeBytes, fsType, mkfsOptions })
       return { action: 'created', volume }
     }
     if (existing) await this.#removeStored(name)
@@ -437,6 +453,12 @@ export class Engine {
     }
   }
 
+  /** What was cut short may have it mounted, to see whether that can be. */
+  async #formatAgain(name: string, intent: FormatIntent): Promise<void> {
+    await this.#stages.releaseUnused(name)
+    await this.#format(name, intent)
+  }
+
   /** Gives a new volume its filesystem; from then on it is one that may hold data. */
   async #format(name: string, intent: FormatIntent): Promise<void> {
     const { pool, filesystems } = this.#parts
@@ -447,7 +469,7 @@ export class Engine {
       if (await this.#parts.mounts.isHeld(source.path))
         throw new VolumeError('busy', `Cannot format ${name} as the kernel has ${source.path} in use.`)
       await filesystems.make(source.path, intent.fsType, intent.mkfsOptions, intent.sizeBytes)
-      this.#stages.noteMade(name)
+      await this.#stages.noteMade(name, source.path, intent)
     }
     await this.#intents.finish(name)
   }

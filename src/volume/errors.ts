@@ -37,7 +37,7 @@ export function messageOf(error: unknown): string {
 /** What to do when the words of a program say that a disk gives errors; nothing when they do not. */
 export function adviseOnDisk(error: unknown): string {
   const words =
-    /Input\/output error|can't read superblock|Failed to (wipe start of|initialize) |Error (reading|writing) device|read error|write error/i
+    /Input\/output error|i\/o error|can't read superblock|Failed to (wipe start of|initialize) |Error (reading|writing) device|read error|write error/i
   return words.test(messageOf(error)) ? "; look in the kernel's log (dmesg) which disk gives errors" : ''
 }
 

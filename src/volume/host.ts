@@ -7,6 +7,8 @@ export interface MountPoint {
   readOnly: boolean
   /** Whether the filesystem itself is read-only, which a kernel also does after errors. */
   readOnlyFilesystem: boolean
+  /** Whether what is mounted below it is seen in other containers, too. */
+  isShared: boolean
   /** The filesystem's type as the kernel names it. */
   fsType: string
   /** What a person would call the thing mounted: the device, or a directory of one. */
@@ -17,6 +19,8 @@ export interface MountPoint {
 export interface MountTable {
   /** The mount that is seen at exactly that path: the topmost. */
   at(target: string): MountPoint | undefined
+  /** The mount that a path is seen in, be it there or not. */
+  holding(path: string): MountPoint | undefined
   /** All mounts that show that source or a folder in it, its own path not counted. */
   of(source: Source): MountPoint[]
   /** All mounts at or below that folder. */
@@ -46,8 +50,9 @@ export interface Mounts {
   removeFolder(folder: string): Promise<void>
   usage(folder: string): Promise<Usage>
   /**
-   * What uses the device or the directory, as the kernel says it, in words that complete "as …": also what no table of ours
-   * shows, such as a mount in another namespace, one that was taken away lazily, an open file. Nothing when nothing does.
+   * What has the device for itself, or uses the directory, as the kernel says it, in words that complete "as …": also what no
+   * table of ours shows, such as a mount in another namespace, one that was taken away lazily, an open file of a directory.
+   * Nothing when nothing does.
    */
   findHolder(source: Source): Promise<string | undefined>
   /** Whether the kernel has the device in use, mounted anywhere. */

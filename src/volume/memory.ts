@@ -37,6 +37,15 @@ export class MemoryMachine {
   isAway = false
   /** Stacked as the kernel does: the last mount on a target is the one that is seen. */
   mounted: (MountPoint & { name: string })[] = []
+  /** The mount that all folders are on. */
+  readonly root: MountPoint = {
+    target: '/',
+    readOnly: false,
+    readOnlyFilesystem: false,
+    isShared: true,
+    fsType: 'ext4',
+    source: '/dev/memory',
+  }
   onStep: (step: string, name: string) => void | Promise<void> = () => {}
 
   constructor(options: { capacityBytes: bigint }) {
@@ -124,6 +133,7 @@ export class MemoryMachine {
       const seen = [...this.mounted]
       return {
         at: (target) => seen.findLast((mount) => mount.target === target),
+        holding: () => this.root,
         of: (source) => seen.filter((mount) => mount.source === source.path),
         under: (folder) => seen.filter((mount) => mount.target === folder || mount.target.startsWith(`${folder}/`)),
       }
@@ -134,7 +144,15 @@ export class MemoryMachine {
         throw new VolumeError('failed', `Cannot mount ${device} on ${folder}: wrong filesystem type.`)
       await this.onStep('mount-device', name)
       const readOnly = options.includes('ro')
-      this.mounted.push({ target: folder, readOnly, readOnlyFilesystem: readOnly, fsType, source: device, name })
+      this.mounted.push({
+        ...this.root,
+        target: folder,
+        readOnly,
+        readOnlyFilesystem: readOnly,
+        fsType,
+        source: device,
+        name,
+      })
     },
     bind: async (from, target, options) => {
       const base = this.mounted.findLast((mount) => mount.target === from)
@@ -152,7 +170,7 @@ export class MemoryMachine {
     removeFolder: async () => {},
     findHolder: async ({ path }) =>
       this.held.has(nameOf(path)) ? 'process 1 (init) has it mounted on /mnt' : undefined,
-    isHeld: async (device) => this.held.has(nameOf(device)),
+    isHeld: async (device) => this.held.has(nameOf(device)) || this.mounted.some(({ source }) => source === device),
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)
@@ -168,7 +186,8 @@ export class MemoryMachine {
       const volume = this.#mustGet(nameOf(device))
       if (options.includes('--fail')) throw new VolumeError('failed', `Cannot format ${device}: unknown option --fail.`)
       await this.onStep('format', nameOf(device))
-      Object.assign(volume, { signatures: [fsType], filesystemBytes: volume.sizeBytes })
+      const made = options.includes('journal_dev') ? 'jbd' : fsType
+      Object.assign(volume, { signatures: [made], filesystemBytes: volume.sizeBytes })
       volume.files.clear()
     },
     check: async () => {},

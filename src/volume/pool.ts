@@ -87,8 +87,11 @@ export interface Pool {
   adopt(name: string, request: CreateRequest): Promise<StoredVolume>
   /** Makes the volume at least that large; never smaller. Throws `not-found`, `no-space`. */
   grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }>
-  /** Throws `busy` where something of others would go with the volume, such as a snapshot of it. */
-  mustStandAlone?(name: string): Promise<void>
+  /**
+   * Throws `busy` where a process has the volume's device open, mounted or not, or something of others would go with the volume,
+   * such as a snapshot of it.
+   */
+  mustBeFree?(name: string): Promise<void>
   /** Removes the volume and its data. Throws `busy` while something uses it. */
   remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
   /** Makes the data reachable. Throws `not-found`, also when the mark is there and the data is gone. */

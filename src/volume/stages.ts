@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { VolumeError } from './errors.ts'
+import { messageOf, VolumeError } from './errors.ts'
 import type { Filesystems, MountPoint, Mounts, MountTable } from './host.ts'
 import { type FsType, fsTypes, type Pool, type Source, type StoredVolume } from './pool.ts'
 
@@ -27,6 +27,8 @@ export class Stages {
   readonly #parts: StagesParts
   /** Volumes whose filesystem was seen whole since this process started, so that mounting need not look again. */
   readonly #checked = new Set<string>()
+  /** Ways of making a filesystem, its type and options, of which this kernel has mounted one since this process started. */
+  readonly #mountable = new Set<string>()
 
   constructor(parts: StagesParts) {
     this.#parts = parts
@@ -94,8 +96,30 @@ export class Stages {
     await pool.deactivate(volume.name)
   }
 
-  /** Its filesystem was made just now. */
-  noteMade(name: string): void {
+  /**
+   * Its filesystem was made just now: a mkfs may be newer than the kernel, so the first that was made in a way is mounted once.
+   * Throws `failed` when that cannot be.
+   */
+  async noteMade(
+    name: string,
+    device: string,
+    { fsType, mkfsOptions }: { fsType: FsType; mkfsOptions: readonly string[] },
+  ): Promise<void> {
+    const way = [fsType, ...mkfsOptions].join(' ')
+    if (!this.#mountable.has(way)) {
+      const { mounts } = this.#parts
+      const folder = this.#pathOf(name)
+      await mounts.mountDevice(device, folder, fsType, []).catch((error) => {
+        throw new VolumeError(
+          'failed',
+          `Cannot make ${name} with ${fsType} as this kernel cannot mount what mkfs has made: ${messageOf(error)}. If it does not know a feature of it, leave that out with the parameter mkfsOptions, or choose another filesystem.`,
+          { cause: error },
+        )
+      })
+      await mounts.unmount(folder)
+      await mounts.removeFolder(folder)
+      this.#mountable.add(way)
+    }
     this.#checked.add(name)
   }
 

@@ -5,7 +5,8 @@ import * as assert from 'uvu/assert'
 import { CommandError, run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
-import { openLvmWorld } from '../machine-world.ts'
+import { openLvmWorld, thinOptions } from '../machine-world.ts'
+import { countStarts } from '../program-starts.ts'
 import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 
@@ -124,5 +125,24 @@ test('a growth whose shell is killed in the middle is finished by asking again, 
   await engine.stop()
   await world.close()
 })
+
+for (const thin of [undefined, thinOptions])
+  test(`a ${thin ? 'thin' : 'linear'} volume is made, mounted, unmounted and removed by few programs, and few commands of the LVM shell`, async () => {
+    const started: string[] = []
+    const world = await openLvmWorld({
+      volumeGroup: 'elastic-local-vg',
+      thin,
+      observe: ({ what }) => started.push(what),
+    })
+    assert.equal(await countStarts(world, started, 'ext4'), {
+      make: ['vgs', ...(thin ? ['lvs'] : []), 'lvcreate', 'mkfs.ext4'],
+      mount: ['mount', 'mount'],
+      unmount: ['umount', 'umount'],
+      'mount again': ['mount', 'mount'],
+      'unmount again': ['umount', 'umount'],
+      remove: ['vgs', 'lvs', ...(thin ? [] : ['blkdiscard']), 'vgs', 'lvs', 'lvremove'],
+    })
+    await world.close()
+  })
 
 test.run()

@@ -1,6 +1,7 @@
 /** Runs in a guest: what others do in the volume group, and to the volume group, that a daemon uses. */
 import { readFile, writeFile } from 'node:fs/promises'
 import * as assert from 'uvu/assert'
+import { buildClaim } from '../../src/lvm/claim.ts'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
@@ -135,6 +136,40 @@ test('a thin pool that others made is used only when it zeroes blocks and fails 
   await lvm('lvremove', '--yes', '--quiet', pool)
   await engine.stop()
   await world.close()
+})
+
+test('a group that one daemon has claimed is refused to another, also when both began at once, until a person lets it go', async () => {
+  const open = async (machine: string, folder: string) => {
+    const claim = buildClaim(machine.repeat(32), folder)
+    const world = await openLvmWorld({ volumeGroup, claim })
+    return { claim, world, engine: new Engine(world.parts) }
+  }
+  const tags = () => lvm('vgs', '--noheadings', '-o', 'vg_tags', volumeGroup)
+  const first = await open('1', '/mnt/volumes of ours')
+  const second = await open('1', '/mnt/others')
+  const refused = /it is claimed by the daemon of this machine with --volumes-dir .*"vgchange --deltag /
+  await first.engine.start()
+  await first.engine.start()
+  assert.is(await tags(), first.claim)
+  await first.engine.create('one', spec)
+  await rejects('unavailable', refused, () => second.engine.start())
+  await rejects('unavailable', refused, () => second.engine.list())
+  assert.is(await tags(), first.claim)
+  // What a daemon sees that has claimed the group while another did.
+  await lvm('vgchange', '--quiet', '--addtag', second.claim, volumeGroup)
+  await rejects('unavailable', refused, () => first.engine.create('two', spec))
+  await lvm('vgchange', '--quiet', '--deltag', first.claim, volumeGroup)
+  await second.engine.start()
+  assert.equal(
+    (await second.engine.list()).map(({ name }) => name),
+    ['one'],
+  )
+  await second.engine.remove('one')
+  await lvm('vgchange', '--quiet', '--deltag', second.claim, volumeGroup)
+  for (const { engine, world } of [first, second]) {
+    await engine.stop()
+    await world.close()
+  }
 })
 
 test('a group that is renamed, exported or replaced under a running daemon offers nothing, and its volumes are not taken for gone', async () => {

@@ -90,6 +90,18 @@ test('room that an image has lost all the same is taken again, and told of while
     assert.is((await world.parts.pool.list()).length, 1)
   }))
 
+test('a full check that needs more memory than its container has left ends, says so, and is done where there is enough', () =>
+  withScratch(async (folder) => {
+    const image = join(folder, 'image')
+    await run('truncate', ['--size', '4T', image])
+    await run('mkfs.ext4', ['-F', '-q', '-O', '^has_journal', image])
+    await run('tune2fs', ['-E', 'force_fsck', image])
+    const check = (mebibytes: number) =>
+      buildFilesystems({ run, memoryLeft: () => mebibytes << 20 }).check(image, 'ext4')
+    await rejects('failed', /^Cannot check .* leaves, 24 MiB; raise that: .*Memory allocation failed/s, () => check(24))
+    await check(256)
+  }))
+
 test('a loop device that somebody still holds is taken back from its leaving', async () => {
   const world = await openLoopWorld({ preallocate: false })
   const { pool } = world.parts
