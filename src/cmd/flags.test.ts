@@ -39,6 +39,7 @@ test('resolveFlags() gives the defaults of the design', () => {
     removeOrphansAfter: undefined,
     unmountOrphansAfter: 3600,
     standalone: false,
+    flex: true,
   })
   assert.is(nodeName, undefined)
 })
@@ -59,6 +60,7 @@ test('resolveFlags() takes the flag before the environment before the default', 
     removeOrphansAfter: undefined,
     unmountOrphansAfter: 3600,
     standalone: true,
+    flex: true,
   })
   assert.is(resolveFlags(daemonFlags, new Map(), env).socket, '/env')
   assert.is(resolveFlags(daemonFlags, new Map(), { ...env, ELASTIC_LOCAL_NODE_NAME: 'n1' }).nodeName, 'n1')

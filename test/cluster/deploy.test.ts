@@ -14,6 +14,8 @@ import { poll } from './program.ts'
 await enterOwnNetwork()
 
 const root = join(import.meta.dirname, '../..')
+const placeOfFlex = (volume: string) => `volumes/volumes.k8s.elastic.co~elastic-local/${volume}`
+const placeOfCsi = (volume: string) => `volumes/kubernetes.io~csi/${volume}/mount`
 const ofDaemon = ['--namespace=elastic-local', '--selector=app.kubernetes.io/component=daemon']
 const test = suite('deploy.yaml with real containers')
 
@@ -53,25 +55,45 @@ test(
       const busybox = { ...overlay, container: { ...overlay.container, image: 'busybox:test' } }
       const sample = async (file: string) =>
         overlayManifest(await readFile(join(root, 'config', file), 'utf8'), { ...busybox, env: {} })
-      const path = '/api/v1/namespaces/default/pods/elastic-local-sample'
+      const pathOf = (name: string) => `/api/v1/namespaces/default/pods/${name}`
+      const path = pathOf('elastic-local-sample')
       /** The pod runs before its shell has written. */
-      const hasStarted = async (times: number) => {
-        const running = await cluster.waitFor(path, (pod) => pod?.status?.phase === 'Running')
-        const { volumeName } = (
-          await cluster.api.request('GET', '/api/v1/namespaces/default/persistentvolumeclaims/elastic-local-sample')
-        ).spec
-        const folder = `/var/lib/kubelet/pods/${running.metadata.uid}/volumes/volumes.k8s.elastic.co~elastic-local`
-        const text = async () => readFile(node.path(`${folder}/${volumeName}/starts`), 'utf8').catch(() => '')
+      const hasStarted = async (times: number, name = 'elastic-local-sample', place = placeOfFlex) => {
+        const running = await cluster.waitFor(pathOf(name), (pod) => pod?.status?.phase === 'Running')
+        const claimPath = `/api/v1/namespaces/default/persistentvolumeclaims/${name}`
+        const { volumeName } = (await cluster.api.request('GET', claimPath)).spec
+        const folder = `/var/lib/kubelet/pods/${running.metadata.uid}/${place(volumeName)}`
+        const text = async () => readFile(node.path(`${folder}/starts`), 'utf8').catch(() => '')
         await poll(async () => (await text()).split('\n').length - 1 === times, 10_000)
       }
+      // The same by CSI, beside it.
+      const csi = 'elastic-local-sample-csi'
+      const csiSample = async (file: string) => {
+        const text = JSON.stringify(await sample(file)).replaceAll('"elastic-local-sample"', `"${csi}"`)
+        return JSON.parse(
+          text.replaceAll('"storageClassName":"elastic-local"', '"storageClassName":"elastic-local-csi"'),
+        )
+      }
       await cluster.apply(...(await sample('pvc-sample.yaml')), ...(await sample('pod-sample.yaml')))
+      await cluster.apply(...(await csiSample('pvc-sample.yaml')), ...(await csiSample('pod-sample.yaml')))
       await hasStarted(1)
+      await hasStarted(1, csi, placeOfCsi)
 
       await cluster.kubectl(['--namespace=elastic-local', 'rollout', 'restart', 'daemonset/elastic-local-daemon'])
+      // Meanwhile one goes and comes again, which waits for the new daemon if it must.
+      await cluster.kubectl(['delete', 'pod', csi, '--grace-period=1'])
+      await cluster.apply(...(await csiSample('pod-sample.yaml')))
+      await hasStarted(2, csi, placeOfCsi)
       await rollout('daemonset/elastic-local-daemon')
-      const [status] = (await cluster.api.request('GET', path)).status.containerStatuses
-      assert.is(status.restartCount, 0)
+      for (const name of ['elastic-local-sample', csi]) {
+        const [status] = (await cluster.api.request('GET', pathOf(name))).status.containerStatuses
+        assert.is(status.restartCount, 0)
+      }
       await hasStarted(1)
+      await hasStarted(2, csi, placeOfCsi)
+      await cluster.kubectl(['delete', 'pod', csi, '--grace-period=1'])
+      await cluster.kubectl(['delete', 'pvc', csi])
+      await cluster.waitFor('/api/v1/persistentvolumes', (list) => list?.items.length === 1)
 
       await cluster.kubectl(['delete', 'pod', 'elastic-local-sample', '--grace-period=1'])
       await cluster.apply(...(await sample('pod-sample.yaml')))
