@@ -111,7 +111,7 @@ const advices: readonly [problem: RegExp, advice: string][] = [
   ],
   [
     /is claimed by the daemon of/,
-    'Give each daemon a volume group of its own. After a new installation of the machine, or with another folder for volumes, let the old claim go as it says: docs/decisions/0014-claim-of-a-volume-group.md.',
+    'Give each daemon a volume group of its own. After a new installation of the machine, or with another folder for volumes, let the old claim go as it says: docs/decisions/0016-claim-of-a-volume-group.md.',
   ],
   [/metadata area in use/, 'Give it more: "lvextend --poolmetadatasize +<size> <group>/<pool>".'],
 ]
