@@ -16,9 +16,13 @@ const buildClass = (name: string, fields: object) => ({
 export const classes: readonly object[] = [
   buildClass('elastic-local-xfs', { volumeBindingMode: 'WaitForFirstConsumer', parameters: { fsType: 'xfs' } }),
   buildClass('elastic-local-immediate', { volumeBindingMode: 'Immediate' }),
+  buildClass('elastic-local-csi-xfs', {
+    volumeBindingMode: 'WaitForFirstConsumer',
+    parameters: { front: 'csi', fsType: 'xfs' },
+  }),
 ]
 
-/** What a flex volume can do, and what it cannot. */
+/** What a volume can do, and what it cannot. */
 const capabilities = {
   persistence: true,
   exec: true,
@@ -84,5 +88,15 @@ const immediate = {
   },
 }
 
-export const drivers = { flex, xfs, immediate }
+const csi = {
+  StorageClass: { FromExistingClassName: 'elastic-local-csi' },
+  DriverInfo: { ...flex.DriverInfo, TopologyKeys: ['volumes.k8s.elastic.co/node'] },
+}
+
+const csiXfs = {
+  StorageClass: { FromExistingClassName: 'elastic-local-csi-xfs' },
+  DriverInfo: { ...csi.DriverInfo, SupportedFsType: { '': {} } },
+}
+
+export const drivers = { flex, xfs, immediate, csi, csiXfs }
 export type DriverName = keyof typeof drivers

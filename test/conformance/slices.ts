@@ -14,6 +14,8 @@ export interface Slice {
   skip: string
 }
 
+/** Growth of a mounted filesystem, for which ext4 needs a right that some machines do not give. */
+const growth = 'External.Storage.*([Ee]xpan|resize)'
 const disruptive = '\\[Disruptive\\]'
 /** Needs images that cannot be had without a registry; what it is about (a claim with `dataSourceRef`) is no matter of ours. */
 const populators = 'any volume data source'
@@ -32,8 +34,7 @@ export const slices: readonly Slice[] = [
     driver: 'xfs',
     nodes: 2,
     atOnce: 4,
-    // Growth of a mounted filesystem, for which ext4 needs a right that some machines do not give.
-    focus: 'External.Storage.*([Ee]xpan|resize)',
+    focus: growth,
     skip: disruptive,
   },
   {
@@ -43,6 +44,22 @@ export const slices: readonly Slice[] = [
     atOnce: 4,
     focus:
       '\\[sig-storage\\] (PVC Protection|PV Protection|PersistentVolumes (CSI|Default)|StorageClasses|CSIStorageCapacity|Ephemeralstorage)',
+    skip: disruptive,
+  },
+  {
+    name: 'csi',
+    driver: 'csi',
+    nodes: 2,
+    atOnce: 4,
+    focus: 'External.Storage',
+    skip: `${disruptive}|${populators}`,
+  },
+  {
+    name: 'csi-xfs',
+    driver: 'csiXfs',
+    nodes: 2,
+    atOnce: 4,
+    focus: growth,
     skip: disruptive,
   },
   {
@@ -98,10 +115,10 @@ const lacksSysResource = () => {
   return (BigInt(`0x${effective}`) & (1n << sysResource)) === 0n
 }
 
-const growsMounted = (spec: string): Exception => ({
-  slice: 'storage',
+const growsMounted = (slice: string, spec: string): Exception => ({
+  slice,
   spec,
-  why: 'A mounted ext4 grows only with CAP_SYS_RESOURCE, which this machine does not give; slice xfs shows the same.',
+  why: 'A mounted ext4 grows only with CAP_SYS_RESOURCE, which this machine does not give; the slice with xfs shows the same.',
   applies: lacksSysResource,
 })
 
@@ -111,7 +128,7 @@ export const exceptions: readonly Exception[] = [
     'should resize volume when PVC is edited while pod is using it',
     'Verify if offline PVC expansion works',
     'should support expansion of pvcs created for ephemeral pvcs',
-  ].map(growsMounted),
+  ].flatMap((spec) => ['storage', 'csi'].map((slice) => growsMounted(slice, spec))),
   {
     slice: 'storage',
     spec: 'should provision storage with mount options',
