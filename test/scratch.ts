@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 /** Gives `work` a new folder, whose path holds no link; it goes with all that is in it. */
 export async function withScratch(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-test-')))
+  const folder = await realpath(await mkdtemp(join(tmpdir(), 'el-')))
   try {
     await work(folder)
   } finally {
