@@ -17,6 +17,19 @@ export interface Part {
   text: string
 }
 
+/** Packages whose licence stands at the head of a file of theirs, and nowhere else. */
+const noticeAtHeadOf: Readonly<Record<string, string>> = { '@bufbuild/protobuf': 'dist/esm/wire/varint.js' }
+
+/** The comment that a file begins with. */
+function readHead(source: string): string {
+  const lines = source.split('\n')
+  const end = lines.findIndex((line) => !line.startsWith('//'))
+  return lines
+    .slice(0, end)
+    .map((line) => line.replace(/^\/\/ ?/, ''))
+    .join('\n')
+}
+
 /** What is bundled in the executable: Node, and npm packages. */
 export async function findBundledParts(arch: string): Promise<Part[]> {
   const lock = JSON.parse(await readFile(join(import.meta.dirname, '../package-lock.json'), 'utf8')).packages
@@ -26,6 +39,8 @@ export async function findBundledParts(arch: string): Promise<Part[]> {
     const value = Buffer.from(lock[key].integrity.replace('sha512-', ''), 'base64').toString('hex')
     const files = (await readdir(folder)).filter((file) => /^(licen[cs]e|copying|notice)/i.test(file)).sort()
     const texts = await Promise.all(files.map((file) => readFile(join(folder, file), 'utf8')))
+    const head = noticeAtHeadOf[name]
+    if (files.length === 0 && head) texts.push(readHead(await readFile(join(folder, head), 'utf8')))
     return { kind, name, version, hash: { algorithm: 'SHA-512', value }, licences: [license], text: texts.join('\n') }
   }
   const node = await read('node', findNodePackage(arch), `node_modules/node-linux-${arch}`)

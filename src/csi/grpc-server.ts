@@ -1,4 +1,4 @@
-import { createServer } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
 import { listenOnSocket } from '../daemon/socket.ts'
 
@@ -15,15 +15,24 @@ export async function serveGrpc(socketPath: string, add: (server: Server) => voi
   const server = new Server({ 'grpc.enable_channelz': 0 })
   add(server)
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
-  const listener = createServer((socket) => injector.injectConnection(socket))
+  const open = new Set<Socket>()
+  const listener = createServer((socket) => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    injector.injectConnection(socket)
+  })
   await listenOnSocket(listener, socketPath)
   return {
     close: async () => {
       const closed = new Promise((resolve) => listener.close(resolve))
-      const timer = setTimeout(() => server.forceShutdown(), readingMs)
-      await new Promise<void>((resolve) => server.tryShutdown(() => resolve()))
-      clearTimeout(timer)
+      server.tryShutdown(() => {})
+      // grpc-js waits for ever for who never says anything.
+      const timer = setTimeout(() => {
+        for (const socket of open) socket.destroy()
+      }, readingMs)
       await closed
+      clearTimeout(timer)
+      server.forceShutdown()
     },
   }
 }

@@ -1,6 +1,7 @@
+import { once } from 'node:events'
 import { existsSync, statSync } from 'node:fs'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { dirname } from 'node:path'
 import { status } from '@grpc/grpc-js'
 import * as assert from 'uvu/assert'
@@ -104,6 +105,21 @@ test('while the daemon stops, calls are to be made again', () =>
     const { code, details } = await failureOf(node.nodeUnpublishVolume({ volumeId: 'pvc-1', targetPath: target('a') }))
     assert.is(code, status.UNAVAILABLE)
     assert.match(details, /the daemon is stopping/)
+  }))
+
+test('who sends nothing, or no HTTP/2, keeps nobody from being served, nor it from its end', () =>
+  withCsi(async ({ kubeletDir, csi, identity }) => {
+    const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
+    for (const text of ['', 'GET / HTTP/1.1\r\n\r\n', preface, `${preface}${'x'.repeat(100)}`, '\0'.repeat(10_000)])
+      for (let i = 0; i < 20; i++) {
+        const socket = connect({ path: csiSocket(kubeletDir) })
+        socket.on('error', () => {})
+        await once(socket, 'connect')
+        if (text) socket.write(text)
+      }
+    await identity.probe()
+    await csi.close()
+    assert.not.ok(existsSync(csiSocket(kubeletDir)))
   }))
 
 test('a path that is too long for a socket is an error that names it', () =>

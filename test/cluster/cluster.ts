@@ -47,7 +47,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const program = await ensureControlPlane()
   await mkdir(options.folder, { recursive: true })
   const folder = await realpath(options.folder)
-  for (const name of ['data', 'logs', 'tmp', 'kubelets', 'kubeconfigs']) await mkdir(join(folder, name))
+  for (const name of ['data', 'logs', 'tmp', 'k', 'kubeconfigs']) await mkdir(join(folder, name))
   const programs = new Set<Pick<Component, 'kill'>>()
   const cluster = new Cluster({ program, folder, programs, address: options.address ?? '127.0.0.1' })
   try {
@@ -214,7 +214,8 @@ export class Cluster {
   /** Starts a kubelet; resolves when its node takes pods. */
   async startKubelet(options: KubeletOptions): Promise<HollowKubelet> {
     const { name, labels = {}, hostnameLabel, controllerAttachDetach = true } = options
-    const home = join(this.folder, 'kubelets', name)
+    // Short, as a path of a socket has at most 107 bytes.
+    const home = join(this.folder, 'k', name)
     const [rootDir, pluginDir] = [join(home, 'root'), options.pluginDir ?? join(home, 'plugins')]
     await mkdir(rootDir, { recursive: true })
     await mkdir(pluginDir, { recursive: true })
