@@ -25,12 +25,27 @@ const helmOn = (cluster: Cluster, folder: string) => (command: string, words: re
     input: JSON.stringify(values),
   })
 
-/** Definitions of kinds that others bring: that there are such is all that they say. */
-const definitions = [
-  ['monitoring.coreos.com', 'PodMonitor', 'podmonitors', 'Namespaced'],
-  ['monitoring.coreos.com', 'PrometheusRule', 'prometheusrules', 'Namespaced'],
-  ['security.openshift.io', 'SecurityContextConstraints', 'securitycontextconstraints', 'Cluster'],
-].map(([group, kind = '', plural, scope]) => ({
+/** What OpenShift's own definition wants to be there (openshift/api, security/v1). */
+const requiredOfConstraints = [
+  ...['allowHostDirVolumePlugin', 'allowHostIPC', 'allowHostNetwork', 'allowHostPID', 'allowHostPorts'],
+  ...['allowPrivilegedContainer', 'allowedCapabilities', 'defaultAddCapabilities', 'priority'],
+  ...['readOnlyRootFilesystem', 'requiredDropCapabilities', 'volumes'],
+]
+
+/** Definitions of kinds that others bring: which there are, and little more. */
+const definitions = (
+  [
+    ['monitoring.coreos.com', 'PodMonitor', 'podmonitors', 'Namespaced', ['spec']],
+    ['monitoring.coreos.com', 'PrometheusRule', 'prometheusrules', 'Namespaced', ['spec']],
+    [
+      'security.openshift.io',
+      'SecurityContextConstraints',
+      'securitycontextconstraints',
+      'Cluster',
+      requiredOfConstraints,
+    ],
+  ] as const
+).map(([group, kind, plural, scope, required]) => ({
   apiVersion: 'apiextensions.k8s.io/v1',
   kind: 'CustomResourceDefinition',
   metadata: {
@@ -47,7 +62,7 @@ const definitions = [
         name: 'v1',
         served: true,
         storage: true,
-        schema: { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } },
+        schema: { openAPIV3Schema: { type: 'object', required, 'x-kubernetes-preserve-unknown-fields': true } },
       },
     ],
   },
