@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { dirname } from 'node:path'
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
 import { messageOf, VolumeError } from './errors.ts'
@@ -142,7 +143,8 @@ export class Engine {
       const source = await pool.activate(name)
       try {
         const table = await this.#readGrown(volume, source)
-        const unseen = this.#findUnseen(table, request.target)
+        // What is mounted there already may be anybody's.
+        const unseen = this.#findUnseen(table, dirname(request.target))
         if (unseen) throw new VolumeError('unavailable', `Cannot mount ${name} as ${unseen}.`)
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
