@@ -4,7 +4,7 @@ import { join, relative } from 'node:path'
 import { formatDeviceNumber } from '../device-number.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Source } from '../volume/pool.ts'
-import { isWithin, type MountEntry, parseMountInfo } from './table.ts'
+import { isWithin, type MountEntry, parseMountInfo, readSteadily } from './table.ts'
 
 /** O_PATH of open(2), which Node does not name: a file is named by it, and neither read nor asked of its filesystem. */
 const openPath = 0o10000000
@@ -68,7 +68,7 @@ class Processes {
 
   /** Who has mounted the device with that number, where our own table may not show it. */
   async findMount(number: string): Promise<string | undefined> {
-    for (const { pid, view } of this.#all()) {
+    for (const { pid, view } of await this.#all()) {
       const entry = [...view.values()].find(({ device }) => device === number)
       if (entry) return `process ${this.#describe(pid)} has it mounted on ${entry.target}`
     }
@@ -77,10 +77,10 @@ class Processes {
 
   /** Who has mounted the directory or a part of it, or something on it; or has a file in it open or mapped, or works there. */
   async findInside(path: string): Promise<string | undefined> {
-    const place = this.#locate(path)
+    const place = await this.#locate(path)
     if (!place) return undefined
     // All first: an open file may be of a mount in another namespace.
-    const processes = this.#all()
+    const processes = await this.#all()
     const shownIn = new Map<View, string[]>()
     for (const { pid, view } of processes) {
       const mount = shownIn.has(view) ? undefined : findMountOf(view, place)
@@ -93,8 +93,8 @@ class Processes {
     return undefined
   }
 
-  #locate(path: string): Place | undefined {
-    const above = [...(this.#viewOf('self')?.values() ?? [])].filter(
+  async #locate(path: string): Promise<Place | undefined> {
+    const above = [...((await this.#viewOf('self'))?.values() ?? [])].filter(
       ({ target }) => target !== path && isWithin(target, path),
     )
     const entry = above.reduce<MountEntry | undefined>(
@@ -124,12 +124,13 @@ class Processes {
     return undefined
   }
 
-  #all(): Process[] {
-    const pids = list(this.#proc).filter((name) => /^\d+$/.test(name))
-    return pids.flatMap((pid) => {
-      const view = this.#viewOf(pid)
-      return view ? [{ pid, view }] : []
-    })
+  async #all(): Promise<Process[]> {
+    const processes = []
+    for (const pid of list(this.#proc).filter((name) => /^\d+$/.test(name))) {
+      const view = await this.#viewOf(pid)
+      if (view) processes.push({ pid, view })
+    }
+    return processes
   }
 
   #mountOf(id: number): MountEntry | undefined {
@@ -137,15 +138,15 @@ class Processes {
     return undefined
   }
 
-  #viewOf(pid: string): View | undefined {
+  async #viewOf(pid: string): Promise<View | undefined> {
     const [namespace, root] = ['ns/mnt', 'root'].map((name) => readLink(join(this.#proc, pid, name)))
     if (namespace === undefined || root === undefined) return undefined
     const view = this.#views.get(namespace) ?? new Map<number, MountEntry>()
     this.#views.set(namespace, view)
     if (this.#seen.has(`${namespace} ${root}`)) return view
     this.#seen.add(`${namespace} ${root}`)
-    for (const entry of parseMountInfo(read(join(this.#proc, pid, 'mountinfo'))))
-      view.set(entry.id, { ...entry, target: join(root, entry.target) })
+    const table = await readSteadily(async () => read(join(this.#proc, pid, 'mountinfo')))
+    for (const entry of parseMountInfo(table)) view.set(entry.id, { ...entry, target: join(root, entry.target) })
     return view
   }
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { dirname } from 'node:path'
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
 import { messageOf, VolumeError } from './errors.ts'
@@ -145,7 +146,8 @@ export class Engine {
       try {
         const table = await this.#readGrown(volume, source)
         if (request.isAlone) this.#mustBeAlone(request, volume, table.of(source))
-        const unseen = this.#findUnseen(table, request.target)
+        // What is mounted there already may be anybody's.
+        const unseen = this.#findUnseen(table, dirname(request.target))
         if (unseen) throw new VolumeError('unavailable', `Cannot mount ${name} as ${unseen}.`)
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)

@@ -1,6 +1,7 @@
 /** Runs in a guest: what others do in the volume group, and to the volume group, that a daemon uses. */
 import { readFile, writeFile } from 'node:fs/promises'
 import * as assert from 'uvu/assert'
+import { openMachine } from '../../src/cmd/machine.ts'
 import { buildClaim } from '../../src/lvm/claim.ts'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
@@ -170,6 +171,37 @@ test('a group that one daemon has claimed is refused to another, also when both 
     await engine.stop()
     await world.close()
   }
+})
+
+test('of two daemons of this machine with folders of their own, the second does not get the group of the first', async () => {
+  const open = (volumesDir: string) =>
+    openMachine(
+      {
+        driverKind: 'LVM',
+        volumesDir,
+        lvmVolumeGroup: volumeGroup,
+        lvmUseThinVolumes: false,
+        lvmThinPool: '',
+        lvmThinOvercommitRatio: 1,
+        lvmThinDataWatermark: 90,
+        lvmThinMetadataWatermark: 80,
+        loopPreallocate: false,
+        hostTools: false,
+      },
+      { info: () => {}, warn: () => {} },
+    )
+  const [one, two] = [await open('/run/one'), await open('/run/two')]
+  await one.start()
+  await rejects('unavailable', /claimed by the daemon of this machine with --volumes-dir \/run\/one,/, () =>
+    two.start(),
+  )
+  await one.stop()
+  const again = await open('/run/one')
+  await again.start()
+  for (const engine of [two, again]) await engine.stop()
+  const claim = await lvm('vgs', '--noheadings', '-o', 'vg_tags', volumeGroup)
+  assert.match(claim, /^elastic-local\.daemon=[0-9a-f]{32}:\/run\/one$/)
+  await lvm('vgchange', '--quiet', '--deltag', claim, volumeGroup)
 })
 
 test('a group that is renamed, exported or replaced under a running daemon offers nothing, and its volumes are not taken for gone', async () => {
