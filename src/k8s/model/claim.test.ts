@@ -39,6 +39,7 @@ const claim: ClaimFacts = {
   dataSource: '',
   isPopulated: false,
   attributesClass: '',
+  refusedAttributesClass: '',
   isDeleting: false,
   isGrowing: false,
   capacity: '',

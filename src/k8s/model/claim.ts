@@ -60,6 +60,8 @@ export interface ClaimFacts extends ClaimRef {
   /** Whether somebody else fills volumes of that kind, and has one made for that by a claim of his own. */
   isPopulated: boolean
   attributesClass: string
+  /** The last of those that it was told it cannot have. */
+  refusedAttributesClass: string
   isDeleting: boolean
   /** Whether its growth is not settled. */
   isGrowing: boolean
@@ -76,6 +78,7 @@ export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
   const { metadata, spec } = claim
   const annotations = metadata?.annotations ?? {}
   const source = spec?.dataSource ?? spec?.dataSourceRef
+  const modification = claim.status?.modifyVolumeStatus
   return {
     namespace: metadata?.namespace ?? '',
     name: metadata?.name ?? '',
@@ -94,6 +97,8 @@ export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
     dataSource: source?.kind ?? '',
     isPopulated: source !== undefined && !ownSources.includes(`${source.apiGroup ?? ''}/${source.kind}`),
     attributesClass: spec?.volumeAttributesClassName ?? '',
+    refusedAttributesClass:
+      modification?.status === 'Infeasible' ? (modification.targetVolumeAttributesClassName ?? '') : '',
     isDeleting: metadata?.deletionTimestamp !== undefined,
     isGrowing: isGrowing(claim),
     growthPhase: readGrowthPhase(claim),

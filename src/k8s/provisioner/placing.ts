@@ -121,6 +121,7 @@ export class Placing {
     this.#waiting.delete(key)
     const volume = claim && this.#parts.copies.volumes.objects.get(claim.volumeName || volumeNameOf(claim.uid))
     if (!claim) this.#granting.forget(key)
+    if (claim && volume && claim.attributesClass !== claim.refusedAttributesClass) await this.#refuseToModify(claim)
     if (claim && volume?.front === 'csi') return await this.#granting.look(claim, volume)
     if (claim && volume && claim.isGrowing) return await this.#settleGrowth(claim, volume)
     if (!claim || volume) return
@@ -158,6 +159,20 @@ export class Placing {
       this.#kept.delete(volume)
       this.#queue.add(`${before.namespace}/${before.name}`)
     }
+  }
+
+  /** A volume that is there has nothing that a VolumeAttributesClass could set, which is said once. */
+  async #refuseToModify({ namespace, name, uid, attributesClass }: ClaimFacts): Promise<void> {
+    const { api, recorder } = this.#parts
+    const isWanted = attributesClass !== ''
+    const modifyVolumeStatus = isWanted
+      ? { targetVolumeAttributesClassName: attributesClass, status: 'Infeasible' }
+      : null
+    const path = `${claimPath(namespace, name)}/status`
+    await api.send({ method: 'PATCH', path, body: { status: { modifyVolumeStatus } } }).catch(unlessOvertaken)
+    if (!isWanted) return
+    const message = `Cannot change the volume to VolumeAttributesClass ${attributesClass} as volumes have nothing to set; take volumeAttributesClassName back, or make it the one that it was.`
+    await recorder.say({ kind: 'PersistentVolumeClaim', namespace, name, uid }, 'Warning', 'VolumeNotModified', message)
   }
 
   /** Brings a growth that the node refused to an end, or lets it be tried again. */

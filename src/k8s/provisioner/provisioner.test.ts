@@ -802,6 +802,22 @@ test('growth of a volume of CSI that was refused is forgotten when it is taken b
   await running.stop()
 })
 
+test('a bound claim that names a VolumeAttributesClass is told once that there is nothing to set, until it names none', async () => {
+  const server = openGrowing('64Mi')
+  const name = (volumeAttributesClassName: string | null) =>
+    server.change(`${claimsPath}/data`, { spec: { volumeAttributesClassName } })
+  name('fast')
+  const running = start(server.client())
+  await server.until('it is told', () => eventsOf(server, 'data').length > 0)
+  assert.match(eventsOf(server, 'data')[0]?.message, /Cannot change the volume to VolumeAttributesClass fast/)
+  assert.equal(statusOf(server).modifyVolumeStatus, { targetVolumeAttributesClassName: 'fast', status: 'Infeasible' })
+  await server.idle()
+  assert.is(eventsOf(server, 'data')[0]?.count, 1)
+  name(null)
+  await server.until('nothing tells of it', () => statusOf(server).modifyVolumeStatus === undefined)
+  await running.stop()
+})
+
 const request = (server: MemoryApi, storage: string) =>
   server.change(`${claimsPath}/data`, { spec: { resources: { requests: { storage } } } })
 
