@@ -299,6 +299,9 @@ async function serve({ engine, started, settings, cluster, status, served, told,
         run: buildCallOutRunner({ drain, front, observe: meter.callout, log }),
         node: ownNodeName(settings.nodeName),
         isReady: () => recovered,
+      }).catch(async (error) => {
+        await close(server)
+        throw error
       })
     : undefined
   if (csi) health.alive.push(csi.findFailure)

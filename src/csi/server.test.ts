@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { existsSync, statSync } from 'node:fs'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { status } from '@grpc/grpc-js'
 import * as assert from 'uvu/assert'
 import { callService } from '../../test/csi-client.ts'
@@ -14,6 +14,7 @@ import { VolumeError } from '../volume/errors.ts'
 import { csiDriverName, csiSocket, registrationSocket } from './driver.ts'
 import { serveGrpc } from './grpc-server.ts'
 import { Registration } from './proto/registration_pb.ts'
+import { type CsiParts, serveCsi } from './server.ts'
 
 const test = suite('CSI server')
 
@@ -122,11 +123,22 @@ test('who sends nothing, or no HTTP/2, keeps nobody from being served, nor it fr
     assert.not.ok(existsSync(csiSocket(kubeletDir)))
   }))
 
-test('a path that is too long for a socket is an error that names it', () =>
+test('one that stops before it was registered is not registered any more', () =>
+  withCsi(async ({ kubeletDir, csi }) => {
+    await csi.leave()
+    await csi.register()
+    assert.not.ok(existsSync(registrationSocket(kubeletDir)))
+  }))
+
+test('below a folder whose path is too long for a socket nothing is served, and it is said', () =>
   withScratch(async (folder) => {
-    const path = `${folder}/${'x'.repeat(100)}/csi.sock`
-    const error = await thrownBy(VolumeError, () => serveGrpc(path, () => {}))
-    assert.match(error.message, /^Cannot listen on .*csi\.sock: /)
+    const kubeletDir = join(folder, 'x'.repeat(107 - folder.length - 1 - '/plugins/elastic-local/csi.sock'.length))
+    const parts = {} as Omit<CsiParts, 'kubeletDir'>
+    const error = await thrownBy(VolumeError, () => serveCsi({ ...parts, kubeletDir }))
+    assert.match(
+      error.message,
+      /^Cannot listen on .*-reg\.sock as the path of a socket must have at most 107 bytes: it has 116\.$/,
+    )
   }))
 
 test.run()

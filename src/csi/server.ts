@@ -1,4 +1,4 @@
-import { removeSocket, watchSocket } from '../daemon/socket.ts'
+import { checkSocketPath, removeSocket, watchSocket } from '../daemon/socket.ts'
 import type { Log } from '../log.ts'
 import { buildController } from './controller.ts'
 import { csiSocket, registrationSocket } from './driver.ts'
@@ -19,7 +19,7 @@ export interface CsiParts extends NodeParts {
 
 /** A served CSI driver. */
 export interface Csi {
-  /** Makes it known to the kubelet. */
+  /** Makes it known to the kubelet; nothing to do once it has left. */
   register(): Promise<void>
   /** Has the kubelet forget it, so that nobody is sent here any more. */
   leave(): Promise<void>
@@ -30,25 +30,29 @@ export interface Csi {
 
 /**
  * Serves CSI below the kubelet's folder; the caller holds the lock of its socket. Without a cluster, volumes are also made and
- * removed for whoever calls. Throws `failed`.
+ * removed for whoever calls. Throws `invalid`, `failed`.
  */
 export async function serveCsi(parts: CsiParts): Promise<Csi> {
   const { kubeletDir, standalone, log } = parts
   const [endpoint, registry] = [csiSocket(kubeletDir), registrationSocket(kubeletDir)]
+  for (const path of [endpoint, registry]) checkSocketPath(path)
   const driver = await serveGrpc(endpoint, (server) => {
     addService(server, Identity, buildIdentity({ ...parts, hasController: standalone }))
     addService(server, Node, buildNode(parts))
     if (standalone) addService(server, Controller, buildController(parts))
   })
   const servers = [driver]
+  let hasLeft = false
   const checks = [await watchSocket(endpoint)]
   return {
     register: async () => {
+      if (hasLeft) return
       const add = buildRegistration(endpoint, log)
       servers.push(await serveGrpc(registry, (server) => addService(server, Registration, add)))
       checks.push(await watchSocket(registry))
     },
     leave: async () => {
+      hasLeft = true
       checks.length = 0
       await removeSocket(registry)
     },

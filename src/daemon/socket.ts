@@ -3,7 +3,20 @@ import { chmod, stat, unlink } from 'node:fs/promises'
 import type { Server } from 'node:net'
 import { dirname } from 'node:path'
 import { makeFolders } from '../files.ts'
-import { hasErrno, writeError } from '../volume/errors.ts'
+import { hasErrno, VolumeError, writeError } from '../volume/errors.ts'
+
+/** The longest path of a socket, in bytes (unix(7)). */
+const longestPath = 107
+
+/** Throws `invalid` for a path at which there can be no socket. */
+export function checkSocketPath(socketPath: string): void {
+  const bytes = Buffer.byteLength(socketPath)
+  if (bytes > longestPath)
+    throw new VolumeError(
+      'invalid',
+      `Cannot listen on ${socketPath} as the path of a socket must have at most ${longestPath} bytes: it has ${bytes}.`,
+    )
+}
 
 /**
  * Has `server` listen on a unix socket that only root can use. The caller holds the lock of that socket, so a file that is

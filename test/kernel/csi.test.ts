@@ -190,6 +190,16 @@ test(
 )
 
 test(
+  'a daemon that cannot serve CSI ends, and says why',
+  withNode(async (node) => {
+    const daemon = await node.launch({ flags: { ...flags, 'kubelet-dir': join(node.folder, 'x'.repeat(90)) } })
+    assert.is(await daemon.ended, 1)
+    assert.match(daemon.output(), /as the path of a socket must have at most 107 bytes/)
+    assert.not.ok(existsSync(node.socket))
+  }),
+)
+
+test(
   'two daemons cannot serve one kubelet',
   withNode(async (node) => {
     await node.start({ flags })
