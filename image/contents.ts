@@ -21,7 +21,8 @@ export const contents: Readonly<Record<string, readonly string[]>> = {
     '/usr/share/common-licenses/',
   ],
   'btrfs-progs': ['/usr/bin/btrfs', '/usr/sbin/mkfs.btrfs'],
-  coreutils: ['/usr/bin/cat', '/usr/bin/rm'],
+  // The chart's test of a volume writes with dd(1).
+  coreutils: ['/usr/bin/cat', '/usr/bin/dd', '/usr/bin/rm'],
   e2fsprogs: [
     '/etc/mke2fs.conf',
     '/usr/sbin/dumpe2fs',
