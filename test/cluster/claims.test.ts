@@ -3,6 +3,7 @@ import { readFile, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { request } from '../../src/daemon/client.ts'
+import { knownClaimFields, knownClassFields } from '../../src/k8s/model/claim.ts'
 import { growthRecovery, needing } from '../kubernetes/version.ts'
 import { suite } from '../suite.ts'
 import type { KubeObject } from './api.ts'
@@ -84,6 +85,21 @@ test('its PV is as designed: label, finalizer, claim, affinity by a label of its
   assert.equal(term.matchExpressions, [{ key, operator: 'In', values: [value] }])
   const { sizeBytes } = isFlex ? volume.spec.flexVolume.options : volume.spec.csi.volumeAttributes
   assert.is(sizeBytes, String(gibibyte / 2))
+})
+
+test('each field of a claim and of a class that this Kubernetes has is one that we look at', async () => {
+  const fieldsOf = async (group: string, kind: string): Promise<string[]> => {
+    const { components } = await cluster.api.request('GET', `/openapi/v3/${group}`)
+    return Object.keys(components.schemas[kind].properties)
+  }
+  const common = ['apiVersion', 'kind', 'metadata']
+  for (const [group, kind, known] of [
+    ['api/v1', 'io.k8s.api.core.v1.PersistentVolumeClaimSpec', knownClaimFields],
+    ['apis/storage.k8s.io/v1', 'io.k8s.api.storage.v1.StorageClass', [...knownClassFields, ...common]],
+  ] as const) {
+    const unknown = (await fieldsOf(group, kind)).filter((field) => !known.some((one) => one === field))
+    assert.equal(unknown, [], kind)
+  }
 })
 
 test('a deleted claim takes its PV, its data and its promise with it', async () => {
