@@ -802,12 +802,37 @@ test('growth of a volume of CSI that was refused is forgotten when it is taken b
   await running.stop()
 })
 
+test('growth of a volume of CSI leaves a claim on its way out as it is', async () => {
+  const server = openGrowing('192Mi')
+  const running = start(server.client())
+  await server.until('it is granted', () => phaseOf(server) === 'ControllerResizeInProgress')
+  const [deletionTimestamp, finalizers] = [new Date().toISOString(), ['kubernetes.io/pvc-protection']]
+  server.change(`${claimsPath}/data`, { metadata: { deletionTimestamp, finalizers } })
+  await server.idle()
+  await running.stop()
+  assert.equal([statusOf(server).capacity.storage, phaseOf(server)], ['64Mi', 'ControllerResizeInProgress'])
+})
+
+test('growth of a volume of CSI is not asked for again while its last unit does not fit', async () => {
+  const server = openGrowing('191Mi')
+  addLedgerRoom(server, 128n)
+  const client = server.client()
+  const running = start(client)
+  await server.until('it is refused', () => phaseOf(server) === 'ControllerResizeInfeasible')
+  await server.idle()
+  const sent = client.requests.length
+  addLedgerRoom(server, 191n)
+  await server.idle()
+  await running.stop()
+  assert.is(client.requests.length, sent)
+})
+
 const request = (server: MemoryApi, storage: string) =>
   server.change(`${claimsPath}/data`, { spec: { resources: { requests: { storage } } } })
 
-function addLedgerRoom(server: MemoryApi): void {
+function addLedgerRoom(server: MemoryApi, mebibytes = 1024n): void {
   const pool = JSON.parse(server.find(ledgerPath('a'))?.data['_pool.default'])
-  const larger = { ...pool, capacityBytes: String(1024n * mebibyte) }
+  const larger = { ...pool, capacityBytes: String(mebibytes * mebibyte) }
   server.change(ledgerPath('a'), { data: { '_pool.default': JSON.stringify(larger) } })
 }
 
