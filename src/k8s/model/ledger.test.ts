@@ -12,6 +12,7 @@ import {
   parseLedger,
   promise,
   promisedBytes,
+  settled,
 } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 
@@ -182,6 +183,22 @@ test('a ledger that somebody damaged is an error that names the key', async () =
   const { write, ledger } = openApi()
   write({ a: '{"pool":"default","kind":"volume","promisedBytes":"-1"}' })
   await rejects('failed', /Cannot read a in ConfigMap ns\/elastic-local.n.ledger/, async () => ledger())
+})
+
+test('a volume that is there has what it has, and what somebody else has granted beyond stays promised', () => {
+  const entry = (promisedBytes: bigint, madeBytes?: bigint) =>
+    ({ pool: 'default', kind: 'volume', promisedBytes, ...(madeBytes ? { madeBytes } : {}) }) as const
+  for (const [before, isGranted, after] of [
+    [undefined, true, entry(2n, 2n)],
+    [entry(1n), true, entry(2n, 2n)],
+    [entry(3n), true, entry(3n, 2n)],
+    [entry(3n), false, entry(2n, 2n)],
+    // Its device is larger by now, and its filesystem perhaps not.
+    [entry(3n, 1n), true, entry(3n, 1n)],
+    [entry(3n, 1n), false, entry(2n, 2n)],
+    [entry(1n, 1n), true, entry(2n, 2n)],
+  ] as const)
+    assert.equal(settled(before, 2n, { madeFor: undefined, isGranted }), after)
 })
 
 test.run()

@@ -1,5 +1,5 @@
 import type { Changes, Entry } from '../model/ledger.ts'
-import { isToGrow, made, onlyPool, withoutGrowth } from '../model/ledger.ts'
+import { isToGrow, made, onlyPool, settled } from '../model/ledger.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 import { specOf } from './note.ts'
@@ -56,9 +56,8 @@ export class Entries {
       if (!entry) return volume?.isDeleting ? undefined : made(undefined, stored.sizeBytes, undefined)
       // Without a note, its making is not at its end.
       if (!note) return entry
-      if (volume?.front === 'csi' && isToGrow(entry)) return entry
-      // While it is held nobody grows it: what is promised beyond is of a growth that was given up.
-      return withoutGrowth(made(entry, stored.sizeBytes, entry.madeFor))
+      const isGranted = (volume ?? note).front === 'csi'
+      return settled(entry, stored.sizeBytes, { madeFor: entry.madeFor, isGranted })
     })
   }
 }
