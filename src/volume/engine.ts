@@ -144,11 +144,11 @@ export class Engine {
       const source = await pool.activate(name)
       try {
         const table = await this.#readGrown(volume, source)
-        if (request.isAlone) this.#mustBeAlone(request, volume, table.of(source))
         const unseen = this.#findUnseen(table, request.target)
         if (unseen) throw new VolumeError('unavailable', `Cannot mount ${name} as ${unseen}.`)
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
+        if (request.isAlone) this.#mustBeAlone(request, volume, table.of(source))
         const folder = await this.#stages.ensure(name, source, table, request)
         if (folder !== request.target) await mounts.bind(folder, request.target, { readOnly: request.readOnly })
         return { action: 'mounted' }
@@ -174,7 +174,7 @@ export class Engine {
   }
 
   #mustBeAlone({ name, target }: MountRequest, volume: StoredVolume, shown: readonly MountPoint[]): void {
-    const other = this.#stages.targetsIn(shown, volume).find((mount) => mount.target !== target)
+    const [other] = this.#stages.targetsIn(shown, volume)
     if (other)
       throw new VolumeError(
         'busy',
