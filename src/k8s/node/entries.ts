@@ -1,5 +1,6 @@
 import type { Changes, Entry } from '../model/ledger.ts'
 import { isToGrow, made, onlyPool, settled } from '../model/ledger.ts'
+import type { VolumeFacts } from '../model/persistent-volume.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 import { specOf } from './note.ts'
@@ -26,7 +27,7 @@ export class Entries {
     )
     for (const volume of volumes.objects.values())
       if (!entries.has(volume.name))
-        entries.set(volume.name, { pool: onlyPool, kind: 'volume', promisedBytes: specOf(volume).sizeBytes })
+        entries.set(volume.name, { pool: onlyPool, kind: 'volume', promisedBytes: sizeOf(volume) })
     return entries
   }
 
@@ -59,5 +60,14 @@ export class Entries {
       const isGranted = (volume ?? note).front === 'csi'
       return settled(entry, stored.sizeBytes, { madeFor: entry.madeFor, isGranted })
     })
+  }
+}
+
+/** What a PV's volume takes; of one that a person made, and that says nothing to make it by, its capacity. */
+function sizeOf(volume: VolumeFacts): bigint {
+  try {
+    return specOf(volume).sizeBytes
+  } catch {
+    return volume.capacityBytes
   }
 }

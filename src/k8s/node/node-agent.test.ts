@@ -796,6 +796,19 @@ test('a promise to a volume of CSI is lowered by nobody on the node while it can
   await daemon.stop()
 })
 
+test('a PV of which nobody can tell what it is to be, as a person may make it, keeps no ledger from being made', async () => {
+  const world = new World()
+  const name = world.addPlaced('data', 'csi')
+  world.server.change(`${volumesPath}/${name}`, { spec: { csi: { volumeAttributes: { sizeBytes: null } } } })
+  const daemon = await start(world)
+  await world.server.until('its owner is told', () => world.server.list(eventsPath).length > 0)
+  await world.server.until('there is a ledger', () => world.server.find(ledgerPath('a')) !== undefined)
+  assert.equal(promises(world.server), [
+    { node: 'a', volume: name, pool: 'default', kind: 'volume', promisedBytes: sizeBytes },
+  ])
+  await daemon.stop()
+})
+
 test('what was promised to a volume of CSI before it was made is not taken back when it is made', async () => {
   const world = await openPublished()
   const name = world.addPlaced('data', 'csi')
