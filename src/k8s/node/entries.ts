@@ -57,7 +57,8 @@ export class Entries {
       if (!entry) return volume?.isDeleting ? undefined : made(undefined, stored.sizeBytes, undefined)
       // Without a note, its making is not at its end.
       if (!note) return entry
-      const isGranted = (volume ?? note).front === 'csi'
+      // What was granted to one that has no PV any more is nobody's.
+      const isGranted = volume?.front === 'csi'
       return settled(entry, stored.sizeBytes, { madeFor: entry.madeFor, isGranted })
     })
   }

@@ -796,6 +796,17 @@ test('a promise to a volume of CSI is lowered by nobody on the node while it can
   await daemon.stop()
 })
 
+test('what was granted to a volume of CSI whose PV is gone is given up', async () => {
+  const world = await granted.open()
+  const name = nameOf(world)
+  world.server.change(`${volumesPath}/${name}`, { metadata: { finalizers: [] } })
+  world.dismiss('data', name)
+  const daemon = await start(world)
+  await world.server.until('it is given up', () => world.entryOf(name)?.promisedBytes === sizeBytes)
+  assert.is(world.machine.volumes.get(name)?.sizeBytes, sizeBytes)
+  await daemon.stop()
+})
+
 test('a PV of which nobody can tell what it is to be, as a person may make it, keeps no ledger from being made', async () => {
   const world = new World()
   const name = world.addPlaced('data', 'csi')
