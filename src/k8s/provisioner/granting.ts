@@ -59,8 +59,11 @@ export class Granting {
       await keeper.update((ledger) => [[volume.name, promise(ledger, volume.name, wanted)]])
     } catch (error) {
       if (!(error instanceof VolumeError)) throw error
-      const { message } = error
-      await this.#sayNotGrown(claim, volume, message)
+      const { code, message } = error
+      // A ledger that is made, or made anew, brings the claim back.
+      if (code !== 'no-space') return await this.#sayNotGrown(claim, volume, message)
+      const advice = ' Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
+      await this.#sayNotGrown(claim, volume, `${message}${advice}`)
       return await this.#say(claim, (found) => sayRefused(found, wanted, message, now()))
     }
     await this.#say(claim, (found) => sayGranted(found, wanted, now()))
@@ -101,11 +104,10 @@ export class Granting {
 
   async #sayNotGrown({ namespace, name, uid }: ClaimFacts, volume: VolumeFacts, message: string): Promise<void> {
     const { recorder } = this.#parts
-    const advice = ' Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
     for (const object of [
       { kind: 'PersistentVolumeClaim', namespace, name, uid },
       { kind: 'PersistentVolume', name: volume.name, uid: volume.uid },
     ])
-      await recorder.say(object, 'Warning', 'VolumeNotGrown', `${message}${advice}`)
+      await recorder.say(object, 'Warning', 'VolumeNotGrown', message)
   }
 }

@@ -802,6 +802,22 @@ test('growth of a volume of CSI that was refused is forgotten when it is taken b
   await running.stop()
 })
 
+test('growth of a volume of CSI is not refused while its node has no ledger, and is granted again in a new one', async () => {
+  const server = openGrowing('192Mi')
+  const running = start(server.client())
+  await server.until('it is granted', () => phaseOf(server) === 'ControllerResizeInProgress')
+  server.delete(ledgerPath('a'))
+  await server.until('its owner is told', () => eventsOf(server, 'data').length > 0)
+  await server.idle()
+  assert.is(phaseOf(server), 'ControllerResizeInProgress')
+  assert.not.match(eventsOf(server, 'data')[0]?.message, /Lower the request/)
+  const [volume = ''] = server.list(volumesPath).map(({ metadata }) => metadata.name)
+  addLedger(server, 'a', 256n * mebibyte)
+  addPromise(server, 'a', volume, 64n * mebibyte)
+  await server.until('it is granted again', () => promises(server)[0]?.promisedBytes === 192n * mebibyte)
+  await running.stop()
+})
+
 test('growth of a volume of CSI leaves a claim on its way out as it is', async () => {
   const server = openGrowing('192Mi')
   const running = start(server.client())
