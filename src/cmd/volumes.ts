@@ -71,13 +71,14 @@ export const volumesAdoptCommand = defineCommand({
   ],
   flags: { ...visitFlags, ...clusterFlags, nodeName: daemonFlags.nodeName, ...adoptFlags },
   run: async (call) => {
-    const { kubeconfig, nodeName, claim, storageClass } = call.flags
+    const { kubeconfig, namespace, nodeName, claim, storageClass } = call.flags
     const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
     const { buildAdoption } = await import('../k8s/node/adopt.ts')
     const api = new ApiClient(findKubeConfig(kubeconfig))
     return await withKeeper(call, false, async ({ keeper, screen, output }) => {
       const { name, sizeBytes, fsType = 'ext4' } = await mustFind(keeper, call.args[0] ?? '')
       const volume = await buildAdoption(api, {
+        namespace,
         name,
         sizeBytes,
         fsType,

@@ -186,6 +186,29 @@ test('the empty folders of a target and of a device go with it, what the kubelet
     assert.equal([device, dirname(device), target('a'), other, note].map(existsSync), [false, false, false, true, true])
   }))
 
+test('a volume that is mounted there is not said to be missing where nobody may have it any more', () => {
+  let isGone = false
+  return withCsi(
+    async (world) => {
+      await world.engine.create('pvc-1', spec)
+      await publish(world, 'a')
+      isGone = true
+      assert.is((await failureOf(publish(world, 'a'))).code, status.ABORTED)
+      assert.is((await failureOf(publish(world, 'b'))).code, status.NOT_FOUND)
+    },
+    ({ front }) => ({
+      standalone: false,
+      front: {
+        ...front,
+        admit: async (request, work) => {
+          if (isGone) throw new VolumeError('not-found', 'Cannot mount pvc-1 as it is being removed.')
+          return await front.admit(request, work)
+        },
+      },
+    }),
+  )
+})
+
 test('what fails with the volume mounted there all the same is not said to be surely not mounted', () =>
   inCluster(async (world) => {
     await publish(world, 'a')

@@ -83,7 +83,7 @@ export function buildNode(parts: NodeParts): Handlers<typeof Node> {
 
   /** What failed with the volume mounted there all the same must not be taken for surely not mounted. */
   const asUncertain = async (error: unknown, name: string, target: CsiTarget): Promise<unknown> => {
-    if (codeOf(error) === 'not-found' || !isVolumeName(name)) return error
+    if (!isVolumeName(name)) return error
     const isThere = await engine.find(name).then(
       (volume) => volume && isSeen(volume, target),
       () => codeOf(error) === 'failed',

@@ -103,6 +103,25 @@ inUse('it is not formatted', async () => {
 
 inUse.run()
 
+const alone = suite('engine whose volume may be in one place only')
+
+alone('it is in no second one, and is there still for whoever asks again, also beside a part of it', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const { pool, mounts, filesystems, journal } = machine
+  const log = { info: () => {}, warn: () => {} }
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
+  await engine.start()
+  await engine.create('one', spec)
+  const request = { name: 'one', target: '/pods/one', readOnly: false, mountOptions: [], isAlone: true }
+  await engine.mount(request)
+  // As the kubelet does for a subPath.
+  await mounts.bind('/pods/one', '/pods/one/subpath', { readOnly: false })
+  assert.equal(await engine.mount(request), { action: 'unchanged' })
+  await rejects('busy', /may be in one place only/, () => engine.mount({ ...request, target: '/pods/two' }))
+})
+
+alone.run()
+
 const many = suite('engine with many volumes')
 
 many('a start and a list look at the mount table as often with 400 volumes as with 4', async () => {

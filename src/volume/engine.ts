@@ -145,12 +145,12 @@ export class Engine {
       const source = await pool.activate(name)
       try {
         const table = await this.#readGrown(volume, source)
-        if (request.isAlone) this.#mustBeAlone(request, volume, table.of(source))
         // What is mounted there already may be anybody's.
         const unseen = this.#findUnseen(table, dirname(request.target))
         if (unseen) throw new VolumeError('unavailable', `Cannot mount ${name} as ${unseen}.`)
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
+        if (request.isAlone) this.#mustBeAlone(request, volume, table.of(source))
         const folder = await this.#stages.ensure(name, source, table, request)
         if (folder !== request.target) await mounts.bind(folder, request.target, { readOnly: request.readOnly })
         return { action: 'mounted' }
@@ -176,7 +176,7 @@ export class Engine {
   }
 
   #mustBeAlone({ name, target }: MountRequest, volume: StoredVolume, shown: readonly MountPoint[]): void {
-    const other = this.#stages.targetsIn(shown, volume).find((mount) => mount.target !== target)
+    const [other] = this.#stages.targetsIn(shown, volume)
     if (other)
       throw new VolumeError(
         'busy',

@@ -190,6 +190,11 @@ test(
     }
     await cluster.apply(foreign('foreign'))
     const forAClaim = { claimRef: { ...claimRef, uid } }
+    const byCsi = (volumeHandle: string) => {
+      const { flexVolume, ...spec } = own(`pvc-${uid}`, forAClaim).spec
+      const csi = { driver: 'elastic-local.volumes.k8s.elastic.co', volumeHandle }
+      return { ...own(`pvc-${uid}`, {}), spec: { ...spec, csi } }
+    }
     for (const [args, input, message] of [
       [
         create,
@@ -199,6 +204,7 @@ test(
       [create, own(`pvc-${uid}`, {}), /only for the claim with the UID in its name/],
       [create, own(`pvc-${uid}`, { claimRef }), /only for the claim with the UID in its name/],
       [create, own('anything', forAClaim), /only for the claim with the UID in its name/],
+      [create, byCsi('pvc-another'), /only PersistentVolumes of ours/],
       [
         patch('pv foreign', { spec: { persistentVolumeReclaimPolicy: 'Delete' } }),
         undefined,
@@ -209,8 +215,23 @@ test(
       [create, capacity('here'), /only capacity objects of ours/],
     ] as [string[], object | undefined, RegExp][])
       assert.match(await provisioner(args, input), message)
-    assert.is(await provisioner(create, own(`pvc-${uid}`, forAClaim)), 'done')
-    assert.is(await provisioner(['delete', 'pv', `pvc-${uid}`, '--wait=false']), 'done')
+    for (const made of [own(`pvc-${uid}`, forAClaim), byCsi(`pvc-${uid}`)]) {
+      assert.is(await provisioner(create, made), 'done')
+      const change = (spec: object) => provisioner(patch(`pv pvc-${uid}`, { spec }))
+      for (const other of [{ ...claimRef, name: 'another', uid: null }, null])
+        assert.match(await change({ claimRef: other }), /may not change which claim a PersistentVolume is for/)
+      assert.is(await change({ capacity: { storage: '2Gi' } }), 'done')
+      assert.is(await provisioner(['delete', 'pv', `pvc-${uid}`, '--wait=false']), 'done')
+      await cluster.kubectl([
+        'patch',
+        'pv',
+        `pvc-${uid}`,
+        '--type=merge',
+        '--patch',
+        '{"metadata":{"finalizers":null}}',
+      ])
+      await cluster.kubectl(['wait', '--for=delete', `pv/pvc-${uid}`])
+    }
     await cluster.apply(lease('here'), lease('here', 'another'))
     assert.is(await provisioner(['delete', 'lease', 'elastic-local.here.alive', `--namespace=${namespace}`]), 'done')
   }),

@@ -145,8 +145,12 @@ export class LedgerKeeper {
 
   async #read(): Promise<Ledger | undefined> {
     const path = `${this.#path}/${ledgerName(this.#node)}`
+    const known = this.#latest
     const found = await orMissing(this.#api.send<V1ConfigMap>({ method: 'GET', path }))
-    this.see(found && parseLedger(found))
+    const ledger = found && parseLedger(found)
+    // Of an API server that was restored from a backup, the answer is older than what was known before it was asked.
+    if (this.#latest === known) this.#latest = ledger
+    else this.see(ledger)
     return this.#latest
   }
 

@@ -12,6 +12,7 @@ import {
   parseLedger,
   promise,
   promisedBytes,
+  settled,
 } from './ledger.ts'
 import { LedgerKeeper } from './ledger-keeper.ts'
 
@@ -59,6 +60,10 @@ function openApi() {
     remove: () => {
       stored = undefined
     },
+    restore: () => {
+      version = 1
+      stored = buildLedger('ns', 'n', pool, new Map())
+    },
     ledger: () => parseLedger(get()),
     keeper: new LedgerKeeper({ api, namespace: 'ns', node: 'n' }),
     other: new LedgerKeeper({ api, namespace: 'ns', node: 'n' }),
@@ -77,6 +82,20 @@ test('what a watch saw before the answer came is not forgotten', async () => {
   const after = await place(keeper, 'c', 10n)
   assert.equal([...after.entries.keys()].sort(), ['a', 'c'])
   assert.equal([...(keeper.latest?.entries.keys() ?? [])].sort(), ['a', 'b', 'c'])
+})
+
+test('where the API server was restored from a backup, what it has now counts', async () => {
+  const { keeper, ledger, restore, state } = openApi()
+  for (const name of ['a', 'b', 'c']) await place(keeper, name, 10n)
+  restore()
+  keeper.see(ledger())
+  // Or it would ask for ever.
+  state.before.push(...Array.from({ length: 2 }, () => () => {}), () => {
+    throw new Error('it was asked a third time')
+  })
+  const after = await place(keeper, 'd', 20n)
+  assert.equal([...after.entries.keys()], ['d'])
+  assert.is(keeper.latest?.resourceVersion, ledger().resourceVersion)
 })
 
 test('wishes that come together are written together, in whole units', async () => {
@@ -182,6 +201,22 @@ test('a ledger that somebody damaged is an error that names the key', async () =
   const { write, ledger } = openApi()
   write({ a: '{"pool":"default","kind":"volume","promisedBytes":"-1"}' })
   await rejects('failed', /Cannot read a in ConfigMap ns\/elastic-local.n.ledger/, async () => ledger())
+})
+
+test('a volume that is there has what it has, and what somebody else has granted beyond stays promised', () => {
+  const entry = (promisedBytes: bigint, madeBytes?: bigint) =>
+    ({ pool: 'default', kind: 'volume', promisedBytes, ...(madeBytes ? { madeBytes } : {}) }) as const
+  for (const [before, isGranted, after] of [
+    [undefined, true, entry(2n, 2n)],
+    [entry(1n), true, entry(2n, 2n)],
+    [entry(3n), true, entry(3n, 2n)],
+    [entry(3n), false, entry(2n, 2n)],
+    // Its device is larger by now, and its filesystem perhaps not.
+    [entry(3n, 1n), true, entry(3n, 1n)],
+    [entry(3n, 1n), false, entry(2n, 2n)],
+    [entry(1n, 1n), true, entry(2n, 2n)],
+  ] as const)
+    assert.equal(settled(before, 2n, { madeFor: undefined, isGranted }), after)
 })
 
 test.run()

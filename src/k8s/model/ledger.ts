@@ -236,6 +236,19 @@ export function made(before: Entry | undefined, sizeBytes: bigint, madeFor: stri
   }
 }
 
+/**
+ * The entry of a volume that is there with that size while nobody works on it. What is promised beyond is of a growth that was
+ * given up; where another has granted it, `isGranted`, it is one that is to come, and what was made is what it was.
+ */
+export function settled(
+  before: Entry | undefined,
+  sizeBytes: bigint,
+  { madeFor, isGranted }: { madeFor: string | undefined; isGranted: boolean },
+): Entry {
+  const unchanged = made(before, before?.madeBytes ?? sizeBytes, madeFor)
+  return isGranted && isToGrow(unchanged) ? unchanged : withoutGrowth(made(before, sizeBytes, madeFor))
+}
+
 /** The entry when the growth that was granted last has ended, or was given up: no more is promised than is made. */
 export function withoutGrowth(entry: Entry): Entry {
   return entry.madeBytes === undefined ? entry : { ...entry, promisedBytes: entry.madeBytes }

@@ -102,6 +102,8 @@ export function aboutVolume({ name, claim, node }: VolumeFacts): LogFields {
 export const volumeNameOf = (claimUid: string) => `pvc-${claimUid}`
 
 export interface VolumeRequest {
+  /** That of its claim's PV where nothing is said. */
+  name?: string
   claim: ClaimRef & { accessModes: readonly string[] }
   storageClass: { name: string; provisioner: string; reclaimPolicy: string }
   sizeBytes: bigint
@@ -117,7 +119,7 @@ export interface VolumeRequest {
 /** The PV for a claim: but for `key`, always the same for the same request. */
 export function buildVolume(request: VolumeRequest): V1PersistentVolume {
   const { claim, storageClass, sizeBytes, fsType, options, front, node, topology, key } = request
-  const name = volumeNameOf(claim.uid)
+  const { name = volumeNameOf(claim.uid) } = request
   const { accessModes, ...claimRef } = claim
   return {
     apiVersion: 'v1',

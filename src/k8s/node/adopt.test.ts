@@ -1,7 +1,7 @@
 import * as assert from 'uvu/assert'
 import { rejects } from '../../../test/contract.ts'
 import { MemoryApi } from '../../../test/memory-api.ts'
-import { addNode, addVolume, volumesPath } from '../../../test/memory-cluster.ts'
+import { addLedger, addNode, addVolume, ledgerPath, namespace, volumesPath } from '../../../test/memory-cluster.ts'
 import { suite } from '../../../test/suite.ts'
 import { nodeLabel } from '../model/names.ts'
 import { pickVolume } from '../model/persistent-volume.ts'
@@ -9,7 +9,7 @@ import { buildAdoption } from './adopt.ts'
 
 const test = suite('adopt')
 const sizeBytes = 64n << 20n
-const adoption = { sizeBytes, fsType: 'xfs', node: 'a', storageClass: 'fast' }
+const adoption = { namespace, sizeBytes, fsType: 'xfs', node: 'a', storageClass: 'fast' }
 const claim = { namespace: 'default', name: 'data' }
 
 test('a volume without a PV gets one that is retained, for a claim by its name', async () => {
@@ -21,6 +21,18 @@ test('a volume without a PV gets one that is retained, for a claim by its name',
   assert.equal([spec?.persistentVolumeReclaimPolicy, spec?.storageClassName], ['Retain', 'fast'])
   assert.is(spec?.flexVolume?.options?.sizeBytes, String(sizeBytes))
   assert.match(spec?.flexVolume?.options?.key ?? '', /^[0-9a-f]{32}$/)
+})
+
+test('a volume without a PV gets one by which the daemon of its node serves volumes', async () => {
+  const server = new MemoryApi()
+  addNode(server, 'a')
+  addLedger(server, 'a')
+  const build = () => buildAdoption(server.client(), { ...adoption, name: 'pvc-1', claim })
+  assert.is(pickVolume(await build())?.front, 'flex')
+  const pool = JSON.parse(server.find(ledgerPath('a'))?.data['_pool.default'])
+  server.change(ledgerPath('a'), { data: { '_pool.default': JSON.stringify({ ...pool, fronts: ['csi'] }) } })
+  const { spec } = await build()
+  assert.equal([spec?.csi?.volumeHandle, spec?.csi?.fsType, spec?.flexVolume], ['pvc-1', 'xfs', undefined])
 })
 
 test('a PV for another node is the same for this one, and its claim stays bound to it', async () => {

@@ -1,13 +1,17 @@
 import { randomBytes } from 'node:crypto'
-import type { V1PersistentVolume } from '@kubernetes/client-node'
+import type { V1ConfigMap, V1PersistentVolume } from '@kubernetes/client-node'
 import { VolumeError } from '../../volume/errors.ts'
-import type { Api } from '../client/api.ts'
+import { type Api, orMissing } from '../client/api.ts'
+import type { FrontName } from '../fronts/front.ts'
+import { parseLedger, poolOf } from '../model/ledger.ts'
 import { readNode, readVolume } from '../model/lookups.ts'
-import { finalizer, hostnameLabel, nodeLabel, provisionerNames } from '../model/names.ts'
+import { finalizer, hostnameLabel, ledgerName, nodeLabel, provisionerNames } from '../model/names.ts'
 import { findTopology, type Topology } from '../model/node.ts'
 import { buildNodeAffinity, buildVolume } from '../model/persistent-volume.ts'
 
 export interface Adoption {
+  /** Of the ledgers. */
+  namespace: string
   /** The volume's, and so its PV's. */
   name: string
   sizeBytes: bigint
@@ -35,7 +39,9 @@ export async function buildAdoption(api: Api, adoption: Adoption): Promise<V1Per
     )
   if (known?.metadata?.labels?.[nodeLabel] === node)
     throw new VolumeError('exists', `Cannot adopt ${name} as its PersistentVolume is for node ${node} already.`)
-  const made = known?.spec ? { metadata: known.metadata, spec: known.spec } : buildNew(adoption, topology)
+  const made = known?.spec
+    ? { metadata: known.metadata, spec: known.spec }
+    : buildNew(adoption, topology, await findFront(api, adoption))
   const { annotations = {}, labels } = made.metadata ?? {}
   return {
     apiVersion: 'v1',
@@ -45,19 +51,32 @@ export async function buildAdoption(api: Api, adoption: Adoption): Promise<V1Per
   }
 }
 
-function buildNew({ name, sizeBytes, fsType, node, claim, storageClass }: Adoption, topology: Topology) {
+/** One by which the node's daemon says that it serves volumes; flex where it says nothing. */
+async function findFront(api: Api, { namespace, node }: Adoption): Promise<FrontName> {
+  const path = `/api/v1/namespaces/${namespace}/configmaps/${ledgerName(node)}`
+  const found = await orMissing(api.send<V1ConfigMap>({ method: 'GET', path }))
+  const fronts = found ? poolOf(parseLedger(found)).fronts : []
+  return fronts.includes('csi') && !fronts.includes('flex') ? 'csi' : 'flex'
+}
+
+function buildNew(
+  { name, sizeBytes, fsType, node, claim, storageClass }: Adoption,
+  topology: Topology,
+  front: FrontName,
+) {
   if (!claim)
     throw new VolumeError(
       'invalid',
       `Cannot adopt ${name} as nobody says whom it is for: name a claim with --claim <namespace>/<name>; it need not be there yet.`,
     )
   const { metadata, spec } = buildVolume({
+    name,
     claim: { ...claim, uid: '', accessModes: ['ReadWriteOnce'] },
     storageClass: { name: storageClass, provisioner: provisionerNames[0] ?? '', reclaimPolicy: 'Retain' },
     sizeBytes,
     fsType,
     options: {},
-    front: 'flex',
+    front,
     node,
     topology,
     key: randomBytes(16).toString('hex'),

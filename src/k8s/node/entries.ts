@@ -1,5 +1,6 @@
 import type { Changes, Entry } from '../model/ledger.ts'
-import { isToGrow, made, onlyPool, withoutGrowth } from '../model/ledger.ts'
+import { isToGrow, made, onlyPool, settled } from '../model/ledger.ts'
+import type { VolumeFacts } from '../model/persistent-volume.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 import { specOf } from './note.ts'
@@ -26,7 +27,7 @@ export class Entries {
     )
     for (const volume of volumes.objects.values())
       if (!entries.has(volume.name))
-        entries.set(volume.name, { pool: onlyPool, kind: 'volume', promisedBytes: specOf(volume).sizeBytes })
+        entries.set(volume.name, { pool: onlyPool, kind: 'volume', promisedBytes: sizeOf(volume) })
     return entries
   }
 
@@ -56,9 +57,18 @@ export class Entries {
       if (!entry) return volume?.isDeleting ? undefined : made(undefined, stored.sizeBytes, undefined)
       // Without a note, its making is not at its end.
       if (!note) return entry
-      if (volume?.front === 'csi' && isToGrow(entry)) return entry
-      // While it is held nobody grows it: what is promised beyond is of a growth that was given up.
-      return withoutGrowth(made(entry, stored.sizeBytes, entry.madeFor))
+      // What was granted to one that has no PV any more is nobody's.
+      const isGranted = volume?.front === 'csi'
+      return settled(entry, stored.sizeBytes, { madeFor: entry.madeFor, isGranted })
     })
+  }
+}
+
+/** What a PV's volume takes; of one that a person made, and that says nothing to make it by, its capacity. */
+function sizeOf(volume: VolumeFacts): bigint {
+  try {
+    return specOf(volume).sizeBytes
+  } catch {
+    return volume.capacityBytes
   }
 }

@@ -21,7 +21,8 @@ export class Growing {
     const { name } = held
     const stored = await held.stored()
     if (!stored || sizeBytes <= stored.sizeBytes) return await held.grow(sizeBytes)
-    if (this.#context.parts.volumes.objects.get(name)?.front === 'csi') {
+    // Of a PV that is not known here, as after a start, the note tells.
+    if ((this.#context.parts.volumes.objects.get(name) ?? (await held.note()))?.front === 'csi') {
       await this.growGranted(held)
       return await this.#mustHaveGrown(held, sizeBytes)
     }

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { VolumeError } from '../../volume/errors.ts'
 import type { PoolReport, StoredVolume } from '../../volume/pool.ts'
 import { unlessOvertaken } from '../client/api.ts'
-import { type Entry, isToGrow, type Ledger, made, mustBeItsPool, promise, withoutGrowth } from '../model/ledger.ts'
+import { type Entry, type Ledger, made, mustBeItsPool, promise, settled } from '../model/ledger.ts'
 import { volumePath } from '../model/lookups.ts'
 import { makeAnewAnnotation, nodeLabel } from '../model/names.ts'
 import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
@@ -141,15 +141,13 @@ export class Making {
 
   /**
    * Has the ledger say what is there, and for which PV. While it is held nobody grows a flex volume: nothing is promised
-   * beyond. One of CSI that was granted more is what it was until it has grown.
+   * beyond. One of CSI that was granted more, perhaps before it was made, is what it was until it has grown.
    */
   async markMade(held: HeldVolume, volume: VolumeFacts): Promise<void> {
     const stored = await held.stored()
     if (!stored) return
-    await held.changeEntry((entry) => {
-      if (volume.front === 'csi' && entry && isToGrow(entry)) return made(entry, entry.madeBytes, madeFor(volume))
-      return withoutGrowth(made(entry, stored.sizeBytes, madeFor(volume)))
-    })
+    const isGranted = volume.front === 'csi'
+    await held.changeEntry((entry) => settled(entry, stored.sizeBytes, { madeFor: madeFor(volume), isGranted }))
   }
 }
 

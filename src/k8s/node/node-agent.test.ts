@@ -34,7 +34,7 @@ import { Recorder } from '../client/events.ts'
 import type { FrontName } from '../fronts/front.ts'
 import { parseLedger, poolOf, promise } from '../model/ledger.ts'
 import { LedgerKeeper } from '../model/ledger-keeper.ts'
-import { makeAnewAnnotation } from '../model/names.ts'
+import { makeAnewAnnotation, nodeLabel } from '../model/names.ts'
 import { HeldVolumes } from './held-volumes.ts'
 import { NodeAgent } from './node-agent.ts'
 import type { Note, Notes } from './note.ts'
@@ -796,6 +796,45 @@ test('a promise to a volume of CSI is lowered by nobody on the node while it can
   await daemon.stop()
 })
 
+test('what was granted to a volume of CSI whose PV is gone is given up', async () => {
+  const world = await granted.open()
+  const name = nameOf(world)
+  world.server.change(`${volumesPath}/${name}`, { metadata: { finalizers: [] } })
+  world.dismiss('data', name)
+  const daemon = await start(world)
+  await world.server.until('it is given up', () => world.entryOf(name)?.promisedBytes === sizeBytes)
+  assert.is(world.machine.volumes.get(name)?.sizeBytes, sizeBytes)
+  await daemon.stop()
+})
+
+test('a PV of which nobody can tell what it is to be, as a person may make it, keeps no ledger from being made', async () => {
+  const world = new World()
+  const name = world.addPlaced('data', 'csi')
+  world.server.change(`${volumesPath}/${name}`, { spec: { csi: { volumeAttributes: { sizeBytes: null } } } })
+  const daemon = await start(world)
+  await world.server.until('its owner is told', () => world.server.list(eventsPath).length > 0)
+  await world.server.until('there is a ledger', () => world.server.find(ledgerPath('a')) !== undefined)
+  assert.equal(promises(world.server), [
+    { node: 'a', volume: name, pool: 'default', kind: 'volume', promisedBytes: sizeBytes },
+  ])
+  await daemon.stop()
+})
+
+test('what was promised to a volume of CSI before it was made is not taken back when it is made', async () => {
+  const world = await openPublished()
+  const name = world.addPlaced('data', 'csi')
+  addPromise(world.server, 'a', name, 3n * sizeBytes, 'default/data')
+  const before = world.server.statesOf(ledgerPath('a')).length
+  const daemon = await start(world)
+  await world.server.until('it has grown', () => world.entryOf(name)?.madeBytes === 3n * sizeBytes)
+  await daemon.stop()
+  const promised = world.server
+    .statesOf(ledgerPath('a'))
+    .slice(before)
+    .map((object) => parseLedger(object as never).entries.get(name)?.promisedBytes)
+  assert.equal([...new Set(promised)], [3n * sizeBytes])
+})
+
 test('the kubelet gets no growth of a volume of CSI that was not granted', async () => {
   const world = await openMade('csi')
   const daemon = await start(world)
@@ -803,6 +842,9 @@ test('the kubelet gets no growth of a volume of CSI that was not granted', async
   await world.server.until('it is known', () => daemon.agent.claimOf(name) !== undefined)
   await rejects('no-space', /that was not granted/, () => daemon.agent.grow(name, 2n * sizeBytes))
   assert.is((await daemon.agent.grow(name, sizeBytes)).action, 'unchanged')
+  world.server.change(`${volumesPath}/${name}`, { metadata: { labels: { [nodeLabel]: null } } })
+  await world.server.until('its PV is not known', () => daemon.agent.claimOf(name) === undefined)
+  await rejects('no-space', /that was not granted/, () => daemon.agent.grow(name, 2n * sizeBytes))
   assert.is(world.entryOf(name)?.promisedBytes, sizeBytes)
   await daemon.stop()
 })

@@ -4,7 +4,7 @@ import { unlessOvertaken } from '../client/api.ts'
 import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import type { ClaimFacts } from '../model/claim.ts'
 import { sayGranted, sayGrown, sayRefused } from '../model/granted-growth.ts'
-import { leftBytes, promise } from '../model/ledger.ts'
+import { promise } from '../model/ledger.ts'
 import { claimPath, readClaim, volumePath } from '../model/lookups.ts'
 import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
 import type { LeaderParts } from './leader.ts'
@@ -36,9 +36,11 @@ export class Granting {
 
   async look(claim: ClaimFacts, volume: VolumeFacts): Promise<void> {
     const key = `${claim.namespace}/${claim.name}`
-    const isBound = claim.volumeName === volume.name && claim.capacity !== '' && !claim.isDeleting
-    const wanted = isBound ? parseQuantity(claim.request, 'the size that the claim requests') : 0n
-    const has = isBound ? parseQuantity(claim.capacity, "the claim's capacity") : 0n
+    const isBound = claim.volumeName === volume.name && volume.claim?.uid === claim.uid && claim.capacity !== ''
+    // One on its way out keeps what it has.
+    if (!isBound || claim.isDeleting) return this.forget(key)
+    const wanted = parseQuantity(claim.request, 'the size that the claim requests')
+    const has = parseQuantity(claim.capacity, "the claim's capacity")
     if (wanted <= has && claim.growthPhase === '') return this.forget(key)
     this.#underWay.set(key, volume.node)
     // What was wanted and refused is taken back.
@@ -57,8 +59,11 @@ export class Granting {
       await keeper.update((ledger) => [[volume.name, promise(ledger, volume.name, wanted)]])
     } catch (error) {
       if (!(error instanceof VolumeError)) throw error
-      const { message } = error
-      await this.#sayNotGrown(claim, volume, message)
+      const { code, message } = error
+      // A ledger that is made, or made anew, brings the claim back.
+      if (code !== 'no-space') return await this.#sayNotGrown(claim, volume, message)
+      const advice = ' Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
+      await this.#sayNotGrown(claim, volume, `${message}${advice}`)
       return await this.#say(claim, (found) => sayRefused(found, wanted, message, now()))
     }
     await this.#say(claim, (found) => sayGranted(found, wanted, now()))
@@ -67,7 +72,13 @@ export class Granting {
   /** By what is known of the ledger, so that what was refused asks nobody before room has appeared. */
   #seemsToFit({ node, name }: VolumeFacts, wanted: bigint): boolean {
     const ledger = this.#parts.ledgers.of(node).latest
-    return ledger !== undefined && wanted - (ledger.entries.get(name)?.promisedBytes ?? 0n) <= leftBytes(ledger)
+    if (!ledger) return false
+    try {
+      promise(ledger, name, wanted)
+      return true
+    } catch {
+      return false
+    }
   }
 
   /** The PV first: by the claim it is seen that nothing is left to do. */
@@ -93,11 +104,10 @@ export class Granting {
 
   async #sayNotGrown({ namespace, name, uid }: ClaimFacts, volume: VolumeFacts, message: string): Promise<void> {
     const { recorder } = this.#parts
-    const advice = ' Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
     for (const object of [
       { kind: 'PersistentVolumeClaim', namespace, name, uid },
       { kind: 'PersistentVolume', name: volume.name, uid: volume.uid },
     ])
-      await recorder.say(object, 'Warning', 'VolumeNotGrown', `${message}${advice}`)
+      await recorder.say(object, 'Warning', 'VolumeNotGrown', message)
   }
 }

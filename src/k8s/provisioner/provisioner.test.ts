@@ -818,12 +818,53 @@ test('a bound claim that names a VolumeAttributesClass is told once that there i
   await running.stop()
 })
 
+test('growth of a volume of CSI is not refused while its node has no ledger, and is granted again in a new one', async () => {
+  const server = openGrowing('192Mi')
+  const running = start(server.client())
+  await server.until('it is granted', () => phaseOf(server) === 'ControllerResizeInProgress')
+  server.delete(ledgerPath('a'))
+  await server.until('its owner is told', () => eventsOf(server, 'data').length > 0)
+  await server.idle()
+  assert.is(phaseOf(server), 'ControllerResizeInProgress')
+  assert.not.match(eventsOf(server, 'data')[0]?.message, /Lower the request/)
+  const [volume = ''] = server.list(volumesPath).map(({ metadata }) => metadata.name)
+  addLedger(server, 'a', 256n * mebibyte)
+  addPromise(server, 'a', volume, 64n * mebibyte)
+  await server.until('it is granted again', () => promises(server)[0]?.promisedBytes === 192n * mebibyte)
+  await running.stop()
+})
+
+test('growth of a volume of CSI leaves a claim on its way out as it is', async () => {
+  const server = openGrowing('192Mi')
+  const running = start(server.client())
+  await server.until('it is granted', () => phaseOf(server) === 'ControllerResizeInProgress')
+  const [deletionTimestamp, finalizers] = [new Date().toISOString(), ['kubernetes.io/pvc-protection']]
+  server.change(`${claimsPath}/data`, { metadata: { deletionTimestamp, finalizers } })
+  await server.idle()
+  await running.stop()
+  assert.equal([statusOf(server).capacity.storage, phaseOf(server)], ['64Mi', 'ControllerResizeInProgress'])
+})
+
+test('growth of a volume of CSI is not asked for again while its last unit does not fit', async () => {
+  const server = openGrowing('191Mi')
+  addLedgerRoom(server, 128n)
+  const client = server.client()
+  const running = start(client)
+  await server.until('it is refused', () => phaseOf(server) === 'ControllerResizeInfeasible')
+  await server.idle()
+  const sent = client.requests.length
+  addLedgerRoom(server, 191n)
+  await server.idle()
+  await running.stop()
+  assert.is(client.requests.length, sent)
+})
+
 const request = (server: MemoryApi, storage: string) =>
   server.change(`${claimsPath}/data`, { spec: { resources: { requests: { storage } } } })
 
-function addLedgerRoom(server: MemoryApi): void {
+function addLedgerRoom(server: MemoryApi, mebibytes = 1024n): void {
   const pool = JSON.parse(server.find(ledgerPath('a'))?.data['_pool.default'])
-  const larger = { ...pool, capacityBytes: String(1024n * mebibyte) }
+  const larger = { ...pool, capacityBytes: String(mebibytes * mebibyte) }
   server.change(ledgerPath('a'), { data: { '_pool.default': JSON.stringify(larger) } })
 }
 
