@@ -60,7 +60,7 @@ plugins=$(folder_of plugins)
 home=$(folder_of volumes)
 kind=$(setting_of DRIVER_KIND)
 group=$(setting_of LVM_VOLUME_GROUP)
-classes=$(list_classes | grep -vx elastic-local || true)
+classes=$(list_classes | grep -vxE 'elastic-local(-csi)?' || true)
 
 kubectl delete --ignore-not-found --filename "$(dirname "$0")/../deploy.yaml"
 
