@@ -3,6 +3,10 @@ import { VolumeError } from '../volume/errors.ts'
 import { parseVolumeName } from '../volume/name.ts'
 import type { FsType, StoredVolume } from '../volume/pool.ts'
 
+/** By which protocol kubelets have a volume mounted. */
+export const frontNames = ['flex', 'csi'] as const
+export type FrontName = (typeof frontNames)[number]
+
 /** What a call-out's options say about a volume. */
 export interface CallOptions {
   /** Missing when the options name no size. */
@@ -40,7 +44,7 @@ export interface CallOuts {
 /** A call-out that wants a volume. */
 export interface Request {
   /** By which protocol the kubelet asks. */
-  front: 'flex' | 'csi'
+  front: FrontName
   volumeName: string
   /** The pod whose folder the target is in; missing for the folder that all pods of a node share. */
   podUid?: string

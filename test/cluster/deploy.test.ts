@@ -1,12 +1,14 @@
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
+import type { FrontName } from '../../src/daemon/front.ts'
 import { CommandError, run } from '../../src/run.ts'
 import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 import { type Cluster, withCluster } from './cluster.ts'
 import { type ContainerNode, flexPluginDir, startContainerNode } from './containers.ts'
 import { type Overlay, overlayManifest } from './deploy-overlay.ts'
+import { placeOf } from './front.ts'
 import { ensureImage } from './image.ts'
 import { enterOwnNetwork, ownAddress } from './network.ts'
 import { poll } from './program.ts'
@@ -14,8 +16,6 @@ import { poll } from './program.ts'
 await enterOwnNetwork()
 
 const root = join(import.meta.dirname, '../..')
-const placeOfFlex = (volume: string) => `volumes/volumes.k8s.elastic.co~elastic-local/${volume}`
-const placeOfCsi = (volume: string) => `volumes/kubernetes.io~csi/${volume}/mount`
 const ofDaemon = ['--namespace=elastic-local', '--selector=app.kubernetes.io/component=daemon']
 const test = suite('deploy.yaml with real containers')
 
@@ -58,11 +58,11 @@ test(
       const pathOf = (name: string) => `/api/v1/namespaces/default/pods/${name}`
       const path = pathOf('elastic-local-sample')
       /** The pod runs before its shell has written. */
-      const hasStarted = async (times: number, name = 'elastic-local-sample', place = placeOfFlex) => {
+      const hasStarted = async (times: number, name = 'elastic-local-sample', by: FrontName = 'flex') => {
         const running = await cluster.waitFor(pathOf(name), (pod) => pod?.status?.phase === 'Running')
         const claimPath = `/api/v1/namespaces/default/persistentvolumeclaims/${name}`
         const { volumeName } = (await cluster.api.request('GET', claimPath)).spec
-        const folder = `/var/lib/kubelet/pods/${running.metadata.uid}/${place(volumeName)}`
+        const folder = `/var/lib/kubelet/pods/${running.metadata.uid}/${placeOf(volumeName, by)}`
         const text = async () => readFile(node.path(`${folder}/starts`), 'utf8').catch(() => '')
         await poll(async () => (await text()).split('\n').length - 1 === times, 10_000)
       }
@@ -77,20 +77,20 @@ test(
       await cluster.apply(...(await sample('pvc-sample.yaml')), ...(await sample('pod-sample.yaml')))
       await cluster.apply(...(await csiSample('pvc-sample.yaml')), ...(await csiSample('pod-sample.yaml')))
       await hasStarted(1)
-      await hasStarted(1, csi, placeOfCsi)
+      await hasStarted(1, csi, 'csi')
 
       await cluster.kubectl(['--namespace=elastic-local', 'rollout', 'restart', 'daemonset/elastic-local-daemon'])
       // Meanwhile one goes and comes again, which waits for the new daemon if it must.
       await cluster.kubectl(['delete', 'pod', csi, '--grace-period=1'])
       await cluster.apply(...(await csiSample('pod-sample.yaml')))
-      await hasStarted(2, csi, placeOfCsi)
+      await hasStarted(2, csi, 'csi')
       await rollout('daemonset/elastic-local-daemon')
       for (const name of ['elastic-local-sample', csi]) {
         const [status] = (await cluster.api.request('GET', pathOf(name))).status.containerStatuses
         assert.is(status.restartCount, 0)
       }
       await hasStarted(1)
-      await hasStarted(2, csi, placeOfCsi)
+      await hasStarted(2, csi, 'csi')
       await cluster.kubectl(['delete', 'pod', csi, '--grace-period=1'])
       await cluster.kubectl(['delete', 'pvc', csi])
       await cluster.waitFor('/api/v1/persistentvolumes', (list) => list?.items.length === 1)

@@ -12,5 +12,5 @@ export const isFlex = front === 'flex'
 export const className = isFlex ? 'elastic-local' : 'elastic-local-csi'
 
 /** Where the kubelet has a volume in the folder of its pod. */
-export const placeOf = (volume: string) =>
-  isFlex ? `volumes/volumes.k8s.elastic.co~elastic-local/${volume}` : `volumes/kubernetes.io~csi/${volume}/mount`
+export const placeOf = (volume: string, by = front) =>
+  by === 'flex' ? `volumes/volumes.k8s.elastic.co~elastic-local/${volume}` : `volumes/kubernetes.io~csi/${volume}/mount`

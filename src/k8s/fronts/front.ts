@@ -1,8 +1,7 @@
 import type { V1PersistentVolumeSpec } from '@kubernetes/client-node'
+import type { FrontName } from '../../daemon/front.ts'
 
-/** By which protocol kubelets have a volume mounted. */
-export const frontNames = ['flex', 'csi'] as const
-export type FrontName = (typeof frontNames)[number]
+export { type FrontName, frontNames } from '../../daemon/front.ts'
 
 /** What a PV's source says of its volume. */
 export interface VolumeSource {
