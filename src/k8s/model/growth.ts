@@ -5,6 +5,10 @@ import { parseQuantity } from '../client/quantity.ts'
 const noRoom = /Cannot grow \S+ from ([0-9]+) to ([0-9]+) bytes as pool .* has [0-9]+ bytes left/
 const errorCondition = 'NodeResizeError'
 
+/** What the owner of a claim can do whose growth there is no room for. */
+export const adviceOnRefusal =
+  'Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
+
 /** Whether a claim's growth may have to be settled. */
 export function isGrowing({ status }: V1PersistentVolumeClaim): boolean {
   return status?.allocatedResourceStatuses?.storage !== undefined

@@ -1,6 +1,7 @@
 import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { StoredVolume } from '../../volume/pool.ts'
 import { ApiError } from '../client/api.ts'
+import { adviceOnRefusal } from '../model/growth.ts'
 import { isToGrow, made, promise, withoutGrowth } from '../model/ledger.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
@@ -93,10 +94,7 @@ export class Growing {
 
   async #sayNotGrown(name: string, error: unknown): Promise<void> {
     const volume = this.#context.parts.volumes.objects.get(name)
-    const advice =
-      error instanceof VolumeError && error.code === 'no-space'
-        ? ' Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
-        : ''
+    const advice = error instanceof VolumeError && error.code === 'no-space' ? ` ${adviceOnRefusal}` : ''
     if (volume) await this.#context.say(volume, 'VolumeNotGrown', `${messageOf(error)}${advice}`)
   }
 }

@@ -4,6 +4,7 @@ import { unlessOvertaken } from '../client/api.ts'
 import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import type { ClaimFacts } from '../model/claim.ts'
 import { sayGranted, sayGrown, sayRefused } from '../model/granted-growth.ts'
+import { adviceOnRefusal } from '../model/growth.ts'
 import { promise } from '../model/ledger.ts'
 import { claimPath, readClaim, volumePath } from '../model/lookups.ts'
 import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
@@ -62,8 +63,7 @@ export class Granting {
       const { code, message } = error
       // A ledger that is made, or made anew, brings the claim back.
       if (code !== 'no-space') return await this.#sayNotGrown(claim, volume, message)
-      const advice = ' Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
-      await this.#sayNotGrown(claim, volume, `${message}${advice}`)
+      await this.#sayNotGrown(claim, volume, `${message} ${adviceOnRefusal}`)
       return await this.#say(claim, (found) => sayRefused(found, wanted, message, now()))
     }
     await this.#say(claim, (found) => sayGranted(found, wanted, now()))
