@@ -81,9 +81,10 @@ test('once, it is a story of lines that fit, without the log, which it names, an
 
 test('on a terminal it has colours, stays until Ctrl-C, and what it invites to works meanwhile', () =>
   withScratch(async (folder) => {
-    // script(1) gives it a terminal.
-    const shown = start(['script', '--quiet', '--return', '--command', demo.join(' '), '/dev/null'], folder, {
+    // script(1) gives it a terminal, and a shell. One that stays, as dash does, ends by Ctrl-C itself, whatever the demo says.
+    const shown = start(['script', '--quiet', '--return', '--command', `exec ${demo.join(' ')}`, '/dev/null'], folder, {
       TERM: 'xterm',
+      SHELL: '/bin/sh',
       NO_COLOR: '',
     })
     try {

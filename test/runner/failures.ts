@@ -9,8 +9,8 @@ export function summarise(output: string): string {
   const starts = lines.flatMap((line, at) => (/^\s*FAIL\s/.test(line) ? [at] : []))
   const parts = starts.map((start, number) => {
     const rest = lines.slice(start, starts[number + 1])
-    // uvu tells where an error comes from, and then goes on with other suites or their sums.
-    const end = rest.findIndex((line) => /^\s+at /.test(line) || /^\s+Total:/.test(line))
+    // uvu ends a comparison with a line of eight spaces, says its message again, where it comes from, and then other sums.
+    const end = rest.findIndex((line) => /^ {8}$/.test(line) || /^\s+(at |Total:)/.test(line))
     return shorten(rest.slice(0, end < 0 ? undefined : end))
   })
   return (parts.length > 0 ? parts : [shorten(lines)]).join('')

@@ -60,8 +60,8 @@ export const suites: Readonly<Record<string, Suite>> = {
     jobs: async () =>
       (
         await Promise.all(
-          ['src', 'image', 'test/config', 'test/conformance', 'test/docs', 'test/kubernetes'].map((folder) =>
-            files(folder, 'free'),
+          ['src', 'image', 'test/config', 'test/conformance', 'test/docs', 'test/kubernetes', 'test/runner'].map(
+            (folder) => files(folder, 'free'),
           ),
         )
       ).flat(),
