@@ -38,7 +38,10 @@ export interface GuestOptions {
    * Made and removed with the guest when left out.
    */
   scratchDir?: string
-  /** The environment of the guest's own process on the machine; this process's by default. */
+  /**
+   * The environment of the guest's own process on the machine; this process's by default. The folder that it names
+   * for what Node compiled is the guest's, too.
+   */
   hostEnv?: NodeJS.ProcessEnv
   onOutput?: (text: string, stream: 'stdout' | 'stderr') => void
 }
@@ -111,7 +114,10 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   const controlDir = join(scratchDir, '.guest')
   await rm(controlDir, { recursive: true, force: true })
   await mkdir(controlDir)
-  await writeFile(join(controlDir, 'command'), buildCommand(options))
+  const hostEnv = options.hostEnv ?? process.env
+  const { NODE_COMPILE_CACHE: compiled } = hostEnv
+  if (compiled) await mkdir(compiled, { recursive: true })
+  await writeFile(join(controlDir, 'command'), buildCommand(options, compiled))
   const output = {
     stdout: new Tail(join(controlDir, 'stdout')),
     stderr: new Tail(join(controlDir, 'stderr')),
@@ -119,11 +125,11 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   await writeFile(output.stdout.path, '')
   await writeFile(output.stderr.path, '')
 
-  const child = spawn('setpriv', buildHostArgs(options, scratchDir, kernel), {
+  const child = spawn('setpriv', buildHostArgs(options, { scratchDir, kernel, compiled }), {
     // A process group of its own, so that all of it goes at once.
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: options.hostEnv ?? process.env,
+    env: hostEnv,
   })
   const removeDirs = () => {
     rmSync(controlDir, { recursive: true, force: true })
@@ -211,7 +217,10 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
 }
 
 /** What setpriv(1) runs. */
-function buildHostArgs(options: GuestOptions, scratchDir: string, kernel: GuestKernel): string[] {
+function buildHostArgs(
+  options: GuestOptions,
+  { scratchDir, kernel, compiled }: { scratchDir: string; kernel: GuestKernel; compiled: string | undefined },
+): string[] {
   const modules = ['dm-mod', 'dm-thin-pool', 'dm-snapshot', 'ext4', 'xfs', 'btrfs', 'loop', ...(options.modules ?? [])]
   // The rest becomes init's environment. A space would end a value.
   const settings = {
@@ -219,6 +228,7 @@ function buildHostArgs(options: GuestOptions, scratchDir: string, kernel: GuestK
     guest_scratch: scratchDir,
     guest_kernel: kernel.folder,
     guest_modules: modules.join(','),
+    ...(compiled ? { guest_compiled: compiled } : {}),
     ...(options.network ? { guest_address: `${options.network.address}/24` } : {}),
   }
   const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`)
@@ -231,6 +241,7 @@ function buildHostArgs(options: GuestOptions, scratchDir: string, kernel: GuestK
     ...['-append', `console=ttyS0 quiet panic=-1 mitigations=off net.ifnames=0 ${words.join(' ')}`],
     ...shareFolder('machine', '/', 'readonly=on'),
     ...shareFolder('scratch', scratchDir, 'readonly=off'),
+    ...(compiled ? shareFolder('compiled', compiled, 'readonly=off') : []),
     ...[options.disk, options.stateDisk].flatMap((file) => (file ? attachDisk(file) : [])),
     ...(options.network ? connect(options.network) : []),
   ]
@@ -259,8 +270,9 @@ function connect({ tap, address }: GuestNetwork): string[] {
 }
 
 /** The shell script that init.sh runs: the program with its environment. */
-function buildCommand(options: GuestOptions): string {
-  const settings = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${quote(value)}`)
+function buildCommand(options: GuestOptions, compiled: string | undefined): string {
+  const env = { ...(compiled ? { NODE_COMPILE_CACHE: compiled } : {}), ...options.env }
+  const settings = Object.entries(env).map(([name, value]) => `${name}=${quote(value)}`)
   const words = [guestNode, options.program, ...(options.args ?? [])].map(quote)
   return `exec env ${[...settings, ...words].join(' ')}\n`
 }

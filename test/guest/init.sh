@@ -5,6 +5,7 @@
 #   guest_scratch   the scratch folder, with .guest/command to run
 #   guest_kernel    the folder with the kernel's modules
 #   guest_modules   modules to load, comma-separated
+#   guest_compiled  the folder of what Node compiled, which all guests of a run share, if there is one
 #   guest_address   the address of eth0, if there is a network
 # The command's output and exit status go to .guest/stdout, .guest/stderr and .guest/exit-code.
 
@@ -44,6 +45,11 @@ fi
 mkdir -p "$guest_scratch" &&
   mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none scratch "$guest_scratch" ||
   fail "cannot mount $guest_scratch"
+if [ -n "$guest_compiled" ]; then
+  mkdir -p "$guest_compiled" &&
+    mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none compiled "$guest_compiled" ||
+    fail "cannot mount $guest_compiled"
+fi
 cd "$guest_scratch" || fail "cannot enter $guest_scratch"
 unset OLDPWD
 
