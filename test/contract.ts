@@ -37,12 +37,15 @@ export interface World {
   close(): Promise<void>
 }
 
-/** What every pool must do, whatever it is made of: the same tests run on all of them. Registers a uvu suite. */
-export function contract(title: string, openWorld: () => Promise<World>, kinds: readonly FsType[]): void {
-  for (const fsType of kinds) contractFor(`${title}, ${fsType}`, openWorld, fsType)
+/**
+ * What every pool must do, whatever it is made of: the same tests run on all of them, or those that `only` matches.
+ * Registers a uvu suite.
+ */
+export function contract(title: string, openWorld: () => Promise<World>, kinds: readonly FsType[], only = /^/): void {
+  for (const fsType of kinds) contractFor(`${title}, ${fsType}`, openWorld, fsType, only)
 }
 
-function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsType): void {
+function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsType, only: RegExp): void {
   const test = suite(title)
   let world: World
   let engine: Engine
@@ -66,11 +69,13 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
   }
 
   /** A test that begins and ends with a new engine on an empty pool. */
-  const check = (name: string, body: () => Promise<void>) =>
+  const check = (name: string, body: () => Promise<void>) => {
+    if (!only.test(name)) return
     test(name, async () => {
       engine = await startEngine()
       await withCleanUp(body, startEngine, world)
     })
+  }
 
   test.before(async () => {
     world = await openWorld()

@@ -24,4 +24,6 @@ if (part === 'thin') {
 }
 if (part === 'host')
   contract("linear volumes with the host's tools", () => openLvmWorld({ volumeGroup, hostTools: true }), ['ext4'])
-if (part === 'loop') contract('loop images in the guest', () => openLoopWorld({ preallocate: false }), ['ext4'])
+// The rest of it is shown on this machine's own kernel, which may not let anybody grow a mounted ext4.
+if (part === 'loop')
+  contract('loop images in the guest', () => openLoopWorld({ preallocate: false }), ['ext4'], LONG ? /^/ : /grow/)
