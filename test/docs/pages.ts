@@ -11,10 +11,11 @@ export interface Page {
   text: string
 }
 
-/** README.md, CHANGELOG.md and all below docs/. */
+/** The pages at the top and all below docs/. */
 export async function readPages(): Promise<Page[]> {
   const docs = (await readdir(join(root, 'docs'), { recursive: true })).filter((file) => file.endsWith('.md'))
-  const files = ['README.md', 'CHANGELOG.md', ...docs.map((file) => join('docs', file))].map((file) => join(root, file))
+  const top = (await readdir(root)).filter((file) => file.endsWith('.md'))
+  const files = [...top, ...docs.map((file) => join('docs', file))].map((file) => join(root, file))
   return await Promise.all(
     files.map(async (file) => ({ file, name: relative(root, file), text: await readFile(file, 'utf8') })),
   )
