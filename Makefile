@@ -19,7 +19,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@npm ci --no-audit --no-fund --no-update-notifier --loglevel=error --include=dev --include=optional > /dev/null
 	@[ -x $(NODE) ] || { echo 'Cannot go on as this machine must be x86_64 or aarch64: npm has no Node.js for it.' >&2; rm $@; exit 1; }
 
-.PHONY: help build image named docker-build-push check format kernel guest executable cluster cluster-test test test-long torture conformance run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
+.PHONY: help build image named docker-build-push load release check format kernel guest executable cluster cluster-test test test-long torture conformance run bench screenshots setup clean deploy undeploy create-vg minikube-attach-disk \
 	minikube-create-vg gke-create-vg docs proto
 
 setup:
@@ -40,6 +40,12 @@ named:
 docker-build-push: named image ## Make the image and push it: IMAGE=registry/name:tag.
 	@test/setup.sh skopeo:skopeo
 	@skopeo copy --all --preserve-digests oci-archive:dist/image/elastic-local.oci.tar docker://$(IMAGE)
+
+load: image ## Bring the image to the nodes of a local cluster: CLUSTER=kind, minikube or k3s; NAME=….
+	@config/load.sh
+
+release: node_modules ## What a release consists of, in dist/release: image, executables, chart, SBOMs, checksums, notes.
+	@$(NODE) image/release.ts
 
 check: node_modules ## The quick gate: format, lint, types, unit tests.
 	@$(NODE) node_modules/.bin/biome check .

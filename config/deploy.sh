@@ -17,6 +17,17 @@ trap 'rm -f "$manifest"' EXIT
 if [ -d "$from" ]; then kubectl kustomize "$from" > "$manifest"; else cat "$from" > "$manifest"; fi
 [ -z "$image" ] || sed -i "s|^\( *image: \)elastic-local:[^ ]*$|\1$image|" "$manifest"
 
+# A name without a registry is found only where somebody brought the image to the nodes.
+bare=$(sed -n 's|^ *image: \(elastic-local:[^ ]*\)$|\1|p' "$manifest" | head -n 1)
+if [ -z "$image" ] && [ -n "$bare" ] &&
+  ! kubectl get nodes --output 'jsonpath={.items[*].status.images[*].names[*]}' | grep -q "/$bare\( \|$\)"; then
+  fail "Cannot deploy as no node has the image $bare, and IMAGE names no other. Push it, with
+  make docker-build-push IMAGE=<registry>/<name>:<tag>
+and pass the same IMAGE here, or bring it to the nodes of a cluster on this machine, with
+  make load CLUSTER=<kind, minikube or k3s>
+If the nodes have it all the same, pass IMAGE=$bare."
+fi
+
 say_where
 kubectl apply --filename "$manifest"
 for part in daemonset/elastic-local-daemon deployment/elastic-local-provisioner; do

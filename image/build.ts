@@ -18,7 +18,7 @@ import { makeRoot } from './root.ts'
 import { buildBom } from './sbom.ts'
 
 const root = join(import.meta.dirname, '..')
-const { version, license } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+export const { version, license } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
 
 /** As `deploy.yaml` has it. */
 export const imageName = `elastic-local:${version}`

@@ -59,7 +59,7 @@ const under = (prefix: string, changes: typeof pods, of: (name: string) => reado
 
 /** By their paths; `[]` is the one entry of a list. */
 export const changes: Readonly<Record<string, Change>> = {
-  'image.repository': { to: 'registry.example.com/local', of: all, shows: '"registry.example.com/local:0.1.0"' },
+  'image.repository': { to: 'registry.example.com/local', of: all, shows: '"registry.example.com/local:0.2.0"' },
   'image.tag': { to: '9.9.9', of: all, shows: '"elastic-local:9.9.9"' },
   'image.digest': { to: `sha256:${'a'.repeat(64)}`, of: all, shows: `"elastic-local@sha256:${'a'.repeat(64)}"` },
   'image.pullPolicy': { to: 'Always', of: all, shows: '"imagePullPolicy":"Always"' },

@@ -49,7 +49,7 @@ test('the kustomization of docs/install.md gives what it says', () =>
       .find(({ kind }) => kind === 'DaemonSet').spec.template.spec
     assert.equal(daemon.nodeSelector, { 'kubernetes.io/os': 'linux', disks: 'local' })
     const [{ image, env }] = daemon.containers
-    assert.is(image, 'registry.example.com/elastic-local:0.1.0')
+    assert.is(image, 'registry.example.com/elastic-local:0.2.0')
     const values = Object.fromEntries(env.map(({ name, value }: { name: string; value?: string }) => [name, value]))
     assert.is(values.ELASTIC_LOCAL_LVM_VOLUME_GROUP, 'fast')
     assert.is(values.ELASTIC_LOCAL_LVM_USE_THIN_VOLUMES, 'true')

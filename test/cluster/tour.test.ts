@@ -42,7 +42,7 @@ test(
     try {
       for (const node of nodes)
         for (const [from, to] of [
-          [images[0]?.name, 'registry.example.com/elastic-local:0.1.0'],
+          [images[0]?.name, 'registry.example.com/elastic-local:0.2.0'],
           [images[0]?.name, 'registry.example.com/elastic-local:0.1.1'],
           [images[1]?.name, 'docker.io/library/busybox:1.37'],
         ] as const)

@@ -7,11 +7,14 @@ import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 
 const root = join(import.meta.dirname, '../..')
+const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
 const test = suite('scripts of config/')
 
 interface World {
   /** Runs make(1) with no programs but the shell's usual ones and those of the script. */
   make(...words: string[]): Promise<Output>
+  /** Runs one of the scripts in the same way, with that environment. */
+  script(name: string, env?: Readonly<Record<string, string>>): Promise<Output>
   /** The command lines of the scripted programs, in order. */
   calls(): Promise<string[]>
   /** What `cluster()` was told to make. */
@@ -31,6 +34,10 @@ const withPrograms = (programs: Readonly<Record<string, string>>, work: (world: 
       await writeFile(join(bin, name), `#!/bin/sh\necho "${name} $*" >> ${log}\n${script}\n`, { mode: 0o755 })
     await work({
       make: (...words) => run('/usr/bin/env', [`PATH=${bin}`, 'make', '--silent', '-C', root, ...words]),
+      script: (name, env = {}) => {
+        const words = Object.entries({ PATH: bin, ...env }).map(([key, value]) => `${key}=${value}`)
+        return run('/usr/bin/env', ['--chdir', root, ...words, `config/${name}`])
+      },
       applied: () => readFile(join(folder, 'applied'), 'utf8'),
       calls: async () => (await readFile(log, 'utf8')).trim().split('\n'),
     })
@@ -51,6 +58,56 @@ test(
   withPrograms({ kubectl: 'exit 1' }, async ({ make, calls }) => {
     assert.match((await failure(() => make('deploy'))).stderr, /Cannot reach the cluster/)
     assert.equal(await calls(), ['kubectl version --output json'])
+  }),
+)
+
+test(
+  'make deploy without IMAGE says what is missing, and applies nothing, where no node has the image',
+  withPrograms(
+    { kubectl: 'case "$*" in *"get nodes"*) echo docker.io/library/other:1 ;; esac' },
+    async ({ make, calls }) => {
+      const { stderr } = await failure(() => make('deploy'))
+      assert.match(stderr, /no node has the image elastic-local:\S+, and IMAGE names no other/)
+      assert.not.ok((await calls()).some((call) => call.includes('apply')))
+    },
+  ),
+)
+
+test(
+  'make deploy without IMAGE goes on where a node has the image',
+  withPrograms(
+    {
+      kubectl: `case "$*" in *"get nodes"*) echo docker.io/library/other:1 docker.io/library/elastic-local:${version} ;; esac`,
+    },
+    async ({ make, calls }) => {
+      await make('deploy')
+      assert.ok((await calls()).some((call) => call.includes('apply')))
+    },
+  ),
+)
+
+for (const [CLUSTER, call] of [
+  ['kind', 'kind load image-archive dist/image/elastic-local.oci.tar --name kind'],
+  ['minikube', 'minikube image load dist/image/elastic-local.oci.tar --profile minikube'],
+  ['k3s', 'k3s ctr images import dist/image/elastic-local.oci.tar'],
+] as const)
+  test(
+    `the image is loaded into ${CLUSTER} by what that has for it`,
+    withPrograms({ [CLUSTER]: '' }, async ({ script, calls }) => {
+      const { stdout } = await script('load.sh', { CLUSTER })
+      assert.match(stdout, `make deploy IMAGE=elastic-local:${version}\n`)
+      assert.equal(await calls(), [call])
+    }),
+  )
+
+test(
+  'what the image cannot be loaded into is said',
+  withPrograms({}, async ({ script }) => {
+    assert.match((await failure(() => script('load.sh'))).stderr, /CLUSTER must be kind, minikube or k3s: it is empty/)
+    assert.match(
+      (await failure(() => script('load.sh', { CLUSTER: 'kind' }))).stderr,
+      /kind must be in PATH: it is not/,
+    )
   }),
 )
 
@@ -77,7 +134,7 @@ test(
   withPrograms(
     { kubectl: 'case "$*" in *rollout*) exit 1 ;; *logs*) echo "volume group is missing" ;; esac' },
     async ({ make }) => {
-      const { stderr } = await failure(() => make('deploy'))
+      const { stderr } = await failure(() => make('deploy', 'IMAGE=registry.example.com/elastic-local:1'))
       assert.match(
         stderr,
         /volume group is missing\s+Cannot say that it is ready: daemonset\/elastic-local-daemon is not/,
