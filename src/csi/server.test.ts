@@ -130,6 +130,15 @@ test('one that stops before it was registered is not registered any more', () =>
     assert.not.ok(existsSync(registrationSocket(kubeletDir)))
   }))
 
+test('one that stops while it is registered is not registered any more', () =>
+  withCsi(async ({ kubeletDir, csi }) => {
+    const registering = csi.register()
+    await csi.leave()
+    await registering
+    assert.not.ok(existsSync(registrationSocket(kubeletDir)))
+    await csi.close()
+  }))
+
 test('below a folder whose path is too long for a socket nothing is served, and it is said', () =>
   withScratch(async (folder) => {
     const kubeletDir = join(folder, 'x'.repeat(107 - folder.length - 1 - '/plugins/elastic-local/csi.sock'.length))

@@ -43,16 +43,23 @@ export async function serveCsi(parts: CsiParts): Promise<Csi> {
   })
   const servers = [driver]
   let hasLeft = false
+  let registering: Promise<unknown> = Promise.resolve()
   const checks = [await watchSocket(endpoint)]
   return {
     register: async () => {
       if (hasLeft) return
       const add = buildRegistration(endpoint, log)
-      servers.push(await serveGrpc(registry, (server) => addService(server, Registration, add)))
-      checks.push(await watchSocket(registry))
+      const register = async () => {
+        servers.push(await serveGrpc(registry, (server) => addService(server, Registration, add)))
+        checks.push(await watchSocket(registry))
+      }
+      registering = register()
+      await registering
     },
     leave: async () => {
       hasLeft = true
+      // What is removed before it is there would come after it.
+      await registering.catch(() => {})
       checks.length = 0
       await removeSocket(registry)
     },
