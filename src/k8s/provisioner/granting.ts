@@ -1,11 +1,12 @@
 import type { V1PersistentVolumeClaim } from '@kubernetes/client-node'
 import { VolumeError } from '../../volume/errors.ts'
+import { roundUp } from '../../volume/size.ts'
 import { unlessOvertaken } from '../client/api.ts'
 import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import type { ClaimFacts } from '../model/claim.ts'
 import { sayGranted, sayGrown, sayRefused } from '../model/granted-growth.ts'
 import { adviceOnRefusal } from '../model/growth.ts'
-import { promise } from '../model/ledger.ts'
+import { type Entry, isRefused, poolOf, promise, withoutGrowth } from '../model/ledger.ts'
 import { claimPath, readClaim, volumePath } from '../model/lookups.ts'
 import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
 import type { LeaderParts } from './leader.ts'
@@ -46,8 +47,11 @@ export class Granting {
     this.#underWay.set(key, volume.node)
     // What was wanted and refused is taken back.
     if (wanted <= has) return await this.#say(claim, (found) => sayGrown(found, has))
-    const entry = this.#parts.ledgers.of(volume.node).latest?.entries.get(volume.name)
+    const ledger = this.#parts.ledgers.of(volume.node).latest
+    const entry = ledger?.entries.get(volume.name)
     if (entry?.madeBytes !== undefined && entry.madeBytes >= wanted) return await this.#finish(claim, volume, wanted)
+    if (ledger && entry && isRefused(entry, roundUp(wanted, poolOf(ledger).unitBytes)))
+      return await this.#takeBack(claim, volume, entry, wanted)
     if (!entry || entry.promisedBytes < wanted) return await this.#grant(claim, volume, wanted)
     if (claim.growthPhase !== 'granted') await this.#say(claim, (found) => sayGranted(found, wanted, this.#parts.now()))
   }
@@ -67,6 +71,19 @@ export class Granting {
       return await this.#say(claim, (found) => sayRefused(found, wanted, message, now()))
     }
     await this.#say(claim, (found) => sayGranted(found, wanted, now()))
+  }
+
+  /** Of what the machine could not give no more stays promised than there is; the claim says why. */
+  async #takeBack(claim: ClaimFacts, { node, name }: VolumeFacts, entry: Entry, wanted: bigint): Promise<void> {
+    const { ledgers, now } = this.#parts
+    const isHeld = (found: Entry | undefined) => found !== undefined && isRefused(found, found.promisedBytes)
+    if (isHeld(entry))
+      await ledgers.of(node).update(({ entries }) => {
+        const found = entries.get(name)
+        return found && isHeld(found) ? [[name, withoutGrowth(found)]] : []
+      })
+    const { refusal = '' } = entry
+    if (claim.growthPhase !== 'refused') await this.#say(claim, (found) => sayRefused(found, wanted, refusal, now()))
   }
 
   /** By what is known of the ledger, so that what was refused asks nobody before room has appeared. */
