@@ -59,7 +59,8 @@ test.before(async () => {
   ;({ cluster, elastic, close } = await openElastic())
   const daemonFlags = { csi: 'true', flex: 'false' }
   node = await elastic.startNode({ name: 'node-1', diskBytes: 2 * gibibyte, pluginDir, daemonFlags })
-  await elastic.startProvisioner()
+  // One that cannot renew its Lease ends.
+  await elastic.startProvisioner({}, { again: true })
 })
 
 test.after(() => close())

@@ -815,8 +815,14 @@ test('growth of a volume of CSI that the machine could not give is refused, take
   await server.until('it is refused again', () => phaseOf(server) === 'ControllerResizeInfeasible')
   request(server, '128Mi')
   await server.until('less is granted', () => promises(server)[0]?.promisedBytes === 128n * mebibyte)
-  assert.is(promises(server)[0]?.refusal, undefined)
+  // Refused while its owner asks for less already.
   await running.stop()
+  request(server, '96Mi')
+  write({ ...entry, promisedBytes: 128n * mebibyte, refusedBytes: 128n * mebibyte, refusal: 'full' })
+  const again = start(server.client())
+  await server.until('that is granted', () => promises(server)[0]?.promisedBytes === 96n * mebibyte)
+  assert.is(promises(server)[0]?.refusal, undefined)
+  await again.stop()
 })
 
 test('growth of a volume of CSI that was refused is forgotten when it is taken back', async () => {
