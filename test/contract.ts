@@ -16,6 +16,8 @@ export interface World {
   extentBytes: bigint
   /** Whether this process may grow that filesystem while it is mounted. */
   canGrow(fsType: FsType): boolean
+  /** The folder of a kubelet, in which pods have theirs. */
+  kubeletDir: string
   /** A folder where a pod would want a volume; not there yet. */
   target(pod: string, name: string): string
   write(folder: string, file: string, text: string): Promise<void>

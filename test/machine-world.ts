@@ -73,6 +73,7 @@ async function openWorld(
     },
     extentBytes: ground.extentBytes,
     canGrow: (fsType) => fsType !== 'ext4' || maySysResource || ground.pool.sourceKind === 'directory',
+    kubeletDir: scratch,
     target: (pod, name) => join(scratch, 'pods', pod, name),
     write: async (folder, file, text) => {
       try {

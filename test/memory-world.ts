@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os'
 import type { EngineParts } from '../src/volume/engine.ts'
 import { VolumeError } from '../src/volume/errors.ts'
 import { MemoryMachine } from '../src/volume/memory.ts'
@@ -16,6 +17,8 @@ export async function openMemoryWorld(): Promise<World> {
     renew: async () => inSteps(parts),
     extentBytes: 4n << 20n,
     canGrow: () => true,
+    // A real one, in which nothing is: that a place is the kubelet's is looked up on the disk.
+    kubeletDir: tmpdir(),
     target: (pod, name) => `/pods/${pod}/${name}`,
     write: async (folder, file, text) => {
       if ((await mounts.read()).at(folder)?.readOnly) throw new VolumeError('failed', 'read-only file system')

@@ -288,6 +288,10 @@ async function serve({ engine, started, settings, cluster, status, served, told,
       .run(() => engine.recover())
       .catch((error) => log.warn(`Cannot look at what is there: ${messageOf(error)}`))
     recovered = true
+  }
+  // The kubelet forgets a driver whose registration it cannot write to the API server, also one that it had.
+  const register = async () => {
+    await agent?.reached(stop.signal)
     await csi?.register()
   }
   let recovered = false
@@ -299,6 +303,7 @@ async function serve({ engine, started, settings, cluster, status, served, told,
         run: buildCallOutRunner({ drain, front, observe: meter.callout, log }),
         node: ownNodeName(settings.nodeName),
         isReady: () => recovered,
+        onRefused: (message) => cluster?.say('CsiNotRegistered', message),
       }).catch(async (error) => {
         await close(server)
         throw error
@@ -307,7 +312,7 @@ async function serve({ engine, started, settings, cluster, status, served, told,
   if (csi) health.alive.push(csi.findFailure)
   log.info(`Serving on ${socket}${csi ? ` and ${csiSocket(kubeletDir)}` : ''}.`)
   // What was begun before a crash is finished first.
-  const followed = recover().then(() => agent?.run(stop.signal))
+  const followed = recover().then(() => Promise.all([agent?.run(stop.signal), register()]))
   const failed = followed.then(() => told)
   try {
     log.info(`${await Promise.race([told, failed])}: finishing what runs.`)

@@ -31,6 +31,7 @@ export const doctorCommand = defineCommand({
     socket: daemonFlags.socket,
     kubeletDir: daemonFlags.kubeletDir,
     pluginDir: pluginDirFlag,
+    flex: daemonFlags.flex,
     ...machineFlags,
     ...clusterFlags,
     nodeName: daemonFlags.nodeName,

@@ -7,8 +7,9 @@ import { status } from '@grpc/grpc-js'
 import * as assert from 'uvu/assert'
 import { type CsiWorld, failureOf, withCsi } from '../../test/csi-world.ts'
 import { suite } from '../../test/suite.ts'
-import type { Request } from '../daemon/front.ts'
+import type { Front, Request } from '../daemon/front.ts'
 import { VolumeError } from '../volume/errors.ts'
+import type { Mounts } from '../volume/host.ts'
 import { topologyKey } from './driver.ts'
 import {
   VolumeCapability_AccessMode_Mode,
@@ -241,6 +242,53 @@ test('whoever asks again for what is under way waits for that', async () => {
     }),
   )
 })
+
+for (const [where, hold] of [
+  [
+    'before it is admitted',
+    (gate, { front }) => {
+      const { admit } = front
+      front.admit = async (request, work) => {
+        if (request.podUid === 'a') await gate
+        return await admit(request, work)
+      }
+    },
+  ],
+  [
+    'while it is bound',
+    (gate, { mounts }) => {
+      const { bind } = mounts
+      mounts.bind = async (...args) => {
+        if (args[1].includes('/a/')) await gate
+        await bind(...args)
+      }
+    },
+  ],
+] as [string, (gate: Promise<void>, parts: { front: Front; mounts: Mounts }) => void][])
+  test(`what is asked for a target is done in that order, whatever a publish waits for: ${where}`, async () => {
+    for (const [asked, isThere] of [
+      [[publish, unpublish], false],
+      [[publish, unpublish, publish], true],
+    ] as const) {
+      const gate = Promise.withResolvers<void>()
+      let own: Front | undefined
+      await withCsi(
+        async (world) => {
+          await world.engine.create('pvc-1', spec)
+          hold(gate.promise, { front: own as Front, mounts: world.machine.mounts })
+          const all = asked.map((ask) => ask(world, 'a'))
+          await world.node.nodeUnpublishVolume({ volumeId: 'pvc-2', targetPath: world.target('b', 'pvc-2') })
+          gate.resolve()
+          await Promise.all(all)
+          assert.equal(seen(world), isThere ? [[world.target('a'), false]] : [])
+        },
+        ({ front }) => {
+          own = { ...front }
+          return { front: own }
+        },
+      )
+    }
+  })
 
 test('whom the front refuses gets nothing', () =>
   withCsi(

@@ -2,7 +2,7 @@ import { status } from '@grpc/grpc-js'
 import type { RunCallOut, Subject } from '../daemon/call-out-runner.ts'
 import type { Front } from '../daemon/front.ts'
 import { Turns } from '../daemon/turns.ts'
-import { joining } from '../joining.ts'
+import { inTurn } from '../in-turn.ts'
 import type { Engine } from '../volume/engine.ts'
 import { codeOf, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
@@ -39,13 +39,13 @@ type Nothing = Record<string, never>
 const looksAtOnce = 4
 
 /**
- * What the kubelet asks of a node. Whoever asks again for what is under way, as the kubelet does when its patience has
- * ended, waits for that.
+ * What the kubelet asks of a node, for each target in the order in which it asks. Whoever asks again for what is under way, as
+ * the kubelet does when its patience has ended, waits for that.
  */
 export function buildNode(parts: NodeParts): Handlers<typeof Node> {
   const { engine, front, run, node, kubeletDir, standalone } = parts
   const looks = new Turns(looksAtOnce)
-  const join = joining<Nothing>()
+  const inOrder = inTurn<Nothing>()
   const targetAt = (path: string) => checkTarget(kubeletDir, need(path, 'target_path'), { anywhere: standalone })
 
   /** The volume, seen at that path. Throws `not-found`. */
@@ -118,12 +118,8 @@ export function buildNode(parts: NodeParts): Handlers<typeof Node> {
         type: { case: 'rpc' as const, value: { type } },
       })),
     }),
-    nodePublishVolume: (request) => {
-      const { volumeId, targetPath, readonly } = request
-      return join(`publish ${readonly} ${volumeId} ${targetPath}`, () => publish(request))
-    },
-    nodeUnpublishVolume: (request) =>
-      join(`unpublish ${request.volumeId} ${request.targetPath}`, () => unpublish(request)),
+    nodePublishVolume: (request) => inOrder(request.targetPath, JSON.stringify(request), () => publish(request)),
+    nodeUnpublishVolume: (request) => inOrder(request.targetPath, JSON.stringify(request), () => unpublish(request)),
     nodeGetVolumeStats: async ({ volumeId, volumePath }) => {
       const [name, path] = [need(volumeId, 'volume_id'), need(volumePath, 'volume_path')]
       const { usage, problems } = await looks.take(() => seenAt(name, path))

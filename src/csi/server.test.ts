@@ -58,24 +58,31 @@ test('only root can use the sockets, and what a killed daemon left in their plac
     left.close()
   }))
 
-test('the kubelet is told where the driver is once it registers, and what comes of that is in the log', () =>
-  withCsi(async ({ kubeletDir, csi, logged }) => {
-    assert.not.ok(existsSync(registrationSocket(kubeletDir)))
-    await csi.register()
-    const { calls, client } = callService(registrationSocket(kubeletDir), Registration)
-    const { type, name, endpoint, supportedVersions } = await calls.getInfo()
-    assert.equal(
-      [type, name, endpoint, supportedVersions],
-      ['CSIPlugin', csiDriverName, csiSocket(kubeletDir), ['1.0.0']],
-    )
-    await calls.notifyRegistrationStatus({ pluginRegistered: true })
-    await calls.notifyRegistrationStatus({ error: 'collision' })
-    assert.equal(logged, [
-      'The kubelet has registered the CSI driver.',
-      'The kubelet did not register the CSI driver: collision',
-    ])
-    client.close()
-  }))
+test('the kubelet is told where the driver is once it registers, and what comes of that is in the log', () => {
+  const refused: string[] = []
+  const onRefused = (message: string) => refused.push(message)
+  return withCsi(
+    async ({ kubeletDir, csi, logged }) => {
+      assert.not.ok(existsSync(registrationSocket(kubeletDir)))
+      await csi.register()
+      const { calls, client } = callService(registrationSocket(kubeletDir), Registration)
+      const { type, name, endpoint, supportedVersions } = await calls.getInfo()
+      assert.equal(
+        [type, name, endpoint, supportedVersions],
+        ['CSIPlugin', csiDriverName, csiSocket(kubeletDir), ['1.0.0']],
+      )
+      await calls.notifyRegistrationStatus({ pluginRegistered: true })
+      await calls.notifyRegistrationStatus({ error: 'collision' })
+      assert.equal(logged, [
+        'The kubelet has registered the CSI driver.',
+        'The kubelet did not register the CSI driver: collision',
+      ])
+      assert.equal(refused, logged.slice(1))
+      client.close()
+    },
+    () => ({ onRefused }),
+  )
+})
 
 test('it leaves the registration first, and answers on; at its end nothing is left of its sockets', () =>
   withCsi(async ({ kubeletDir, csi, identity }) => {
@@ -128,6 +135,15 @@ test('one that stops before it was registered is not registered any more', () =>
     await csi.leave()
     await csi.register()
     assert.not.ok(existsSync(registrationSocket(kubeletDir)))
+  }))
+
+test('one that stops while it is registered is not registered any more', () =>
+  withCsi(async ({ kubeletDir, csi }) => {
+    const registering = csi.register()
+    await csi.leave()
+    await registering
+    assert.not.ok(existsSync(registrationSocket(kubeletDir)))
+    await csi.close()
   }))
 
 test('below a folder whose path is too long for a socket nothing is served, and it is said', () =>

@@ -1,5 +1,4 @@
 import { checkSocketPath, removeSocket, watchSocket } from '../daemon/socket.ts'
-import type { Log } from '../log.ts'
 import { buildController } from './controller.ts'
 import { csiSocket, registrationSocket } from './driver.ts'
 import { serveGrpc } from './grpc-server.ts'
@@ -7,14 +6,13 @@ import { buildIdentity } from './identity.ts'
 import { buildNode, type NodeParts } from './node.ts'
 import { Controller, Identity, Node } from './proto/csi_pb.ts'
 import { Registration } from './proto/registration_pb.ts'
-import { buildRegistration } from './registration.ts'
+import { buildRegistration, type RegistrationParts } from './registration.ts'
 import { addService } from './service.ts'
 
-export interface CsiParts extends NodeParts {
+export interface CsiParts extends NodeParts, RegistrationParts {
   version: string
   /** Whether what was begun before a crash is finished. */
   isReady: () => boolean
-  log: Pick<Log, 'info' | 'warn'>
 }
 
 /** A served CSI driver. */
@@ -33,7 +31,7 @@ export interface Csi {
  * removed for whoever calls. Throws `invalid`, `failed`.
  */
 export async function serveCsi(parts: CsiParts): Promise<Csi> {
-  const { kubeletDir, standalone, log } = parts
+  const { kubeletDir, standalone } = parts
   const [endpoint, registry] = [csiSocket(kubeletDir), registrationSocket(kubeletDir)]
   for (const path of [endpoint, registry]) checkSocketPath(path)
   const driver = await serveGrpc(endpoint, (server) => {
@@ -43,16 +41,23 @@ export async function serveCsi(parts: CsiParts): Promise<Csi> {
   })
   const servers = [driver]
   let hasLeft = false
+  let registering: Promise<unknown> = Promise.resolve()
   const checks = [await watchSocket(endpoint)]
   return {
     register: async () => {
       if (hasLeft) return
-      const add = buildRegistration(endpoint, log)
-      servers.push(await serveGrpc(registry, (server) => addService(server, Registration, add)))
-      checks.push(await watchSocket(registry))
+      const add = buildRegistration(endpoint, parts)
+      const register = async () => {
+        servers.push(await serveGrpc(registry, (server) => addService(server, Registration, add)))
+        checks.push(await watchSocket(registry))
+      }
+      registering = register()
+      await registering
     },
     leave: async () => {
       hasLeft = true
+      // What is removed before it is there would come after it.
+      await registering.catch(() => {})
       checks.length = 0
       await removeSocket(registry)
     },

@@ -44,6 +44,7 @@ const settings: PatientSettings = {
   socket: '/socket',
   kubeletDir: '/kubelet',
   pluginDir: '/plugins',
+  flex: true,
 }
 const log = { info: () => {}, warn: () => {} }
 
@@ -611,6 +612,8 @@ const here = formatSettings({ socket: '/socket', attach: false })
 kubelet('wants a driver that is a file and may be executed', async () => {
   const { patient, put, root, close } = await openPatient()
   assert.equal(await lines(checkDriver(patient)), [`fail flex driver: ${driver} is missing: no pod can mount a volume`])
+  const withoutFlex = { ...patient, settings: { ...patient.settings, flex: false } }
+  assert.equal(await lines(checkDriver(withoutFlex)), [])
   assert.match(await adviceOf(checkDriver(patient)), '--volume-plugin-dir')
   await put(driver, '')
   await chmod(join(root, driver), 0o644)

@@ -18,6 +18,8 @@ export interface PatientSettings {
   socket: string
   kubeletDir: string
   pluginDir: string
+  /** Whether volumes are served by FlexVolume: without, there is no driver. */
+  flex: boolean
 }
 
 /** The machine that the doctor looks at. Nothing of it is changed. */

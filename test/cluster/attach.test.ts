@@ -1,5 +1,5 @@
 /** Option 1 of FlexVolume, with the kubelet attaching on one node and the controller manager on another. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
@@ -23,6 +23,7 @@ test.before(async () => {
     flexVolumePluginDir: join(folder, 'plugins'),
   })))
   const pluginDir = join(scratch, 'plugins')
+  await mkdir(pluginDir)
   const common = { diskBytes: 4 * gibibyte, attach: true }
   nodes.set('kubelet', await elastic.startNode({ ...common, name: 'kubelet', controllerAttachDetach: false }))
   // The controller manager runs the executable in this node's plugin folder.

@@ -218,7 +218,8 @@ export class Cluster {
     const home = join(this.folder, 'k', name)
     const [rootDir, pluginDir] = [join(home, 'root'), options.pluginDir ?? join(home, 'plugins')]
     await mkdir(rootDir, { recursive: true })
-    await mkdir(pluginDir, { recursive: true })
+    // One that is named is there, or the kubelet is to do without.
+    if (!options.pluginDir) await mkdir(pluginDir, { recursive: true })
     await run('mount', ['--bind', rootDir, rootDir])
     await run('mount', ['--make-rshared', rootDir])
     const [port = 0] = await findFreePorts(1, this.address)

@@ -165,12 +165,13 @@ export class Elastic {
       'kubelet-dir': kubelet.rootDir,
       'driver-kind': driverKind,
       'volumes-dir': volumesDir,
-      ...(isFlex ? {} : { csi: 'true' }),
+      csi: String(!isFlex),
       ...daemonFlags,
     }
     const daemon = await this.#start(`daemon-${name}`, 'daemon', socket, flags)
     const mode = attach ? ['--attach'] : []
-    await run(executable, ['install', `--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`, ...mode])
+    if (daemonFlags?.flex !== 'false')
+      await run(executable, ['install', `--plugin-dir=${kubelet.pluginDir}`, `--socket=${socket}`, ...mode])
     // The scheduler looks at what is published.
     await this.cluster.waitFor(`/api/v1/namespaces/${namespace}/configmaps/elastic-local.${name}.ledger`, Boolean)
     const node = { name, kubelet, daemon, flags, volumesDir, socket }
@@ -195,7 +196,7 @@ export class Elastic {
         ...[executable, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
         `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
         ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
-        ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
+        ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`, `--csi=${!isFlex}`],
         ...Object.entries(daemonFlags).map(([flag, value]) => `--${flag}=${value}`),
       ],
     })

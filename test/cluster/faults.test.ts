@@ -20,6 +20,7 @@ import {
   requestFaults,
   watchFaults,
 } from './faulty-api.ts'
+import { placeOf } from './front.ts'
 import type { Program } from './program.ts'
 
 const test = suite('an API server that fails')
@@ -111,7 +112,7 @@ async function folderOf(name: string): Promise<string> {
   const { metadata, spec } = await cluster.api.request('GET', `${podsPath}/${name}`)
   const { volumeName } = (await cluster.api.request('GET', `${claimsPath}/${name}`)).spec
   const rootDir = String(nodes.find((node) => node.name === spec.nodeName)?.kubelet.rootDir)
-  return join(rootDir, 'pods', metadata.uid, 'volumes/volumes.k8s.elastic.co~elastic-local', volumeName)
+  return join(rootDir, 'pods', metadata.uid, placeOf(volumeName))
 }
 
 /** Takes away everything that a test made. */

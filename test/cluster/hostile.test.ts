@@ -2,6 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
+import { csiDriverName } from '../../src/csi/driver.ts'
 import { findKubeConfig } from '../../src/k8s/client/api.ts'
 import { CommandError } from '../../src/run.ts'
 import { suite } from '../suite.ts'
@@ -10,6 +11,7 @@ import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, openElastic } from './elastic.ts'
+import { isFlex } from './front.ts'
 import { podPath } from './toy.ts'
 
 const test = suite('hostile objects')
@@ -53,8 +55,18 @@ function crafted(name: string, options: Record<string, string>) {
       persistentVolumeReclaimPolicy: 'Retain',
       storageClassName: 'none',
       claimRef: { namespace: 'default', name },
-      flexVolume: { driver, fsType: 'ext4', options: { sizeBytes: '33554432', ...options } },
+      ...source(name, { sizeBytes: '33554432', ...options }),
     },
+  }
+}
+
+/** Options where a PV of this front has them. */
+function source(name: string, options: Record<string, string>, more: object = {}): object {
+  if (isFlex) return { flexVolume: { driver, fsType: 'ext4', options, ...more } }
+  const { mountOptions, ...volumeAttributes } = options
+  return {
+    ...(mountOptions ? { mountOptions: mountOptions.split(',') } : {}),
+    csi: { driver: csiDriverName, volumeHandle: name, fsType: 'ext4', volumeAttributes, ...more },
   }
 }
 const claimOf = (name: string) => claim(name, { class: 'none', size: '32Mi', spec: { volumeName: name } })
@@ -101,14 +113,40 @@ test('a StorageClass that reaches further is refused in one event on the claim, 
   assert.equal(await readdir(join(node.volumesDir, '.elastic-local/loop')), [])
 })
 
-test("a pod or a PV that sets the kubelet's own options is refused by the API server itself", async () => {
-  const options = { 'kubernetes.io/pod.name': 'somebody', 'kubernetes.io/pvOrVolumeName': 'something' }
-  const volume = { name: 'any', flexVolume: { driver, options } }
-  for (const object of [pod('pretender', [], { volumes: [volume] }), crafted('pretender', options)]) {
-    const { message } = await thrownBy(CommandError, () => cluster.apply(object))
-    for (const key of Object.keys(options)) assert.match(message, new RegExp(`\\[${key}\\].* reserved`))
+if (isFlex)
+  test("a pod or a PV that sets the kubelet's own options is refused by the API server itself", async () => {
+    const options = { 'kubernetes.io/pod.name': 'somebody', 'kubernetes.io/pvOrVolumeName': 'something' }
+    const volume = { name: 'any', flexVolume: { driver, options } }
+    for (const object of [pod('pretender', [], { volumes: [volume] }), crafted('pretender', options)]) {
+      const { message } = await thrownBy(CommandError, () => cluster.apply(object))
+      for (const key of Object.keys(options)) assert.match(message, new RegExp(`\\[${key}\\].* reserved`))
+    }
+  })
+
+/** Pods that name another's volume inline; gives what they are told. */
+async function stealByFlex(volume: string, wrongKey: string): Promise<RegExp> {
+  const told = /only a pod whose claim is bound to it may have it/
+  for (const [name, options] of Object.entries({ keyless: {}, guessing: { key: wrongKey, sizeBytes: '1' } })) {
+    const flexVolume = { driver, secretRef: { name: 'secret' }, options }
+    await cluster.apply(pod(name, [], { volumes: [{ name: volume, flexVolume }], spec: { nodeName: 'node-1' } }))
+    await said('Pod', name, told)
   }
-})
+  return told
+}
+
+/** A pod that names our driver inline, and one with a PV whose handle is another's; gives what the last is told. */
+async function stealByCsi(volume: string): Promise<RegExp> {
+  const csi = { driver: csiDriverName, nodePublishSecretRef: { name: 'secret' }, volumeAttributes: { volume } }
+  await cluster.apply(pod('inline', [], { volumes: [{ name: volume, csi }], spec: { nodeName: 'node-1' } }))
+  await said('Pod', 'inline', /Ephemeral.* not supported/)
+  const handle = crafted('handle', {})
+  const nodePublishSecretRef = { name: 'secret', namespace: 'default' }
+  Object.assign(handle.spec, source(volume, {}, { nodePublishSecretRef }))
+  await cluster.apply(claimOf('handle'), handle, pod('handle', ['handle'], { spec: { nodeName: 'node-1' } }))
+  const told = /that folder is for handle/
+  await said('Pod', 'handle', told)
+  return told
+}
 
 test("no key, secret or token is in what our programs write, when pods have volumes and when they are refused others'", async () => {
   const secret = 'marker-of-a-secret'
@@ -137,17 +175,10 @@ test("no key, secret or token is in what our programs write, when pods have volu
   await running('owner')
   const { spec } = await cluster.api.request('GET', '/api/v1/namespaces/default/persistentvolumeclaims/theirs')
   const volume = await cluster.api.request('GET', `/api/v1/persistentvolumes/${spec.volumeName}`)
-  const { key } = volume.spec.flexVolume.options
-  assert.match(key, /^.{16,}$/)
-  const steal = (options: object) => ({
-    name: spec.volumeName,
-    flexVolume: { driver, secretRef: { name: 'secret' }, options },
-  })
   const wrongKey = 'marker-of-a-wrong-key'
-  for (const [name, options] of Object.entries({ keyless: {}, guessing: { key: wrongKey, sizeBytes: '1' } })) {
-    await cluster.apply(pod(name, [], { volumes: [steal(options)], spec: { nodeName: 'node-1' } }))
-    await said('Pod', name, /only a pod whose claim is bound to it may have it/)
-  }
+  const refused = isFlex ? await stealByFlex(spec.volumeName, wrongKey) : await stealByCsi(spec.volumeName)
+  const key = volume.spec.flexVolume?.options.key
+  if (isFlex) assert.match(key, /^.{16,}$/)
   const kubeconfig = join(cluster.folder, 'kubeconfigs/elastic-local-elastic-local-daemon-on-node-1')
   const token = findKubeConfig(kubeconfig).getCurrentUser()?.token ?? ''
   assert.ok(token.length > 100)
@@ -156,8 +187,15 @@ test("no key, secret or token is in what our programs write, when pods have volu
   )
   assert.match(logs.join(''), new RegExp(spec.volumeName))
   const events = JSON.stringify(await cluster.api.request('GET', '/api/v1/events'))
-  assert.match(events, /only a pod whose claim is bound to it/)
-  const hidden = [key, secret, Buffer.from(secret).toString('base64'), wrongKey, 'marker-of-a-pod', token]
+  assert.match(events, refused)
+  const hidden = [
+    ...(isFlex ? [key] : []),
+    secret,
+    Buffer.from(secret).toString('base64'),
+    wrongKey,
+    'marker-of-a-pod',
+    token,
+  ]
   for (const text of [...logs, events]) for (const word of hidden) assert.not.ok(text.includes(word), word.slice(0, 24))
 })
 

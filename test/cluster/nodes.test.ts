@@ -7,13 +7,14 @@ import { readMountTable } from '../../src/mount/table.ts'
 import { suite } from '../suite.ts'
 import { promisedEntry } from './agreement.ts'
 import type { KubeObject } from './api.ts'
+import { callOutsFor } from './call-outs.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, namespace, openElastic } from './elastic.ts'
-import { type Program, runWithInput } from './program.ts'
+import { front, isFlex, placeOf } from './front.ts'
+import type { Program } from './program.ts'
 
 const test = suite('nodes that go and come')
-const driver = 'volumes.k8s.elastic.co~elastic-local'
 let cluster: Cluster
 let elastic: Elastic
 let close: () => Promise<void>
@@ -120,7 +121,7 @@ test('a node whose object comes back within the grace time loses nothing, and ta
   const nodeSelector = { 'kubernetes.io/hostname': 'node-1' }
   await cluster.apply(claim('new', { size: '64Mi' }), pod('both', ['stays', 'new'], { spec: { nodeSelector } }))
   const { metadata } = await running('both')
-  await writeFile(join(nodeOf('node-1').kubelet.rootDir, 'pods', metadata.uid, 'volumes', driver, kept, 'file'), '')
+  await writeFile(join(nodeOf('node-1').kubelet.rootDir, 'pods', metadata.uid, placeOf(kept), 'file'), '')
   await cluster.kubectl(['delete', 'pod', 'both'])
   await cluster.kubectl(['delete', 'pvc', 'stays', 'new'])
   await cluster.waitFor('/api/v1/persistentvolumes', (state) => state?.items.length === 0, 120_000)
@@ -131,43 +132,28 @@ test('while the API server is away, also a daemon that was started in between mo
   const first = await running('first')
   const { kubelet, daemon } = nodeOf(first.spec.nodeName)
   const { volumeName } = (await cluster.api.request('GET', claimPath('served'))).spec
-  const { flexVolume } = (await cluster.api.request('GET', volumePath(volumeName))).spec
-  const targetOf = (uid: string) => join(kubelet.rootDir, 'pods', uid, 'volumes', driver, volumeName)
+  // The kubelet itself would clear away folders of pods that it does not know.
+  const { mount, unmount, targetOf } = await callOutsFor(cluster, kubelet, volumeName, 'second')
   await writeFile(join(targetOf(first.metadata.uid), 'file'), 'written before')
-  // A call-out, as the kubelet makes it; the kubelet itself would clear away folders of pods that it does not know.
-  const call = async (...args: string[]) => {
-    const { stdout } = await runWithInput(join(kubelet.pluginDir, driver, 'elastic-local'), args, { accept: [1] })
-    return JSON.parse(stdout) as { status: string; message?: string }
-  }
-  const options = (more: object = {}) =>
-    JSON.stringify({
-      ...flexVolume.options,
-      'kubernetes.io/fsType': flexVolume.fsType,
-      'kubernetes.io/pvOrVolumeName': volumeName,
-      'kubernetes.io/readwrite': 'rw',
-      'kubernetes.io/pod.name': 'second',
-      'kubernetes.io/pod.namespace': 'default',
-      ...more,
-    })
   const apiServer = cluster.component('kube-apiserver')
   kubelet.pause()
   await apiServer.kill()
   try {
     await daemon.kill()
     await daemon.start()
-    const target = targetOf('11111111-1111-1111-1111-111111111111')
-    assert.equal((await call('mount', target, options())).status, 'Success')
+    const second = '11111111-1111-1111-1111-111111111111'
+    const target = targetOf(second)
+    assert.is(await mount(second), 'Success')
     assert.is(await readFile(join(target, 'file'), 'utf8'), 'written before')
-    assert.equal((await call('unmount', target)).status, 'Success')
+    assert.is(await unmount(second), 'Success')
     assert.is((await readMountTable()).at(target), undefined)
-    assert.match(
-      (await call('mount', target, options({ key: '0'.repeat(32) }))).message ?? '',
-      /only a pod whose claim is bound to it may have it/,
-    )
+    // By CSI, nobody but the kubelet can name a volume.
+    if (isFlex)
+      assert.match(await mount(second, { key: '0'.repeat(32) }), /only a pod whose claim is bound to it may have it/)
     assert.is((await readMountTable()).at(target), undefined)
-    assert.equal((await call('unmount', targetOf(first.metadata.uid))).status, 'Success')
+    assert.is(await unmount(first.metadata.uid), 'Success')
     assert.is((await readMountTable()).at(targetOf(first.metadata.uid)), undefined)
-    assert.equal((await call('mount', targetOf(first.metadata.uid), options())).status, 'Success')
+    assert.is(await mount(first.metadata.uid), 'Success')
   } finally {
     await apiServer.start()
     kubelet.resume()
@@ -297,8 +283,8 @@ test('a daemon that outlives the object of its node makes no ledger without it, 
   const ownerOf = (capacity: { metadata: { ownerReferences: { uid: string }[] } }) =>
     capacity.metadata.ownerReferences[0]?.uid
   const { items: classes } = await cluster.api.request('GET', '/apis/storage.k8s.io/v1/storageclasses')
-  // This daemon serves no CSI.
-  const served = classes.filter(({ parameters }: KubeObject) => parameters?.front !== 'csi')
+  // Without being told to, a daemon serves no CSI.
+  const served = classes.filter(({ parameters }: KubeObject) => front === 'csi' || parameters?.front !== 'csi')
   const published = await cluster.waitFor(capacities, (state) => state?.items.length === served.length, 120_000)
   assert.equal(new Set(published.items.map(ownerOf)), new Set([node.metadata.uid]))
   const nodeSelector = { 'kubernetes.io/hostname': name }

@@ -7,13 +7,14 @@ import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
 import { suite } from '../suite.ts'
 import type { KubeObject } from './api.ts'
+import { callOutsFor } from './call-outs.ts'
 import { claim, gibibyte, pod } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, openElastic } from './elastic.ts'
-import { poll, runWithInput } from './program.ts'
+import { placeOf } from './front.ts'
+import { poll } from './program.ts'
 
 const test = suite('mounts whose pod is gone')
-const driver = 'volumes.k8s.elastic.co~elastic-local'
 const ghostUid = '11111111-1111-1111-1111-111111111111'
 let cluster: Cluster
 let elastic: Elastic
@@ -22,7 +23,7 @@ let node: ElasticNode
 let volume = ''
 let web = ''
 
-const targetOf = (uid: string) => join(node.kubelet.rootDir, 'pods', uid, 'volumes', driver, volume)
+const targetOf = (uid: string) => join(node.kubelet.rootDir, 'pods', uid, placeOf(volume))
 const isMounted = async (target: string) => (await readMountTable()).at(target) !== undefined
 
 /** Resolves with the message of an event on the node about that mount. */
@@ -35,17 +36,8 @@ async function told(reason: string, target: string): Promise<string> {
 
 /** Has the driver mount the volume as the kubelet would have it for a pod that nobody knows. */
 async function mountForGhost(): Promise<void> {
-  const { flexVolume } = (await cluster.api.request('GET', `/api/v1/persistentvolumes/${volume}`)).spec
-  const options = {
-    ...flexVolume.options,
-    'kubernetes.io/pvOrVolumeName': volume,
-    'kubernetes.io/readwrite': 'rw',
-    'kubernetes.io/pod.name': 'ghost',
-    'kubernetes.io/pod.namespace': 'default',
-  }
-  const file = join(node.kubelet.pluginDir, driver, 'elastic-local')
-  const { stdout } = await runWithInput(file, ['mount', targetOf(ghostUid), JSON.stringify(options)], {})
-  assert.equal(JSON.parse(stdout), { status: 'Success' })
+  const { mount } = await callOutsFor(cluster, node.kubelet, volume, 'ghost')
+  assert.is(await mount(ghostUid), 'Success')
   assert.ok(await isMounted(targetOf(ghostUid)))
 }
 

@@ -10,6 +10,7 @@ import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, namespace, openElastic } from './elastic.ts'
+import { isFlex, placeOf } from './front.ts'
 import type { Program } from './program.ts'
 
 const test = suite('where claims are placed, and which never are')
@@ -51,7 +52,7 @@ async function folderOf(podName: string, claimName: string): Promise<string> {
   const { metadata, spec } = await running(podName)
   const { volumeName } = (await cluster.api.request('GET', claimPath(claimName))).spec
   const rootDir = String(nodes.get(spec.nodeName)?.kubelet.rootDir)
-  return join(rootDir, 'pods', metadata.uid, 'volumes', oldName.replace('/', '~'), volumeName)
+  return join(rootDir, 'pods', metadata.uid, placeOf(volumeName))
 }
 
 /** Events about an object by a component, or by any. */
@@ -165,46 +166,47 @@ test('mkfsOptions and mountOptions of a class are those of its filesystems', asy
   await noVolumes()
 })
 
-test('a PV of the predecessor, which has no key, is mounted for a pod with its claim and for no other, and removed', async () => {
-  const name = 'pvc-0f0e0d0c-1111-2222-3333-444455556666'
-  const hostname = { key: 'kubernetes.io/hostname', operator: 'In', values: ['node-2'] }
-  const flexVolume = { driver: oldName, fsType: 'ext4', options: { sizeBytes: String(64 << 20) } }
-  await cluster.apply(
-    storageClass('old', { provisioner: oldName }),
-    {
-      apiVersion: 'v1',
-      kind: 'PersistentVolume',
-      metadata: { name, labels: { [label]: 'node-2' }, annotations: { 'pv.kubernetes.io/provisioned-by': oldName } },
-      spec: {
-        capacity: { storage: '64Mi' },
-        accessModes: ['ReadWriteOnce'],
-        persistentVolumeReclaimPolicy: 'Delete',
-        storageClassName: 'old',
-        claimRef: { namespace: 'default', name: 'old' },
-        flexVolume,
-        nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [hostname] }] } },
+if (isFlex)
+  test('a PV of the predecessor, which has no key, is mounted for a pod with its claim and for no other, and removed', async () => {
+    const name = 'pvc-0f0e0d0c-1111-2222-3333-444455556666'
+    const hostname = { key: 'kubernetes.io/hostname', operator: 'In', values: ['node-2'] }
+    const flexVolume = { driver: oldName, fsType: 'ext4', options: { sizeBytes: String(64 << 20) } }
+    await cluster.apply(
+      storageClass('old', { provisioner: oldName }),
+      {
+        apiVersion: 'v1',
+        kind: 'PersistentVolume',
+        metadata: { name, labels: { [label]: 'node-2' }, annotations: { 'pv.kubernetes.io/provisioned-by': oldName } },
+        spec: {
+          capacity: { storage: '64Mi' },
+          accessModes: ['ReadWriteOnce'],
+          persistentVolumeReclaimPolicy: 'Delete',
+          storageClassName: 'old',
+          claimRef: { namespace: 'default', name: 'old' },
+          flexVolume,
+          nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [hostname] }] } },
+        },
       },
-    },
-    claim('old', { class: 'old', size: '64Mi', spec: { volumeName: name } }),
-    pod('old', ['old']),
-  )
-  await writeFile(join(await folderOf('old', 'old'), 'file'), '')
-  await cluster.apply(pod('thief', [], { volumes: [{ name, flexVolume }], spec: { nodeName: 'node-2' } }))
-  await said('thief', /only a pod with claim default\/old may have it/)
-  const { metadata } = await cluster.api.request('GET', podPath('thief'))
-  const folder = join(String(nodes.get('node-2')?.kubelet.rootDir), 'pods', metadata.uid, 'volumes')
-  const mounts = (await readMountTable()).under(folder).map(({ target }) => target)
-  assert.equal(
-    mounts.filter((target) => target.endsWith(name)),
-    [],
-  )
-  const image = join(String(nodes.get('node-2')?.volumesDir), '.elastic-local/loop', `${name}.img`)
-  assert.ok(existsSync(image))
-  await remove('pod', 'old', 'thief')
-  await remove('pvc', 'old')
-  await noVolumes()
-  assert.not.ok(existsSync(image))
-})
+      claim('old', { class: 'old', size: '64Mi', spec: { volumeName: name } }),
+      pod('old', ['old']),
+    )
+    await writeFile(join(await folderOf('old', 'old'), 'file'), '')
+    await cluster.apply(pod('thief', [], { volumes: [{ name, flexVolume }], spec: { nodeName: 'node-2' } }))
+    await said('thief', /only a pod with claim default\/old may have it/)
+    const { metadata } = await cluster.api.request('GET', podPath('thief'))
+    const folder = join(String(nodes.get('node-2')?.kubelet.rootDir), 'pods', metadata.uid, 'volumes')
+    const mounts = (await readMountTable()).under(folder).map(({ target }) => target)
+    assert.equal(
+      mounts.filter((target) => target.endsWith(name)),
+      [],
+    )
+    const image = join(String(nodes.get('node-2')?.volumesDir), '.elastic-local/loop', `${name}.img`)
+    assert.ok(existsSync(image))
+    await remove('pod', 'old', 'thief')
+    await remove('pvc', 'old')
+    await noVolumes()
+    assert.not.ok(existsSync(image))
+  })
 
 test('of claims that are deleted before or while their PVs are made, nothing stays', async () => {
   await cluster.apply(claim('too-much', { class: 'immediate', size: '100Ti' }))

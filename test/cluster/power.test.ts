@@ -5,6 +5,7 @@ import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import { withCluster } from './cluster.ts'
 import { Elastic } from './elastic.ts'
+import { placeOf } from './front.ts'
 import { guestPaths, makeBridge } from './guest-node.ts'
 import { enterOwnNetwork } from './network.ts'
 
@@ -33,7 +34,7 @@ for (const [kind, thin, name, guestAddress] of process.env.LONG ? nodes : nodes.
       const { metadata } = await cluster.waitFor(path, isRunning, 120_000)
       const { items } = await cluster.api.request('GET', '/api/v1/persistentvolumes')
       const folders = items.map(({ metadata: { name } }: KubeObject) =>
-        join(guestPaths.kubeletDir, 'pods', metadata.uid, 'volumes/volumes.k8s.elastic.co~elastic-local', name),
+        join(guestPaths.kubeletDir, 'pods', metadata.uid, placeOf(name)),
       ) as string[]
       assert.is(folders.length, 2)
       for (const one of folders) await node.run('sh', ['-c', `echo ${one} > ${one}/file && sync ${one}/file`])

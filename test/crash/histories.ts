@@ -1,14 +1,27 @@
 import fc from 'fast-check'
 import * as assert from 'uvu/assert'
+import { CallError } from '../../src/csi/codes.ts'
+import type { FrontName } from '../../src/daemon/front.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { messageOf, VolumeError } from '../../src/volume/errors.ts'
 import { minimumBytes } from '../../src/volume/host.ts'
 import type { FsType } from '../../src/volume/pool.ts'
 import type { World } from '../contract.ts'
 import { suite } from '../suite.ts'
+import { type CsiCalls, csiCalls, csiTarget } from './csi-calls.ts'
 import { explain } from './explain.ts'
 import { type Death, Life, type Moment } from './life.ts'
-import { type Call, describe, key, type Pod, pods, possibleAfter, type Request, type State } from './model.ts'
+import {
+  anyAction,
+  type Call,
+  describe,
+  key,
+  type Pod,
+  pods,
+  possibleAfter,
+  type Request,
+  type State,
+} from './model.ts'
 
 const mebibyte = 1n << 20n
 const names = ['one', 'two', 'three']
@@ -26,6 +39,8 @@ interface Round {
 }
 
 export interface HistoryOptions {
+  /** By which front pods have volumes; flex, which is what the engine is asked, where nothing is said. */
+  front?: FrontName
   fsType: FsType
   /** How many histories, and of how many rounds at the most; in a torture, times its length. */
   count: number
@@ -42,7 +57,7 @@ const limitMs = 90_000
  * `SEED` of the environment says which. Registers a uvu suite.
  */
 export function histories(title: string, openWorld: () => Promise<World>, options: HistoryOptions): void {
-  const test = suite(`${title}, ${options.fsType}`)
+  const test = suite(`${title}, ${options.fsType}${options.front === 'csi' ? ' by CSI' : ''}`)
   test('random histories, with several clients and a daemon that is killed, go as the model says', async () => {
     const times = Number(process.env.TORTURE || 1)
     const { SEED } = process.env
@@ -78,6 +93,7 @@ function describeRound({ writing, requests, death, stopping }: Round): string {
 function historyArbitrary({
   rounds,
   shuffling,
+  front,
 }: HistoryOptions): fc.Arbitrary<{ rounds: Round[]; pace: readonly number[] }> {
   const name = fc.constantFrom(...names)
   const pod = fc.constantFrom(...pods)
@@ -91,7 +107,8 @@ function historyArbitrary({
         name,
         pod,
         readOnly: fc.boolean(),
-        create: fc.option(size, { nil: undefined }),
+        // By CSI, nobody makes one by mounting it.
+        create: front === 'csi' ? fc.constant(undefined) : fc.option(size, { nil: undefined }),
       }),
     },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant('unmount'), name, pod }) },
@@ -112,21 +129,29 @@ function historyArbitrary({
   })
 }
 
+/** The answer of a call that does not say what there was to do. */
+const done = async (call: Promise<unknown>) => {
+  await call
+  return anyAction
+}
+
 /** One history on one world. */
 class History {
   readonly #world: World
   readonly #fsType: FsType
+  readonly #front: FrontName
   readonly #pace: readonly number[]
   /** What each volume can be. */
   readonly #states = new Map<string, State[]>(names.map((name) => [name, [undefined]]))
   /** Calls of daemons that were killed, which nobody knows the end of yet. */
   #unanswered: Call[] = []
-  #running: { life: Life; engine: Engine } | undefined
+  #running: { life: Life; engine: Engine; csi: CsiCalls | undefined } | undefined
   #texts = 0
 
-  constructor(world: World, { fsType }: HistoryOptions, pace: readonly number[]) {
+  constructor(world: World, { fsType, front = 'flex' }: HistoryOptions, pace: readonly number[]) {
     this.#world = world
     this.#fsType = fsType
+    this.#front = front
     this.#pace = pace
   }
 
@@ -174,7 +199,7 @@ class History {
         if (!states.every((state) => state?.mounts[pod] === 'rw')) continue
         this.#texts += 1
         const text = `text ${this.#texts}`
-        await this.#world.write(this.#world.target(pod, name), 'file', text)
+        await this.#world.write(this.#target(pod, name), 'file', text)
         for (const state of states) if (state) state.text = text
       }
   }
@@ -186,10 +211,11 @@ class History {
     life.arm(death)
     const asking = life.run(async () => {
       const engine = this.#running?.engine ?? new Engine(await this.#world.renew())
-      this.#running = { life, engine }
+      const csi = this.#running?.csi ?? (this.#front === 'csi' ? csiCalls(this.#world, engine) : undefined)
+      this.#running = { life, engine, csi }
       if (isNew) await engine.start()
       const asked = calls.map(async (call) => {
-        const answer = await this.#answer(engine, call.request)
+        const answer = await this.#answer({ engine, csi }, call.request)
         if (!life.isOver) call.answer = answer
       })
       await Promise.all([...asked, isNew ? engine.recover() : undefined])
@@ -205,33 +231,41 @@ class History {
     return true
   }
 
-  async #answer(engine: Engine, request: Request): Promise<string> {
+  async #answer({ engine, csi }: { engine: Engine; csi: CsiCalls | undefined }, request: Request): Promise<string> {
     const { name } = request
     try {
       switch (request.kind) {
         case 'create':
           return (await engine.create(name, this.#spec(request.size))).action
         case 'mount':
+          if (csi) return await done(csi.publish(request.pod, name, request))
           return (
             await engine.mount({
               name,
-              target: this.#world.target(request.pod, name),
+              target: this.#target(request.pod, name),
               readOnly: request.readOnly,
               mountOptions: [],
               ...(request.create === undefined ? {} : { create: this.#spec(request.create) }),
             })
           ).action
         case 'unmount':
-          return (await engine.unmount(name, this.#world.target(request.pod, name))).action
+          if (csi) return await done(csi.unpublish(request.pod, name))
+          return (await engine.unmount(name, this.#target(request.pod, name))).action
         case 'grow':
           return (await engine.grow(name, this.#sizeOf(request.size))).action
         case 'remove':
           return (await engine.remove(name)).action
       }
     } catch (error) {
-      if (error instanceof VolumeError && error.code !== 'failed') return error.code
+      // Of what the kubelet is to take for uncertain, the cause is what happened.
+      const happened = error instanceof CallError ? error.cause : error
+      if (happened instanceof VolumeError && happened.code !== 'failed') return happened.code
       return messageOf(error)
     }
+  }
+
+  #target(pod: Pod, name: string): string {
+    return this.#front === 'csi' ? csiTarget(this.#world, pod, name) : this.#world.target(pod, name)
   }
 
   #spec(size: number) {
@@ -281,7 +315,7 @@ class History {
     const sizes = [1, 2, 3, 4]
     const mounts: Partial<Record<Pod, 'rw' | 'ro'>> = {}
     for (const { target, readOnly } of view.mounts) {
-      const pod = pods.find((each) => this.#world.target(each, name) === target)
+      const pod = pods.find((each) => this.#target(each, name) === target)
       assert.ok(pod && !mounts[pod], `${name} is mounted on ${target}`)
       mounts[pod] = readOnly ? 'ro' : 'rw'
     }

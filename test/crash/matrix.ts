@@ -1,9 +1,12 @@
+import { existsSync } from 'node:fs'
 import * as assert from 'uvu/assert'
+import type { FrontName } from '../../src/daemon/front.ts'
 import { Engine, type EngineParts, type MountRequest, type VolumeSpec } from '../../src/volume/engine.ts'
 import { minimumBytes } from '../../src/volume/host.ts'
 import type { FsType } from '../../src/volume/pool.ts'
 import type { World } from '../contract.ts'
 import { suite } from '../suite.ts'
+import { type CsiCalls, csiCalls, csiTarget } from './csi-calls.ts'
 import { explain } from './explain.ts'
 import { type Death, Life, type Moment, type Step } from './life.ts'
 
@@ -18,6 +21,8 @@ interface Scenario {
   /** Whether the daemon is killed while it starts, and nothing is asked of it. */
   starting?: boolean
   needs?: readonly ('growth' | 'device')[]
+  /** Whether what is done differs where a kubelet asks for it by CSI. */
+  byCsi?: true
 }
 
 /** A world with an engine at work on it. */
@@ -25,10 +30,13 @@ class Site {
   readonly world: World
   readonly engine: Engine
   readonly spec: VolumeSpec
+  /** Where pods have the volume by CSI. */
+  readonly #csi: CsiCalls | undefined
 
-  constructor(world: World, parts: EngineParts, fsType: FsType) {
+  constructor(world: World, parts: EngineParts, { fsType, front }: Variant) {
     this.world = world
     this.engine = new Engine(parts)
+    this.#csi = front === 'csi' ? csiCalls(world, this.engine) : undefined
     this.spec = { sizeBytes: minimumBytes[fsType] + 8n * mebibyte, fsType, mkfsOptions: [] }
   }
 
@@ -38,7 +46,7 @@ class Site {
   }
 
   target(pod: string, name = 'one'): string {
-    return this.world.target(pod, name)
+    return this.#csi ? csiTarget(this.world, pod, name) : this.world.target(pod, name)
   }
 
   make(): Promise<unknown> {
@@ -46,6 +54,7 @@ class Site {
   }
 
   mount(pod: string, changes: Partial<MountRequest> = {}): Promise<unknown> {
+    if (this.#csi) return this.#csi.publish(pod, 'one', changes)
     return this.engine.mount({
       name: 'one',
       target: this.target(pod),
@@ -60,11 +69,17 @@ class Site {
   }
 
   unmount(pod: string): Promise<unknown> {
+    if (this.#csi) return this.#csi.unpublish(pod, 'one')
     return this.engine.unmount('one', this.target(pod))
   }
 
   grow(): Promise<unknown> {
     return this.engine.grow('one', this.spec.sizeBytes * 2n)
+  }
+
+  /** As a kubelet has a volume grow that a pod has. */
+  growFor(pod: string): Promise<unknown> {
+    return this.#csi ? this.#csi.expand(pod, 'one', this.spec.sizeBytes * 2n) : this.grow()
   }
 
   async write(pod: string): Promise<void> {
@@ -85,6 +100,12 @@ class Site {
     const seen = new Map(view?.mounts.map(({ target, readOnly }) => [target, readOnly ? 'ro' : 'rw']))
     const wanted = Object.entries(expected).map(([pod, mode]) => [this.target(pod), mode] as const)
     assert.equal(seen, new Map(wanted))
+    // What the kubelet finds in the folder of a pod that is gone, it takes for a volume that is still to be unmounted.
+    if (this.#csi)
+      assert.equal(
+        ['a', 'b'].filter((pod) => !(pod in expected) && existsSync(this.target(pod))),
+        [],
+      )
     for (const pod of Object.keys(expected)) await this.mustHoldData(pod)
   }
 
@@ -191,12 +212,14 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'a first mount',
+    byCsi: true,
     before: (site) => site.makeWithData(),
     ask: (site) => site.mount('a'),
     after: (site) => site.mustBeMounted({ a: 'rw' }),
   },
   {
     title: 'a second mount',
+    byCsi: true,
     before: async (site) => {
       await site.makeWithData()
       await site.mount('a')
@@ -206,6 +229,7 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'a read-only mount',
+    byCsi: true,
     before: (site) => site.makeWithData(),
     ask: (site) => site.mount('a', { readOnly: true }),
     after: (site) => site.mustBeMounted({ a: 'ro' }),
@@ -227,6 +251,7 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'an unmount that is not the last',
+    byCsi: true,
     before: async (site) => {
       await site.makeWithData()
       for (const pod of ['a', 'b']) await site.mount(pod)
@@ -236,6 +261,7 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'the last unmount',
+    byCsi: true,
     before: async (site) => {
       await site.makeWithData()
       await site.mount('a')
@@ -258,12 +284,13 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'the growth of a mounted volume',
+    byCsi: true,
     needs: ['growth'],
     before: async (site) => {
       await site.makeWithData()
       await site.mount('a')
     },
-    ask: (site) => site.grow(),
+    ask: (site) => site.growFor('a'),
     after: async (site) => {
       await site.mustBeMounted({ a: 'rw' })
       await site.mustBeGrown('a')
@@ -324,6 +351,7 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'a start while a volume is mounted',
+    byCsi: true,
     before: async (site) => {
       await site.makeWithData()
       for (const pod of ['a', 'b']) await site.mount(pod)
@@ -334,7 +362,15 @@ const scenarios: Scenario[] = [
   },
 ]
 
+/** What a matrix is played with. */
+interface Variant {
+  fsType: FsType
+  front: FrontName
+}
+
 export interface MatrixOptions {
+  /** By which front pods have the volume; flex, which is what the engine is asked, where nothing is said. */
+  front?: FrontName
   /** Named only where growth is possible with it. */
   fsTypes: readonly FsType[]
   moments: readonly Moment[]
@@ -351,20 +387,23 @@ export interface MatrixOptions {
  * Another volume is mounted and something foreign is in the pool all the time. Registers a uvu suite.
  */
 export function crashMatrix(title: string, openWorld: () => Promise<World>, options: MatrixOptions): void {
-  for (const fsType of options.fsTypes) matrixFor(`${title}, ${fsType}, killed`, openWorld, fsType, options)
+  const { front = 'flex' } = options
+  const by = front === 'csi' ? ' by CSI' : ''
+  for (const fsType of options.fsTypes)
+    matrixFor(`${title}, ${fsType}${by}, killed`, openWorld, { fsType, front }, options)
 }
 
 function matrixFor(
   title: string,
   openWorld: () => Promise<World>,
-  fsType: FsType,
+  variant: Variant,
   { moments, only = /^/, steps: wanted = /^/, again }: MatrixOptions,
 ): void {
   const test = suite(title)
   let world: World
 
   async function withSite<T>(work: (site: Site) => Promise<T>): Promise<T> {
-    const site = new Site(world, await world.renew(), fsType)
+    const site = new Site(world, await world.renew(), variant)
     try {
       await site.start()
       return await work(site)
@@ -409,7 +448,7 @@ function matrixFor(
     const life = new Life()
     const living = life.run(async () => {
       if (starting) life.arm(death)
-      const site = new Site(world, await world.renew(), fsType)
+      const site = new Site(world, await world.renew(), variant)
       await site.start()
       if (!starting) life.arm(death)
       await scenario.ask(site)
@@ -477,15 +516,15 @@ function matrixFor(
     assert.is(await world.read(world.target('z', 'other'), 'file'), 'of the other')
   }
 
-  async function cleanUp({ engine }: Site): Promise<void> {
-    const view = await engine.find('one')
-    for (const { target } of view?.mounts ?? []) await engine.unmount('one', target)
-    await engine.remove('one')
+  async function cleanUp(site: Site): Promise<void> {
+    for (const pod of ['a', 'b', 'new', 'stage']) await site.unmount(pod)
+    await site.engine.remove('one')
   }
 
-  for (const scenario of scenarios.filter((each) => only.test(each.title))) {
+  const isOfFront = ({ byCsi }: Scenario) => variant.front === 'flex' || byCsi
+  for (const scenario of scenarios.filter((each) => isOfFront(each) && only.test(each.title))) {
     test(`in ${scenario.title}`, async () => {
-      if (scenario.needs?.includes('growth') && !world.canGrow(fsType)) return
+      if (scenario.needs?.includes('growth') && !world.canGrow(variant.fsType)) return
       if (scenario.needs?.includes('device') && world.parts.pool.sourceKind !== 'device') return
       const steps = await play(scenario, [undefined])
       assert.ok(steps.length > 0 || scenario.starting)

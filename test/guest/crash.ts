@@ -1,5 +1,6 @@
 /** Runs in a guest: the crash matrix and random histories on real LVM. */
 import '../crash/steps.ts'
+import { frontNames } from '../../src/daemon/front.ts'
 import { run } from '../../src/run.ts'
 import { histories } from '../crash/histories.ts'
 import { crashMatrix } from '../crash/matrix.ts'
@@ -27,5 +28,19 @@ if (TORTURE === undefined) {
     steps: inShell,
     only: LONG ? only : /^a removal$/,
   })
-} else crashMatrix(`${kind} volumes`, openWorld, { fsTypes: ['ext4'], moments: ['before', 'during', 'after'] })
-if (LONG || TORTURE) histories(`${kind} volumes`, openWorld, { fsType: 'ext4', count: 6, rounds: 6 })
+  // Below the calls of CSI is the same engine: of them, one.
+  const byCsi = LONG ? /^/ : /^the last unmount$/
+  crashMatrix(`${kind} volumes`, openWorld, {
+    front: 'csi',
+    fsTypes: ['ext4'],
+    moments: ['after'],
+    steps: changes,
+    only: byCsi,
+  })
+} else {
+  for (const front of frontNames)
+    crashMatrix(`${kind} volumes`, openWorld, { front, fsTypes: ['ext4'], moments: ['before', 'during', 'after'] })
+}
+if (LONG || TORTURE)
+  for (const front of frontNames)
+    histories(`${kind} volumes`, openWorld, { front, fsType: 'ext4', count: 6, rounds: 6 })

@@ -4,10 +4,11 @@ import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { fsTypes } from '../../src/volume/pool.ts'
+import { csiCalls, csiTarget } from '../crash/csi-calls.ts'
 import { openLvmWorld, thinOptions } from '../machine-world.ts'
 import { suite } from '../suite.ts'
 
-const [kind = 'linear', step = 'make'] = process.argv.slice(2)
+const [kind = 'linear', step = 'make', front = 'flex'] = process.argv.slice(2)
 const volumeGroup = 'elastic-local-vg'
 const sizeBytes = 320n << 20n
 const names = fsTypes.map((fsType) => `pvc-${fsType}`)
@@ -23,9 +24,12 @@ const world = await openLvmWorld({
   folder: `${process.cwd()}/world`,
 })
 const engine = new Engine(world.parts)
-const test = suite(`reboot, ${kind}, ${step}`)
-const target = (name: string) => world.target('a', name)
-const mount = (name: string) => engine.mount({ name, target: target(name), readOnly: false, mountOptions: [] })
+const test = suite(`reboot, ${kind} by ${front}, ${step}`)
+const csi = front === 'csi' ? csiCalls(world, engine) : undefined
+const target = (name: string) => (csi ? csiTarget(world, 'a', name) : world.target('a', name))
+const mount = (name: string) =>
+  csi?.publish('a', name) ?? engine.mount({ name, target: target(name), readOnly: false, mountOptions: [] })
+const unmount = (name: string) => csi?.unpublish('a', name) ?? engine.unmount(name, target(name))
 
 async function writeSynced(name: string): Promise<void> {
   const file = await open(`${target(name)}/data`, 'w')
@@ -96,14 +100,14 @@ if (step === 'check') {
     for (const name of names) {
       await mount(name)
       await mustHoldData(name)
-      await engine.grow(name, sizeBytes * 2n)
+      await (csi?.expand('a', name, sizeBytes * 2n) ?? engine.grow(name, sizeBytes * 2n))
       await mustHoldData(name)
       assert.ok(((await engine.find(name))?.usage?.totalBytes ?? 0n) > (sizeBytes * 3n) / 2n)
     }
     await mount('half')
     await writeSynced('half')
     for (const { name } of await engine.list()) {
-      await engine.unmount(name, target(name))
+      await unmount(name)
       await engine.remove(name)
     }
     assert.equal(await world.leftovers(), [])

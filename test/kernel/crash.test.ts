@@ -9,6 +9,7 @@ const moments: MatrixOptions['moments'] = isTorture
   ? ['before', 'during', 'after', 'outlived']
   : ['during', 'after', 'outlived']
 const again = isTorture ? { again: 3 } : {}
+const isLong = isTorture || process.env.LONG !== undefined
 
 crashMatrix('directories', openDirectoryWorld, {
   fsTypes: ['ext4'],
@@ -16,7 +17,6 @@ crashMatrix('directories', openDirectoryWorld, {
   ...again,
 })
 crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), { fsTypes: ['ext4'], moments, ...again })
-const isLong = isTorture || process.env.LONG !== undefined
 // The filesystems that this kernel lets grow while they are mounted.
 crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), {
   fsTypes: isLong ? ['xfs', 'btrfs'] : ['xfs'],
@@ -30,3 +30,12 @@ crashMatrix('preallocated loop images', () => openLoopWorld({ preallocate: true 
   only: isTorture ? /^/ : isLong ? /^(a creation|the growth of an unmounted)/ : /^a creation/,
   ...again,
 })
+// Below the calls of CSI is the same engine: of them, one of each kind.
+crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), {
+  front: 'csi',
+  fsTypes: ['xfs'],
+  moments: isLong ? moments : ['after'],
+  only: isLong ? /^/ : /^(a first mount|the last unmount|the growth of a mounted)/,
+  ...again,
+})
+if (isLong) crashMatrix('directories', openDirectoryWorld, { front: 'csi', fsTypes: ['ext4'], moments, ...again })

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import type { FrontName } from '../../src/daemon/front.ts'
 import { type Boot, fileJob, guestJob, type Job, type Lane } from './jobs.ts'
 import { canBootGuest, canIsolate, canUseLoops } from './machine.ts'
 
@@ -28,7 +29,11 @@ async function files(folder: string, lane: Lane): Promise<Job[]> {
 const longOnly = ['guest-node.test.ts', 'power-cuts.test.ts']
 
 /** Files of the cluster suite that are run for each front, as what they show is not the same for both. */
-const bothFronts = ['claims.test.ts', 'workloads.test.ts', 'restarts.test.ts']
+const bothFronts = [
+  ...['claims.test.ts', 'workloads.test.ts', 'restarts.test.ts', 'orphaned-mounts.test.ts', 'hostile.test.ts'],
+  // What is the same for both takes the most of their time.
+  ...(isLong ? ['faults.test.ts', 'nodes.test.ts', 'placement.test.ts', 'power.test.ts', 'power-cuts.test.ts'] : []),
+]
 
 async function clusterFiles(): Promise<Job[]> {
   const jobs = await files('test/cluster', 'cluster')
@@ -45,11 +50,11 @@ async function canMount(): Promise<void> {
 }
 
 const crash = (kind: string) => guestJob('crash.ts', { args: [kind] })
-const reboots = (kind: string) => {
+const reboots = (kind: string, front: FrontName = 'flex') => {
   const boots: Boot[] = [
-    { args: [kind, 'make'] },
-    { args: [kind, 'interrupt'], cutAt: 'CUT' },
-    { args: [kind, 'check'] },
+    { args: [kind, 'make', front] },
+    { args: [kind, 'interrupt', front], cutAt: 'CUT' },
+    { args: [kind, 'check', front] },
   ]
   return guestJob('reboot.ts', ...boots)
 }
@@ -100,7 +105,9 @@ export const suites: Readonly<Record<string, Suite>> = {
       ...['csi.ts', 'room.ts', 'others.ts', 'container.ts', 'group.ts', 'full.ts', 'thin-metadata.ts'].map((program) =>
         guestJob(program, { args: [] }),
       ),
-      ...(isLong ? [crash('thin'), reboots('thin'), guestJob('pools.ts', { args: ['host'] })] : []),
+      ...(isLong
+        ? [crash('thin'), reboots('thin'), reboots('linear', 'csi'), guestJob('pools.ts', { args: ['host'] })]
+        : []),
     ],
   },
   cluster: {

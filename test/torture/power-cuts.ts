@@ -7,6 +7,7 @@ import { ApiError, type KubeObject } from '../cluster/api.ts'
 import { claim, gibibyte, pod, storageClass } from '../cluster/claim-objects.ts'
 import type { Cluster } from '../cluster/cluster.ts'
 import { Elastic, namespace } from '../cluster/elastic.ts'
+import { className, placeOf } from '../cluster/front.ts'
 import { type GuestNode, guestPaths } from '../cluster/guest-node.ts'
 import { buildRandom, type Random } from './random.ts'
 
@@ -136,7 +137,7 @@ class Tenant {
   readonly #slot: number
   #moves = 0
   #sizeMebibytes = 0
-  #class = 'elastic-local'
+  #class = className
   #isLeaving = false
   /** How many records of each file were synced; each life writes a file of its own. */
   #files: number[] = []
@@ -188,7 +189,7 @@ class Tenant {
     this.#isLeaving = false
     this.#files = [0]
     this.volume = ''
-    this.#class = this.#random.chance(0.25) ? 'xfs' : 'elastic-local'
+    this.#class = this.#random.chance(0.25) ? 'xfs' : className
     this.#sizeMebibytes = this.#class === 'xfs' ? 320 : 32 + this.#random.below(200)
   }
 
@@ -214,8 +215,7 @@ class Tenant {
     const isRunning = (state: KubeObject | undefined) => state?.status.phase === 'Running'
     const { metadata } = await step(this.#cluster.waitFor(this.#podPath, isRunning, patienceMs))
     this.volume = (await step(this.#cluster.api.request('GET', this.#claimPath))).spec.volumeName
-    const driver = 'volumes/volumes.k8s.elastic.co~elastic-local'
-    const folder = join(guestPaths.kubeletDir, 'pods', metadata.uid, driver, this.volume)
+    const folder = join(guestPaths.kubeletDir, 'pods', metadata.uid, placeOf(this.volume))
     // Its status is that of before the cut at first.
     for (const deadline = AbortSignal.timeout(patienceMs); ; await step(sleep(200))) {
       const { exitCode } = await step(this.#node.run('mountpoint', ['-q', folder], { accept: [1, 32] }))

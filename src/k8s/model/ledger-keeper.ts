@@ -33,6 +33,8 @@ export class LedgerKeeper {
   readonly #namespace: string
   readonly #node: string
   #latest: Ledger | undefined
+  /** The version that a watch told of last. */
+  #told = '0'
   #wishes: Wish[] = []
   #writing = false
 
@@ -48,8 +50,19 @@ export class LedgerKeeper {
     return this.#latest
   }
 
-  /** Takes note of what a watch saw, or of an answer: what is older than what is known says nothing. */
+  /**
+   * Takes what a watch tells, which may be behind an answer. Where it tells of an older version than before, the API server was
+   * restored from a backup, and that is what there is.
+   */
   see(ledger: Ledger | undefined): void {
+    const isRestored = ledger && isLater(this.#told, ledger.resourceVersion)
+    this.#told = ledger?.resourceVersion ?? '0'
+    if (isRestored) this.#latest = ledger
+    else this.#note(ledger)
+  }
+
+  /** What is older than what is known says nothing. */
+  #note(ledger: Ledger | undefined): void {
     if (!ledger || !this.#latest || isLater(ledger.resourceVersion, this.#latest.resourceVersion)) this.#latest = ledger
   }
 
@@ -70,7 +83,7 @@ export class LedgerKeeper {
       const body = buildLedger(this.#namespace, this.#node, pool, await initial())
       try {
         const made = parseLedger(await this.#api.send<V1ConfigMap>({ method: 'POST', path: this.#path, body }))
-        this.see(made)
+        this.#note(made)
         return made
       } catch (error) {
         // Made in the meantime, or by a request whose answer was lost.
@@ -78,7 +91,7 @@ export class LedgerKeeper {
       }
     }
     const written = parseLedger(await this.#patch({ data: buildData(pool, new Map()) }))
-    this.see(written)
+    this.#note(written)
     return written
   }
 
@@ -130,7 +143,7 @@ export class LedgerKeeper {
     const written = await this.#patch({ metadata: { resourceVersion }, data: buildData(undefined, changes) })
     const after = { ...applyChanges(base, changes), resourceVersion: written.metadata?.resourceVersion ?? '' }
     // The watch may be ahead of the answer.
-    this.see(after)
+    this.#note(after)
     return after
   }
 
@@ -150,7 +163,7 @@ export class LedgerKeeper {
     const ledger = found && parseLedger(found)
     // Of an API server that was restored from a backup, the answer is older than what was known before it was asked.
     if (this.#latest === known) this.#latest = ledger
-    else this.see(ledger)
+    else this.#note(ledger)
     return this.#latest
   }
 

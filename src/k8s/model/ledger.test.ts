@@ -98,6 +98,15 @@ test('where the API server was restored from a backup, what it has now counts', 
   assert.is(keeper.latest?.resourceVersion, ledger().resourceVersion)
 })
 
+test('what a watch tells of an API server that was restored from a backup counts, before anybody asks', async () => {
+  const { keeper, ledger, restore } = openApi()
+  for (const name of ['a', 'b', 'c']) await place(keeper, name, 10n)
+  keeper.see(ledger())
+  restore()
+  keeper.see(ledger())
+  assert.equal([...(keeper.latest?.entries.keys() ?? [])], [])
+})
+
 test('wishes that come together are written together, in whole units', async () => {
   const { keeper, ledger, state } = openApi()
   await Promise.all(['a', 'b', 'c'].map((name) => place(keeper, name, 21n)))
@@ -206,7 +215,7 @@ test('a ledger that somebody damaged is an error that names the key', async () =
 test('a volume that is there has what it has, and what somebody else has granted beyond stays promised', () => {
   const entry = (promisedBytes: bigint, madeBytes?: bigint) =>
     ({ pool: 'default', kind: 'volume', promisedBytes, ...(madeBytes ? { madeBytes } : {}) }) as const
-  for (const [before, isGranted, after] of [
+  for (const [before, byAnother, after] of [
     [undefined, true, entry(2n, 2n)],
     [entry(1n), true, entry(2n, 2n)],
     [entry(3n), true, entry(3n, 2n)],
@@ -216,7 +225,7 @@ test('a volume that is there has what it has, and what somebody else has granted
     [entry(3n, 1n), false, entry(2n, 2n)],
     [entry(1n, 1n), true, entry(2n, 2n)],
   ] as const)
-    assert.equal(settled(before, 2n, { madeFor: undefined, isGranted }), after)
+    assert.equal(settled(before, 2n, { madeFor: undefined, byAnother }), after)
 })
 
 test.run()

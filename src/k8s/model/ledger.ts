@@ -4,6 +4,7 @@ import { toJson } from '../../json.ts'
 import { messageOf, VolumeError } from '../../volume/errors.ts'
 import { type DriverKind, driverKinds } from '../../volume/pool.ts'
 import { roundUp } from '../../volume/size.ts'
+import type { FrontName } from '../fronts/front.ts'
 import { ledgerLabel, ledgerName, nodeLabel } from './names.ts'
 
 /** What a pool of a node is, as its daemon says. */
@@ -34,6 +35,9 @@ export interface Entry {
   pendingFor?: string
   /** UID of the PV that it was made for, if its data is to go with that. */
   madeFor?: string
+  /** The size that the machine could not give, as the daemon says, and why: whoever promised it takes that back. */
+  refusedBytes?: bigint
+  refusal?: string
 }
 
 /**
@@ -55,6 +59,9 @@ export interface Ledger {
 
 /** A ledger that long takes no further volume, so that what it holds can still change. */
 export const fullLength = 900 << 10
+
+/** Of what there is to say of a refusal, so much is kept. */
+const longestRefusal = 400
 
 /** The key of the pool that a daemon serves. */
 export const onlyPool = 'default'
@@ -81,6 +88,8 @@ const entrySchema = v.object({
   madeBytes: v.exactOptional(bytes),
   pendingFor: v.exactOptional(v.string()),
   madeFor: v.exactOptional(v.string()),
+  refusedBytes: v.exactOptional(bytes),
+  refusal: v.exactOptional(v.string()),
 })
 
 /** The ledger in a ConfigMap. Throws `failed` with the key that cannot be read. */
@@ -122,8 +131,28 @@ export function takenBytes({ promisedBytes, madeBytes = 0n }: Entry): bigint {
 }
 
 /** Whether more is promised to a volume that is there than was made of it by now, growth of its filesystem included. */
-export function isToGrow(entry: Entry): entry is Entry & { madeBytes: bigint } {
+function isGranted(entry: Entry): entry is Entry & { madeBytes: bigint } {
   return entry.madeBytes !== undefined && entry.promisedBytes > entry.madeBytes
+}
+
+/** Whether it is to be made larger: what was granted, and not refused by the machine. */
+export function isToGrow(entry: Entry): entry is Entry & { madeBytes: bigint } {
+  return isGranted(entry) && !isRefused(entry, entry.promisedBytes)
+}
+
+/** Whether the machine could not give that much when it was asked last. */
+export function isRefused({ refusedBytes }: Entry, sizeBytes: bigint): boolean {
+  return refusedBytes !== undefined && sizeBytes >= refusedBytes
+}
+
+/** The entry when the machine could not give what is promised. */
+export function withRefusal(entry: Entry, why: string): Entry {
+  return { ...entry, refusedBytes: entry.promisedBytes, refusal: why.slice(0, longestRefusal) }
+}
+
+/** The entry when it is to be tried again. */
+export function withoutRefusal({ refusedBytes, refusal, ...entry }: Entry): Entry {
+  return entry
 }
 
 /** The pool that a node's daemon serves. */
@@ -222,7 +251,7 @@ export function promise(ledger: Ledger, volume: string, sizeBytes: bigint, pendi
     )
   const promisedBytes = wanted > had ? wanted : had
   if (pendingFor) return { pool: onlyPool, kind: 'volume', promisedBytes, pendingFor }
-  return { ...(before ?? { pool: onlyPool, kind: 'volume' }), promisedBytes }
+  return { ...(before ? withoutRefusal(before) : { pool: onlyPool, kind: 'volume' }), promisedBytes }
 }
 
 /** The entry of a volume that was found with that size, on top of what was promised before. */
@@ -233,20 +262,39 @@ export function made(before: Entry | undefined, sizeBytes: bigint, madeFor: stri
     promisedBytes: before?.promisedBytes ?? sizeBytes,
     madeBytes: sizeBytes,
     ...(madeFor ? { madeFor } : {}),
+    ...(before && isRefused(before, sizeBytes) ? {} : pickRefusal(before)),
   }
+}
+
+function pickRefusal({ refusedBytes, refusal }: Partial<Entry> = {}): Partial<Entry> {
+  return refusedBytes !== undefined && refusal !== undefined ? { refusedBytes, refusal } : {}
+}
+
+/**
+ * The entry of a volume that was found and of which no entry tells. The capacity of a PV of CSI is raised when a growth has
+ * ended: what is there beyond may be a device whose filesystem has not grown yet.
+ */
+export function found(
+  sizeBytes: bigint,
+  volume: { front: FrontName; capacityBytes: bigint } | undefined,
+  madeFor: string | undefined,
+): Entry {
+  const entry = made(undefined, sizeBytes, madeFor)
+  const mayBeLess = volume?.front === 'csi' && volume.capacityBytes < sizeBytes
+  return mayBeLess ? { ...entry, madeBytes: volume.capacityBytes } : entry
 }
 
 /**
  * The entry of a volume that is there with that size while nobody works on it. What is promised beyond is of a growth that was
- * given up; where another has granted it, `isGranted`, it is one that is to come, and what was made is what it was.
+ * given up; where another has granted it, `byAnother`, it is one that is to come, and what was made is what it was.
  */
 export function settled(
   before: Entry | undefined,
   sizeBytes: bigint,
-  { madeFor, isGranted }: { madeFor: string | undefined; isGranted: boolean },
+  { madeFor, byAnother }: { madeFor: string | undefined; byAnother: boolean },
 ): Entry {
   const unchanged = made(before, before?.madeBytes ?? sizeBytes, madeFor)
-  return isGranted && isToGrow(unchanged) ? unchanged : withoutGrowth(made(before, sizeBytes, madeFor))
+  return byAnother && isGranted(unchanged) ? unchanged : withoutGrowth(made(before, sizeBytes, madeFor))
 }
 
 /** The entry when the growth that was granted last has ended, or was given up: no more is promised than is made. */

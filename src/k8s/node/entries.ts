@@ -1,5 +1,5 @@
 import type { Changes, Entry } from '../model/ledger.ts'
-import { isToGrow, made, onlyPool, settled } from '../model/ledger.ts'
+import { found, isToGrow, onlyPool, settled, withoutRefusal } from '../model/ledger.ts'
 import type { VolumeFacts } from '../model/persistent-volume.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
@@ -23,7 +23,7 @@ export class Entries {
     if (!volumes.isSynced) throw new Error('Cannot make the ledger before all PersistentVolumes are known.')
     const stored = await engine.list()
     const entries = new Map<string, Entry>(
-      stored.map(({ name, sizeBytes }) => [name, made(undefined, sizeBytes, undefined)]),
+      stored.map(({ name, sizeBytes }) => [name, found(sizeBytes, volumes.objects.get(name), undefined)]),
     )
     for (const volume of volumes.objects.values())
       if (!entries.has(volume.name))
@@ -45,6 +45,7 @@ export class Entries {
     const there = stored.find((one) => one.name === name)
     if (!there) return entry !== undefined && !entry.pendingFor && !volumes.objects.has(name)
     // A CSI volume that was granted more says itself when it has grown.
+    if (entry?.refusal !== undefined) return true
     if (entry && isToGrow(entry) && volumes.objects.get(name)?.front === 'csi') return false
     return entry?.madeBytes !== there.sizeBytes || entry.promisedBytes !== there.sizeBytes
   }
@@ -54,12 +55,14 @@ export class Entries {
     const [stored, note] = [await held.stored(), await held.note()]
     await held.changeEntry((entry) => {
       if (!stored) return entry?.pendingFor || volume ? entry : undefined
-      if (!entry) return volume?.isDeleting ? undefined : made(undefined, stored.sizeBytes, undefined)
+      if (!entry) return volume?.isDeleting ? undefined : found(stored.sizeBytes, volume, undefined)
       // Without a note, its making is not at its end.
       if (!note) return entry
       // What was granted to one that has no PV any more is nobody's.
-      const isGranted = volume?.front === 'csi'
-      return settled(entry, stored.sizeBytes, { madeFor: entry.madeFor, isGranted })
+      const byAnother = volume?.front === 'csi'
+      const now = settled(entry, stored.sizeBytes, { madeFor: entry.madeFor, byAnother })
+      // What the machine could not give then it may give now.
+      return withoutRefusal(now)
     })
   }
 }

@@ -2,7 +2,7 @@ import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { StoredVolume } from '../../volume/pool.ts'
 import { ApiError } from '../client/api.ts'
 import { adviceOnRefusal } from '../model/growth.ts'
-import { isToGrow, made, promise, withoutGrowth } from '../model/ledger.ts'
+import { isToGrow, made, promise, withoutGrowth, withRefusal } from '../model/ledger.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 
@@ -63,7 +63,10 @@ export class Growing {
       await held.changeEntry((entry) => made(entry, volume.sizeBytes, entry?.madeFor))
     } catch (error) {
       await this.#sayNotGrown(held.name, error)
-      throw error
+      if (!(error instanceof VolumeError && error.code === 'no-space')) throw error
+      // Asking the machine again and again gives nothing; who granted it is told, and asks for less or later.
+      const { message } = error
+      await held.changeEntry((now) => (now?.promisedBytes === entry.promisedBytes ? withRefusal(now, message) : now))
     }
   }
 

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { VolumeError } from '../../volume/errors.ts'
 import type { PoolReport, StoredVolume } from '../../volume/pool.ts'
 import { unlessOvertaken } from '../client/api.ts'
-import { type Entry, type Ledger, made, mustBeItsPool, promise, settled } from '../model/ledger.ts'
+import { type Entry, found, type Ledger, mustBeItsPool, promise, settled } from '../model/ledger.ts'
 import { volumePath } from '../model/lookups.ts'
 import { makeAnewAnnotation, nodeLabel } from '../model/names.ts'
 import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
@@ -97,7 +97,7 @@ export class Making {
       mustBeItsPool(ledger, this.#pool as PoolReport)
       if (entry) return entry
       // Nobody promised anything: a PV of the predecessor, of a person, or one whose ledger was lost.
-      if (stored) return made(undefined, stored.sizeBytes, madeFor(volume))
+      if (stored) return found(stored.sizeBytes, volume, madeFor(volume))
       return promise(ledger, volume.name, specOf(volume).sizeBytes, claimOf(volume))
     })
   }
@@ -146,8 +146,13 @@ export class Making {
   async markMade(held: HeldVolume, volume: VolumeFacts): Promise<void> {
     const stored = await held.stored()
     if (!stored) return
-    const isGranted = volume.front === 'csi'
-    await held.changeEntry((entry) => settled(entry, stored.sizeBytes, { madeFor: madeFor(volume), isGranted }))
+    const byAnother = volume.front === 'csi'
+    await held.changeEntry((entry) =>
+      settled(entry ?? found(stored.sizeBytes, volume, undefined), stored.sizeBytes, {
+        madeFor: madeFor(volume),
+        byAnother,
+      }),
+    )
   }
 }
 

@@ -796,6 +796,56 @@ test('a promise to a volume of CSI is lowered by nobody on the node while it can
   await daemon.stop()
 })
 
+test('growth of a volume of CSI that the machine has no room for is refused for good, and tried again now and then', async () => {
+  const world = await granted.open()
+  const name = nameOf(world)
+  let tries = 0
+  world.machine.onStep = (step) => {
+    if (step !== 'grow') return
+    tries += 1
+    throw new VolumeError('no-space', 'the disk is full of other things')
+  }
+  const daemon = await start(world)
+  const refused = () => world.entryOf(name)?.refusedBytes === 3n * sizeBytes
+  await world.server.until('it is refused', refused)
+  world.server.change(`${volumesPath}/${name}`, { spec: { persistentVolumeReclaimPolicy: 'Retain' } })
+  await world.server.until('the policy was seen', () => world.entryOf(name)?.madeFor === undefined)
+  await world.server.idle()
+  const { promisedBytes, madeBytes, refusal } = world.entryOf(name) ?? {}
+  assert.equal(
+    [promisedBytes, madeBytes, refusal, tries],
+    [3n * sizeBytes, sizeBytes, 'the disk is full of other things', 1],
+  )
+  await daemon.stop()
+  world.machine.onStep = () => {}
+  const next = await start(world)
+  await world.server.until('it has grown', () => world.entryOf(name)?.madeBytes === 3n * sizeBytes && !refused())
+  await next.stop()
+})
+
+for (const [title, lose] of [
+  ['whose ledger was lost', (world: World) => world.server.delete(ledgerPath('a'))],
+  ['whose entry was lost', (world: World) => world.server.change(ledgerPath('a'), { data: { [nameOf(world)]: null } })],
+] as const)
+  test(`of a volume of CSI ${title}, nobody is told that it has grown before its filesystem has`, async () => {
+    const world = await openMade('csi')
+    const name = nameOf(world)
+    const volume = world.machine.volumes.get(name)
+    assert.ok(volume)
+    volume.sizeBytes = 3n * sizeBytes
+    lose(world)
+    const wrongs: string[] = []
+    const end = play(world.server, () => {
+      if ((world.entryOf(name)?.madeBytes ?? 0n) > volume.filesystemBytes)
+        wrongs.push(JSON.stringify(world.server.find(ledgerPath('a'))?.data))
+    })
+    const daemon = await start(world)
+    await world.server.until('it has grown', () => world.entryOf(name)?.madeBytes === 3n * sizeBytes)
+    await daemon.stop()
+    end()
+    assert.equal([wrongs, volume.filesystemBytes], [[], 3n * sizeBytes])
+  })
+
 test('what was granted to a volume of CSI whose PV is gone is given up', async () => {
   const world = await granted.open()
   const name = nameOf(world)

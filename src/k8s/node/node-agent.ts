@@ -174,6 +174,11 @@ export class NodeAgent implements Front {
     return await this.#removing.remove(name)
   }
 
+  /** Resolves when the API server has answered once, or `signal` has aborted. */
+  async reached(signal: AbortSignal): Promise<void> {
+    await Promise.race([this.#volumes.attempted(), aborted(signal)])
+  }
+
   /** Follows the cluster until `signal` aborts; resolves when what was begun has ended. */
   async run(signal: AbortSignal): Promise<void> {
     await Promise.all([

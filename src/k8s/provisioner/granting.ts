@@ -1,11 +1,12 @@
 import type { V1PersistentVolumeClaim } from '@kubernetes/client-node'
 import { VolumeError } from '../../volume/errors.ts'
+import { roundUp } from '../../volume/size.ts'
 import { unlessOvertaken } from '../client/api.ts'
 import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import type { ClaimFacts } from '../model/claim.ts'
 import { sayGranted, sayGrown, sayRefused } from '../model/granted-growth.ts'
 import { adviceOnRefusal } from '../model/growth.ts'
-import { promise } from '../model/ledger.ts'
+import { type Entry, isRefused, poolOf, promise, withoutGrowth } from '../model/ledger.ts'
 import { claimPath, readClaim, volumePath } from '../model/lookups.ts'
 import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
 import type { LeaderParts } from './leader.ts'
@@ -40,15 +41,23 @@ export class Granting {
     const isBound = claim.volumeName === volume.name && volume.claim?.uid === claim.uid && claim.capacity !== ''
     // One on its way out keeps what it has.
     if (!isBound || claim.isDeleting) return this.forget(key)
+    const ledger = this.#parts.ledgers.of(volume.node).latest
+    const entry = ledger?.entries.get(volume.name)
+    const isTakenBack = entry !== undefined && isPromiseRefused(entry)
+    if (isTakenBack) await this.#takeBack(volume)
     const wanted = parseQuantity(claim.request, 'the size that the claim requests')
     const has = parseQuantity(claim.capacity, "the claim's capacity")
     if (wanted <= has && claim.growthPhase === '') return this.forget(key)
     this.#underWay.set(key, volume.node)
     // What was wanted and refused is taken back.
     if (wanted <= has) return await this.#say(claim, (found) => sayGrown(found, has))
-    const entry = this.#parts.ledgers.of(volume.node).latest?.entries.get(volume.name)
     if (entry?.madeBytes !== undefined && entry.madeBytes >= wanted) return await this.#finish(claim, volume, wanted)
-    if (!entry || entry.promisedBytes < wanted) return await this.#grant(claim, volume, wanted)
+    if (ledger && entry && isRefused(entry, roundUp(wanted, poolOf(ledger).unitBytes))) {
+      const { refusal = '' } = entry
+      if (claim.growthPhase === 'refused') return
+      return await this.#say(claim, (found) => sayRefused(found, wanted, refusal, this.#parts.now()))
+    }
+    if (!entry || isTakenBack || entry.promisedBytes < wanted) return await this.#grant(claim, volume, wanted)
     if (claim.growthPhase !== 'granted') await this.#say(claim, (found) => sayGranted(found, wanted, this.#parts.now()))
   }
 
@@ -67,6 +76,14 @@ export class Granting {
       return await this.#say(claim, (found) => sayRefused(found, wanted, message, now()))
     }
     await this.#say(claim, (found) => sayGranted(found, wanted, now()))
+  }
+
+  /** Of what the machine could not give, no more stays promised than there is. */
+  async #takeBack({ node, name }: VolumeFacts): Promise<void> {
+    await this.#parts.ledgers.of(node).update(({ entries }) => {
+      const entry = entries.get(name)
+      return entry && isPromiseRefused(entry) ? [[name, withoutGrowth(entry)]] : []
+    })
   }
 
   /** By what is known of the ledger, so that what was refused asks nobody before room has appeared. */
@@ -111,3 +128,5 @@ export class Granting {
       await recorder.say(object, 'Warning', 'VolumeNotGrown', message)
   }
 }
+
+const isPromiseRefused = (entry: Entry) => isRefused(entry, entry.promisedBytes)

@@ -29,6 +29,7 @@ import {
 } from '../../../test/memory-cluster.ts'
 import { sideBySide } from '../../../test/side-by-side.ts'
 import { suite } from '../../../test/suite.ts'
+import { toJson } from '../../json.ts'
 import { machineClock } from '../client/clock.ts'
 import { parseQuantity } from '../client/quantity.ts'
 import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
@@ -791,6 +792,38 @@ for (const [title, help] of [
     assert.equal([capacityOf(server), conditionsOf(server)], [wanted(), ['Another']])
     await running.stop()
   })
+
+test('growth of a volume of CSI that the machine could not give is refused, taken back, and tried again when it is less, or may be had', async () => {
+  const server = openGrowing('192Mi')
+  const running = start(server.client())
+  await server.until('it is granted', () => phaseOf(server) === 'ControllerResizeInProgress')
+  const [entry] = promises(server)
+  assert.ok(entry)
+  const write = ({ node, volume, ...more }: typeof entry) =>
+    server.change(ledgerPath(node), { data: { [volume]: toJson(more) } })
+  write({ ...entry, refusedBytes: entry.promisedBytes, refusal: 'the disk is full of other things' })
+  await server.until('it is refused', () => phaseOf(server) === 'ControllerResizeInfeasible')
+  const { message } = statusOf(server).conditions.find(({ type }: { type: string }) => type === 'ControllerResizeError')
+  assert.match(message, /full of other things/)
+  await server.until('it is taken back', () => promises(server)[0]?.promisedBytes === 64n * mebibyte)
+  await server.idle()
+  assert.is(phaseOf(server), 'ControllerResizeInfeasible')
+  // As the daemon does now and then.
+  write({ ...entry, promisedBytes: 64n * mebibyte })
+  await server.until('it is granted again', () => promises(server)[0]?.promisedBytes === 192n * mebibyte)
+  write({ ...entry, refusedBytes: entry.promisedBytes, refusal: 'the disk is full of other things' })
+  await server.until('it is refused again', () => phaseOf(server) === 'ControllerResizeInfeasible')
+  request(server, '128Mi')
+  await server.until('less is granted', () => promises(server)[0]?.promisedBytes === 128n * mebibyte)
+  // Refused while its owner asks for less already.
+  await running.stop()
+  request(server, '96Mi')
+  write({ ...entry, promisedBytes: 128n * mebibyte, refusedBytes: 128n * mebibyte, refusal: 'full' })
+  const again = start(server.client())
+  await server.until('that is granted', () => promises(server)[0]?.promisedBytes === 96n * mebibyte)
+  assert.is(promises(server)[0]?.refusal, undefined)
+  await again.stop()
+})
 
 test('growth of a volume of CSI that was refused is forgotten when it is taken back', async () => {
   const server = openGrowing('512Mi')
