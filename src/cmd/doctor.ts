@@ -30,6 +30,8 @@ export const doctorCommand = defineCommand({
     output: outputFlag('table', 'json', 'yaml'),
     socket: daemonFlags.socket,
     kubeletDir: daemonFlags.kubeletDir,
+    csi: daemonFlags.csi,
+    flex: daemonFlags.flex,
     pluginDir: pluginDirFlag,
     ...machineFlags,
     ...clusterFlags,

@@ -76,7 +76,8 @@ const reinstall = 'Run "elastic-local install".'
 
 /** What the kubelet runs, and whether it leads to this machine's daemon. */
 export async function checkDriver(patient: Patient): Promise<Finding[]> {
-  const { pluginDir } = patient.settings
+  const { pluginDir, flex } = patient.settings
+  if (!flex) return []
   const folder = join(pluginDir, driverName.replace('/', '~'))
   const path = join(folder, 'elastic-local')
   const node = await findNode(patient, path)

@@ -18,6 +18,9 @@ export interface PatientSettings {
   socket: string
   kubeletDir: string
   pluginDir: string
+  /** By which the daemon serves volumes. */
+  flex: boolean
+  csi: boolean
 }
 
 /** The machine that the doctor looks at. Nothing of it is changed. */

@@ -110,7 +110,7 @@ test('what is refused by claim or class says so', async () => {
     claim('selector', { spec: { selector: { matchLabels: { a: 'b' } } } }),
     claim('idle'),
   )
-  await explained('typo', 'class', /parameters must be of fsType.*"fstype"/, /delete it, and make it as it must be/)
+  await explained('typo', 'class', /parameters must be of fsType.*"fstype"/, /delete it, and recreate it/)
   await explained('nowhere', 'class', /there is no StorageClass not-there/, /Name a class of ours: .*elastic-local/)
   await explained('block', 'claim', /volumeMode must be Filesystem/, /delete it/)
   await explained('many', 'claim', /ReadWriteMany/, /delete it/)
