@@ -350,6 +350,7 @@ test(
       path: '/dev/memory/pvc-1',
       mounts: [{ target: target('a'), readOnly: false }],
       usage: { totalBytes: '1073741824', usedBytes: '0', availableBytes: '1073741824', inodes: '100', inodesUsed: '0' },
+      claim: { namespace: 'default', name: 'claim-of-pvc-1' },
       problems: [],
     }
     assert.equal(await ask('GET', '/v1/volumes'), { status: 200, body: { volumes: [volume] } })

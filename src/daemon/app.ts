@@ -7,11 +7,11 @@ import { buildHealthRoutes, type Health } from '../status/health.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { parseSize } from '../volume/size.ts'
-import type { VolumeView } from '../volume/view.ts'
 import { buildCallOutRunner, type Subject } from './call-out-runner.ts'
 import type { Drain } from './drain.ts'
 import { type CallOuts, type Front, volumeNameIn } from './front.ts'
 import { Turns } from './turns.ts'
+import { findVolume, listVolumes } from './volumes.ts'
 
 export interface AppParts {
   engine: Engine
@@ -34,9 +34,10 @@ const heartbeatMs = 2000
 /** How many looks at the volumes go on at a time, so that those who watch do not hold up those who work. */
 const looksAtOnce = 4
 
-const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> = {
+const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 410 | 500 | 503 | 507> = {
   invalid: 400,
   'not-found': 404,
+  lost: 410,
   exists: 409,
   busy: 409,
   'no-space': 507,
@@ -134,20 +135,18 @@ export function buildApp(parts: AppParts): Hono {
     return await respond(answer, () => status)
   }
 
-  const withProblems = (view: VolumeView) => ({ ...view, problems: [...view.problems, ...front.problemsOf(view.name)] })
-
   app.route('/', buildHealthRoutes(parts.health ?? { alive: [], ready: [] }, parts.version))
   app.get(
     '/v1/volumes',
-    api(async () => ({ volumes: (await engine.list()).map(withProblems) })),
+    api(async () => ({ volumes: await listVolumes(engine, front) })),
   )
   app.get(
     '/v1/volumes/:name',
     api(async (c) => {
       const name = c.req.param('name') ?? ''
-      const volume = await engine.find(name)
+      const volume = await findVolume(engine, front, name)
       if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} on this node.`)
-      return { volume: withProblems(volume) }
+      return { volume }
     }),
   )
   app.delete(

@@ -3,7 +3,7 @@ import { type ClientAnswer, type ClientRequest, request } from '../daemon/client
 import type { Engine } from '../volume/engine.ts'
 import { VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { driverKinds, type PoolReport } from '../volume/pool.ts'
-import type { VolumeView } from '../volume/view.ts'
+import { type VolumeView, volumeStates } from '../volume/view.ts'
 
 /** Who keeps a node's volumes, as far as a person's tools ask: the daemon, or an engine in this process. */
 export interface Keeper {
@@ -76,14 +76,19 @@ const volumeSchema = v.object({
   name: v.string(),
   driverKind: v.picklist(driverKinds),
   sizeBytes: bytes,
-  state: v.picklist(['ready', 'unfinished', 'removing']),
+  state: v.picklist(volumeStates),
   fsType: v.exactOptional(v.string()),
-  path: v.string(),
+  path: v.exactOptional(v.string()),
   createdAt: v.exactOptional(time),
   mounts: v.array(v.object({ target: v.string(), readOnly: v.boolean() })),
   usage: v.exactOptional(
     v.object({ totalBytes: bytes, usedBytes: bytes, availableBytes: bytes, inodes: bytes, inodesUsed: bytes }),
   ),
+  failure: v.exactOptional(
+    v.object({ operation: v.string(), message: v.string(), at: time, target: v.exactOptional(v.string()) }),
+  ),
+  front: v.exactOptional(v.string()),
+  claim: v.exactOptional(v.object({ namespace: v.string(), name: v.string() })),
   problems: v.array(v.string()),
 })
 const grownSchema = v.object({ action: v.picklist(['grown', 'unchanged']), volume: volumeSchema })
@@ -108,6 +113,7 @@ const poolSchema = v.object({
 const errorCodes = [
   'invalid',
   'not-found',
+  'lost',
   'exists',
   'no-space',
   'busy',
