@@ -14,6 +14,8 @@ export interface Keeper {
   /** Throws `VolumeError`, `busy` while it is mounted. */
   remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
   pools(): Promise<PoolReport[]>
+  /** Has the log say what a person does with the node besides. */
+  note(what: string): Promise<void>
 }
 
 /** An engine of this process, started, as a keeper. */
@@ -29,18 +31,22 @@ export function buildEngineKeeper(engine: Engine): Keeper {
     },
     remove: (name) => engine.remove(name),
     pools: async () => [await engine.report()],
+    note: async () => {},
   }
 }
 
 /** The daemon behind a socket as a keeper. Its calls also throw `ClientError`, when there is no answer. */
-export function buildDaemonKeeper(socketPath: string, limits: Pick<ClientRequest, 'idleTimeoutMs'> = {}): Keeper {
+export function buildDaemonKeeper(
+  socketPath: string,
+  options: Pick<ClientRequest, 'idleTimeoutMs' | 'user'> = {},
+): Keeper {
   const ask = async <S extends v.GenericSchema>(
     schema: S,
     method: ClientRequest['method'],
     path: string,
     body?: object,
   ) => {
-    const answer = await request({ socketPath, method, path, ...(body ? { body } : {}), ...limits })
+    const answer = await request({ socketPath, method, path, ...(body ? { body } : {}), ...options })
     return decodeAnswer(schema, `${method} ${path}`, answer)
   }
   const pathOf = (name: string) => `/v1/volumes/${encodeURIComponent(name)}`
@@ -57,6 +63,9 @@ export function buildDaemonKeeper(socketPath: string, limits: Pick<ClientRequest
     grow: async (name, sizeBytes) =>
       await ask(grownSchema, 'POST', `${pathOf(name)}/grow`, { sizeBytes: String(sizeBytes) }),
     remove: async (name) => await ask(removedSchema, 'DELETE', pathOf(name)),
+    note: async (what) => {
+      await ask(v.object({}), 'POST', '/v1/notes', { what })
+    },
     pools: async () => (await ask(v.object({ pools: v.array(poolSchema) }), 'GET', '/v1/pools')).pools,
   }
 }

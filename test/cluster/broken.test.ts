@@ -290,7 +290,7 @@ test('a node without a volume group', async () => {
       what: 'pvc/groupless',
       at: 'scheduling',
       message: /no node can take it/,
-      detail: /bare: cannot use its pool: Cannot read volume group elastic-local-none; make it with "vgcreate/,
+      detail: /bare: cannot use its pool: Cannot read volume group elastic-local-none; make it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
       advice: /mend the nodes above/,
     },
     doctor: {
