@@ -90,7 +90,7 @@ export class World {
 
   /** The kubelet of a node does not know our CSI driver. */
   unregister(node: string): void {
-    this.server.change(`${csiNodesPath}/${node}`, { spec: { drivers: [{ name: 'nfs.csi.k8s.io', nodeID: node }] } })
+    this.server.change(`${csiNodesPath}/${node}`, { spec: { drivers: null } })
   }
 
   /** A class, of which the scheduler is told. */

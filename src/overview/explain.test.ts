@@ -471,10 +471,15 @@ const cases: Case[] = [
     set: (world) => {
       making(world)
       world.breakComponent('daemon-node-1', 'CrashLoopBackOff')
-      world.say(nodePath('node-1'), 'PoolNotUsable', 'Cannot read volume group vg; make it with "elastic-local create-vg --lvm-volume-group vg <disk>…"')
+      world.say(
+        nodePath('node-1'),
+        'PoolNotUsable',
+        'Cannot read volume group vg; make it with "elastic-local create-vg --lvm-volume-group vg <disk>…"',
+      )
     },
     at: 'node',
-    message: /the daemon of node node-1 cannot use its pool: Cannot read volume group vg; make it with "elastic-local create-vg/,
+    message:
+      /the daemon of node node-1 cannot use its pool: Cannot read volume group vg; make it with "elastic-local create-vg/,
     advice: /within five minutes; at once after "kubectl --namespace elastic-local delete pod daemon-node-1"/,
   },
   {
@@ -483,7 +488,11 @@ const cases: Case[] = [
       placing(world, { size: '1Ti' })
       world.server.delete(ledgerPath('node-2'))
       world.breakComponent('daemon-node-2', 'CrashLoopBackOff')
-      world.say(nodePath('node-2'), 'PoolNotUsable', 'Cannot read volume group vg; make it with "elastic-local create-vg --lvm-volume-group vg <disk>…"')
+      world.say(
+        nodePath('node-2'),
+        'PoolNotUsable',
+        'Cannot read volume group vg; make it with "elastic-local create-vg --lvm-volume-group vg <disk>…"',
+      )
     },
     at: 'scheduling',
     message: /no node can take it/,

@@ -3,6 +3,7 @@ import type {
   CoreV1Event,
   V1CSIDriver,
   V1CSINode,
+  V1CSINodeDriver,
   V1CSIStorageCapacity,
   V1Lease,
   V1Node,
@@ -299,7 +300,9 @@ export function pickCsiDriver({ spec }: V1CSIDriver): CsiDriverFacts {
 
 /** The node, where its kubelet knows our driver. */
 export function pickRegistered({ metadata, spec }: V1CSINode): string[] {
-  return spec.drivers.some(({ name }) => name === csiDriverName) ? [metadata?.name ?? ''] : []
+  // Of a kubelet without any driver they are null.
+  const drivers: V1CSINodeDriver[] | null = spec.drivers
+  return drivers?.some(({ name }) => name === csiDriverName) ? [metadata?.name ?? ''] : []
 }
 
 /** Times are texts in what our requests give. */

@@ -142,7 +142,7 @@ function orphanProblems(facts: ClusterFacts, name: string): Problem[] {
     problem(
       'warn',
       `${formatCount(orphans.length, 'volume')} without a PersistentVolume: ${orphans.join(', ')}`,
-      `${commandOn(facts, name, 'volumes remove <name>')} removes the data, "volumes adopt" makes a PersistentVolume.`,
+      `${commandOn(facts, name, 'volumes remove <name>')} removes the data; ${commandOn(facts, name, 'volumes adopt <name> --claim <namespace>/<name>')} prints a PersistentVolume for it.`,
     ),
   ]
 }
