@@ -307,10 +307,9 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     await rejects('busy', /mounted there/, () => engine.mount({ ...request('two'), target: world.target('a', 'one') }))
     assert.equal((await engine.find('two'))?.mounts, [])
     assert.is((await engine.find('one'))?.mounts.length, 1)
-    assert.equal([(await engine.find('one'))?.state, (await engine.find('two'))?.state], ['ready', 'failing'])
-    assert.equal((await engine.find('two'))?.failure?.target, world.target('a', 'one'))
-    await engine.mount(request('two'))
-    assert.equal([(await engine.find('two'))?.state, (await engine.find('two'))?.problems], ['ready', []])
+    // Whoever asked has the answer; the volumes are as they were.
+    for (const name of ['one', 'two'])
+      assert.equal([(await engine.find(name))?.state, (await engine.find(name))?.problems], ['ready', []])
   })
 
   check('what a failed mount took is given back', async () => {

@@ -18,8 +18,8 @@ export type OnFailure = (name: string, failure: Failure) => void
 
 /** Whether only the request was wrong, or came at the wrong time, and the volume is as it was: whoever asked has the answer. */
 function isRefusal({ operation, code }: Failure): boolean {
-  if (operation === 'grow' && code === 'no-space') return true
-  if (operation === 'remove' && code === 'busy') return true
+  if (code === 'busy') return operation !== 'unmount'
+  if (code === 'no-space') return operation === 'grow'
   return code === 'invalid' || code === 'unavailable' || code === 'stopping'
 }
 

@@ -291,7 +291,7 @@ test('a node without a volume group', async () => {
       at: 'scheduling',
       message: /no node can take it/,
       detail: /bare: cannot use its pool: Cannot read volume group elastic-local-none; make it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
-      advice: /mend the nodes above/,
+      advice: /^Mend the nodes above/,
     },
     doctor: {
       check: 'node bare',
