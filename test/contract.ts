@@ -222,6 +222,8 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     const { volume } = await engine.create('one', spec())
     await rejects('no-space', /one/, grow)
     assert.is((await engine.find('one'))?.sizeBytes, volume.sizeBytes)
+    // Whoever asked has the answer; the volume is as it was.
+    assert.equal([(await engine.find('one'))?.state, (await engine.find('one'))?.problems], ['ready', []])
     await engine.mount(request('one'))
   })
 
@@ -256,7 +258,7 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     await world.write(world.target('a', 'one'), 'file', 'text')
     await rejects('busy', /mounted on/, () => engine.remove('one'))
     assert.is(await world.read(world.target('a', 'one'), 'file'), 'text')
-    assert.is((await engine.find('one'))?.state, 'ready')
+    assert.equal([(await engine.find('one'))?.state, (await engine.find('one'))?.problems], ['ready', []])
   })
 
   check('what is not ours is never listed, mounted, grown or removed', async () => {
@@ -312,6 +314,9 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     await rejects('busy', /mounted there/, () => engine.mount({ ...request('two'), target: world.target('a', 'one') }))
     assert.equal((await engine.find('two'))?.mounts, [])
     assert.is((await engine.find('one'))?.mounts.length, 1)
+    // Whoever asked has the answer; the volumes are as they were.
+    for (const name of ['one', 'two'])
+      assert.equal([(await engine.find(name))?.state, (await engine.find(name))?.problems], ['ready', []])
   })
 
   check('what a failed mount took is given back', async () => {
@@ -333,6 +338,38 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     assert.is((await world.parts.mounts.read()).at(`${world.parts.volumesDir}/two`), undefined)
     if (world.parts.pool.driverKind === 'LOOP') assert.is((await world.parts.pool.find('two'))?.source, undefined)
   })
+
+  check(
+    'an unmounting that fails leaves a volume that is stuck there, until it is not mounted there any more',
+    async () => {
+      await engine.create('one', spec())
+      for (const pod of ['a', 'b']) await engine.mount(request('one', pod))
+      const { mounts } = world.parts
+      let isBusy = true
+      const unmount = async (target: string) => {
+        if (isBusy && target === world.target('a', 'one'))
+          throw new VolumeError('busy', `Cannot unmount ${target}: it is busy.`)
+        await mounts.unmount(target)
+      }
+      engine = await startEngine({ mounts: { ...mounts, unmount } })
+      const heard: string[] = []
+      engine.failures.onFailure((name, { operation, target }) => heard.push(`${name} ${operation} ${target}`))
+      await rejects('busy', /it is busy/, () => engine.unmount('one', world.target('a', 'one')))
+      assert.equal(heard, [`one unmount ${world.target('a', 'one')}`])
+      const look = async () => {
+        const { state, failure, problems } = (await engine.find('one')) ?? {}
+        return [state, failure?.operation, failure?.target, problems]
+      }
+      const problem = `unmounting it failed: Cannot unmount ${world.target('a', 'one')}: it is busy.`
+      assert.equal(await look(), ['stuck', 'unmount', world.target('a', 'one'), [problem]])
+      // Another pod's end says nothing of this one's.
+      await engine.unmount('one', world.target('b', 'one'))
+      assert.is((await look())[0], 'stuck')
+      isBusy = false
+      await engine.unmount('one', world.target('a', 'one'))
+      assert.equal(await look(), ['ready', undefined, undefined, []])
+    },
+  )
 
   check('what is mounted while the daemon still looks at what is there stays mounted, and known', async () => {
     await engine.create('one', spec())

@@ -117,6 +117,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     assert.is((await engine.find('one'))?.state, 'unfinished')
     assert.match((await engine.find('one'))?.problems.join() ?? '', /never finished/)
     await rejects('exists', /swap/, () => engine.attach('one'))
+    assert.is((await engine.find('one'))?.state, 'unfinished')
     assert.equal(await world.parts.filesystems.signatures((await world.parts.pool.activate('one')).path), ['swap'])
   })
 
@@ -139,9 +140,13 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     await world.plantSignature(path)
     engine = await startEngine()
     const target = world.target('a', 'one')
-    await rejects('failed', /holds swap/, () =>
-      engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] }),
-    )
+    const mounting = () => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+    await rejects('lost', /holds swap, and its filesystem is lost/, mounting)
+    const { state, failure, problems } = (await engine.find('one')) ?? {}
+    assert.equal([state, failure?.operation, failure?.target], ['lost', 'mount', target])
+    assert.match(failure?.message ?? '', /its filesystem is lost/)
+    assert.match(problems?.join() ?? '', /^mounting it failed: Cannot mount one /)
+    assert.is((await engine.list())[0]?.state, 'lost')
     assert.equal(await world.parts.filesystems.signatures((await engine.attach('one')).path), ['swap'])
   })
 
@@ -224,6 +229,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     assert.match((await engine.find('one'))?.problems.join() ?? '', /not known: one\.json is empty/)
     for (const work of [() => engine.mount(request('one')), () => engine.create('one', spec)])
       await rejects('failed', /nobody knows whether it was ever finished: one\.json is empty/, work)
+    assert.is((await engine.find('one'))?.state, 'unfinished')
     await engine.mount(request('two'))
     await engine.unmount('two', world.target('a', 'two'))
     engine = await startDamaged(true)
@@ -276,6 +282,8 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     const target = world.target('a', 'one')
     const mounting = () => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], fsType: 'xfs' })
     await rejects('invalid', /holds ext4/, mounting)
+    // The request was wrong; the volume is as it was.
+    assert.equal([(await engine.find('one'))?.state, (await engine.find('one'))?.problems], ['ready', []])
     assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
   })
 
@@ -330,9 +338,13 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
       () => assert.unreachable(),
       (error) => assert.is(error.message, 'no'),
     )
+    const failing = await engine.find('one')
+    assert.equal([failing?.state, failing?.problems], ['failing', ['mounting it failed: no']])
     fails = false
     await engine.mount(request)
     assert.is(checks, 1)
+    const after = await engine.find('one')
+    assert.equal([after?.state, after?.failure, after?.problems], ['ready', undefined, []])
   })
 
   check('a growth that was cut short between device and filesystem is finished at the next start', async () => {
@@ -344,7 +356,11 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     await engine.create('one', spec)
     await rejects('failed', /burns/, () => engine.grow('one', spec.sizeBytes * 2n))
     const view = await engine.find('one')
-    assert.equal([view?.state, view?.problems], ['ready', ['its growth was not finished; grow it again']])
+    assert.equal(
+      [view?.state, view?.problems],
+      ['failing', ['its growth was not finished; grow it again', 'growing it failed: the disk burns']],
+    )
+    assert.equal([view?.failure?.operation, view?.failure?.message], ['grow', 'the disk burns'])
     const request = { name: 'one', target: world.target('a', 'one'), readOnly: false, mountOptions: [] }
     await engine.mount(request)
     await world.write(request.target, 'file', 'precious')
@@ -369,8 +385,28 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
       throw new VolumeError('failed', 'the disk burns')
     }
     const next = await startEngine({ pool: replacing(pool, { grow: failing }) })
+    assert.is((await engine.find('one'))?.state, 'ready')
     await rejects('failed', /burns/, () => next.grow('one', spec.sizeBytes * 2n))
+    assert.is((await next.find('one'))?.state, 'failing')
     assert.equal(await world.parts.journal.read(), new Map())
+  })
+
+  check('a removal that fails leaves a volume that is stuck, until it succeeds', async () => {
+    const { filesystems, pool } = world.parts
+    const failing = async () => {
+      throw new VolumeError('failed', 'the disk burns')
+    }
+    const engine = await startEngine({
+      filesystems: { ...filesystems, wipe: failing },
+      pool: replacing(pool, { remove: failing }),
+    })
+    await engine.create('one', spec)
+    await rejects('failed', /burns/, () => engine.remove('one'))
+    const view = await engine.find('one')
+    assert.equal([view?.state, view?.failure?.operation, view?.failure?.message], ['stuck', 'remove', 'the disk burns'])
+    const next = await startEngine()
+    await next.recover()
+    assert.is(await next.find('one'), undefined)
   })
 
   check('the removal of a volume whose growth was cut short wipes it all the same', async () => {

@@ -1,11 +1,12 @@
 /** A cluster in memory in which all is well, for tests that break one thing of it and look at what is said. */
 
+import { csiDriverName, topologyKey } from '../src/csi/driver.ts'
 import { toJson } from '../src/json.ts'
 import type { FrontName } from '../src/k8s/fronts/front.ts'
 import { buildCapacity } from '../src/k8s/model/capacity.ts'
 import { pickClass } from '../src/k8s/model/claim.ts'
 import { made, parseLedger } from '../src/k8s/model/ledger.ts'
-import { provisionerNames } from '../src/k8s/model/names.ts'
+import { aliveName } from '../src/k8s/model/names.ts'
 import type { ClusterFacts } from '../src/overview/facts.ts'
 import { readCluster } from '../src/overview/read.ts'
 import { claim } from './cluster/claim-objects.ts'
@@ -18,6 +19,7 @@ import {
   addVolume,
   claimsPath,
   eventsPath,
+  leasesPath,
   ledgerPath,
   namespace,
   volumesPath,
@@ -27,6 +29,8 @@ export const now = new Date('2026-03-01T12:00:00Z')
 export const ago = (seconds: number) => new Date(now.getTime() - seconds * 1000).toISOString()
 export const podsPath = '/api/v1/namespaces/default/pods'
 export const classesPath = '/apis/storage.k8s.io/v1/storageclasses'
+export const csiDriverPath = `/apis/storage.k8s.io/v1/csidrivers/${csiDriverName}`
+const csiNodesPath = '/apis/storage.k8s.io/v1/csinodes'
 export const nodePath = (name: string) => `/api/v1/nodes/${name}`
 const capacitiesPath = `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities`
 const mebibyte = 1n << 20n
@@ -49,8 +53,8 @@ export class World {
   constructor(nodes: readonly string[] = ['node-1', 'node-2']) {
     const { server } = this
     server.create('/apis/storage.k8s.io/v1/csidrivers', {
-      metadata: { name: provisionerNames[0] },
-      spec: { storageCapacity: true },
+      metadata: { name: csiDriverName },
+      spec: { attachRequired: false, podInfoOnMount: true, storageCapacity: true, fsGroupPolicy: 'File' },
     })
     this.addComponent('provisioner', '')
     this.lead(now.toISOString())
@@ -62,8 +66,31 @@ export class World {
   addNode(name: string): void {
     addNode(this.server, name)
     addLedger(this.server, name)
+    this.hear(name, now.toISOString())
     this.addComponent('daemon', name)
+    this.server.create(csiNodesPath, {
+      metadata: { name },
+      spec: { drivers: [{ name: csiDriverName, nodeID: name, topologyKeys: [topologyKey] }] },
+    })
     this.tell(name)
+  }
+
+  /** The daemon of a node said then that it is alive; nothing: it never did. */
+  hear(node: string, renewTime: string | undefined): void {
+    const path = `${leasesPath}/${aliveName(node)}`
+    if (renewTime === undefined) this.server.delete(path)
+    else this.server.change(path, { spec: { renewTime, leaseDurationSeconds: 150 } })
+  }
+
+  /** There is no daemon on a node, and there never was. */
+  removeDaemon(node: string): void {
+    this.breakComponent(`daemon-${node}`)
+    this.hear(node, undefined)
+  }
+
+  /** The kubelet of a node does not know our CSI driver. */
+  unregister(node: string): void {
+    this.server.change(`${csiNodesPath}/${node}`, { spec: { drivers: null } })
   }
 
   /** A class, of which the scheduler is told. */
@@ -153,6 +180,7 @@ export class World {
       spec: {
         ...(node ? { nodeName: node } : {}),
         volumes: claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } })),
+        containers: [{ name: 'app', volumeMounts: claims.map((name) => ({ name, mountPath: `/${name}` })) }],
         ...spec,
       },
       status: {

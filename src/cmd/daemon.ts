@@ -9,6 +9,7 @@ import { buildStandaloneFront } from '../daemon/front.ts'
 import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import { close, listen } from '../daemon/server.ts'
 import { watchSocket } from '../daemon/socket.ts'
+import { listVolumes } from '../daemon/volumes.ts'
 import { removeTemporaries } from '../files.ts'
 import { buildCallOuts } from '../flex/call-outs.ts'
 import { frontNames } from '../k8s/fronts/front.ts'
@@ -68,8 +69,8 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
       try {
         const { started } = await start(engine, say, log)
         served.pool = new PoolView({
-          engine,
-          problemsOf: (volume) => served.agent?.problemsOf(volume) ?? [],
+          list: () => listVolumes(engine, served.agent ?? buildStandaloneFront(engine)),
+          report: () => engine.report(),
           now: () => new Date(),
         })
         await serve({ engine, started, settings: flags, cluster, status, served, told, log })
@@ -98,7 +99,6 @@ function openStatus({ nodeName }: { nodeName: string | undefined }, served: Serv
       node: ownNodeName(nodeName),
       figures: async () => await served.pool?.take(),
       promisedBytes: () => served.agent?.promisedBytes,
-      lostVolumes: () => served.agent?.lostVolumes ?? 0,
       claimOf: (volume) => served.agent?.claimOf(volume),
     },
     log,

@@ -8,7 +8,6 @@ import { buildOverview } from '../overview/overview.ts'
 import type { Overview } from '../overview/records.ts'
 import { formatDocument } from '../text/document.ts'
 import type { Screen } from '../text/screen.ts'
-import { VolumeError } from '../volume/errors.ts'
 import { type Call, type Command, defineCommand } from './command.ts'
 import { type FlagValues, kubectlFlags, kubectlNamespaceFlag, outputFlag, toggle } from './flags.ts'
 import { UsageError } from './usage-error.ts'
@@ -28,7 +27,8 @@ const volumesCommand = defineCommand({
   description:
     'Of the namespace of the context, or of -n; with -A of all, and then also volumes without a claim.\n' +
     'STATE: pending (no PersistentVolume yet), making (not on its node yet), ready, growing, removing, released (kept\n' +
-    'without a claim), lost (its data or its PersistentVolume is gone), orphaned (on its node without a PersistentVolume).',
+    'without a claim), lost (its data, its filesystem or its PersistentVolume is gone), stuck (it cannot be unmounted or\n' +
+    'removed), failing, orphaned (on its node without a PersistentVolume).',
   examples: ['kubectl elastic_local volumes', 'kubectl elastic_local volumes -A -o wide'],
   flags: {
     ...kubectlFlags,
@@ -107,8 +107,8 @@ const explainCommand = defineCommand({
   summary: 'Show how far a claim, or the claims of a pod, have come, why not further, and what to do',
   description:
     'The name alone, or with its kind as kubectl has it: pvc/data, pod/web-0, pv/pvc-…. A claim goes by a chain: claim,\n' +
-    'class, scheduling, reservation of room, PersistentVolume, node, volume, filesystem, mount, pod. Each link that holds\n' +
-    'has a tick; the first that does not says why. Exits with 1 when one fails; waiting is no failure.',
+    'class, scheduling, reservation of room, PersistentVolume, node, volume, filesystem, registration (of CSI), mount, pod.\n' +
+    'Each link that holds has a tick; the first that does not says why. Exits with 1 when one fails; waiting is no failure.',
   examples: [
     'kubectl elastic_local explain data',
     'kubectl elastic_local explain pod/web-0 -n shop',
@@ -124,7 +124,7 @@ const explainCommand = defineCommand({
     if (question.kind !== 'pod' && question.kind !== 'claim' && elsewhere !== undefined && elsewhere !== found.within)
       ({ facts } = await look(call, () => elsewhere))
     const { screen, overview, within = '' } = found
-    const chains = explainOrRefuse(() => explain(facts, { ...question, namespace: within }))
+    const chains = explain(facts, { ...question, namespace: within })
     const isFailed = chains.some(({ links }) => links.some(({ status }) => status === 'fail'))
     if (!printDocument(call.flags.output, screen, overview, { chains })) {
       if (chains.length === 0) screen.tell(`Pod ${within}/${question.name} has no volumes of ours.`)
@@ -200,13 +200,4 @@ function parseQuestion(args: readonly string[]): Omit<Question, 'namespace'> {
   if (!kind)
     throw new UsageError(`Cannot explain ${JSON.stringify(first)} as it must be pvc, pod or pv: say pvc/${second}.`)
   return { kind, name: second }
-}
-
-function explainOrRefuse<T>(work: () => T): T {
-  try {
-    return work()
-  } catch (error) {
-    if (error instanceof VolumeError && error.code === 'invalid') throw new UsageError(error.message, { cause: error })
-    throw error
-  }
 }

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { ClientError } from '../daemon/client.ts'
 import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import type { ExitCode, Visit } from '../inspect/actions.ts'
@@ -7,7 +8,7 @@ import { buildScreen, type Screen } from '../text/screen.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { Call } from './command.ts'
 import { type FlagValues, machineFlags, outputFlag, socketFlag, toggle } from './flags.ts'
-import { openMachine } from './machine.ts'
+import { isPod, openMachine } from './machine.ts'
 import { UsageError } from './usage-error.ts'
 
 /** Flags of the commands that look into volumes. */
@@ -45,12 +46,21 @@ export async function withKeeper(
   }
   if (changes) process.on('SIGINT', onSignal)
   try {
-    return offline ? await withMachine(call, changes, visit) : await visit(buildDaemonKeeper(socket))
+    return offline
+      ? await withMachine(call, changes, visit)
+      : await visit(buildDaemonKeeper(socket, { user: ownUser() }))
   } catch (error) {
     throw explain(error)
   } finally {
     process.off('SIGINT', onSignal)
   }
+}
+
+/** Who runs this, as far as that is known: who became root by sudo(8) is named as well. */
+export function ownUser(): string {
+  const { SUDO_USER, USER } = process.env
+  const name = SUDO_USER ?? USER ?? 'somebody'
+  return `${name}${isPod() ? ` in pod ${hostname()}` : ''} (uid ${process.getuid?.()})`
 }
 
 /** As shells have it for a program that SIGINT ended. */

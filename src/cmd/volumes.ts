@@ -87,6 +87,8 @@ export const volumesAdoptCommand = defineCommand({
         storageClass,
       })
       screen.print(formatDocument(output === 'json' ? 'json' : 'yaml', volume))
+      // A daemon of an older version has no place for it.
+      await keeper.note(`PersistentVolume for volume ${name} (volumes adopt)`).catch(() => {})
       return 0
     })
   },

@@ -10,6 +10,7 @@ test('each failure of a volume has its code, and its message goes with it', () =
   const expected: Record<VolumeErrorCode, keyof typeof status> = {
     invalid: 'INVALID_ARGUMENT',
     'not-found': 'NOT_FOUND',
+    lost: 'DATA_LOSS',
     exists: 'ALREADY_EXISTS',
     'no-space': 'RESOURCE_EXHAUSTED',
     busy: 'FAILED_PRECONDITION',

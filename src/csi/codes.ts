@@ -19,6 +19,7 @@ export class CallError extends Error {
 const codes: Record<VolumeErrorCode, status> = {
   invalid: status.INVALID_ARGUMENT,
   'not-found': status.NOT_FOUND,
+  lost: status.DATA_LOSS,
   exists: status.ALREADY_EXISTS,
   'no-space': status.RESOURCE_EXHAUSTED,
   busy: status.FAILED_PRECONDITION,

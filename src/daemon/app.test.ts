@@ -337,6 +337,33 @@ test(
 )
 
 test(
+  'what a person changes is in the log, with who asked as the client says, also when it is refused',
+  withApp(async ({ app, ask, callOut, target, logged, fields }) => {
+    await callOut('/mount', { targetDir: target('a'), options })
+    logged.length = 0
+    fields.length = 0
+    const headers = { 'x-elastic-local-user': 'alice (uid 0)\u001b[2J' }
+    const request = (method: string, path: string, body?: object) =>
+      app.request(path, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) })
+    await request('POST', '/v1/volumes/pvc-1/grow', { sizeBytes: '2Gi' })
+    await request('DELETE', '/v1/volumes/pvc-1')
+    await callOut('/unmount', { targetDir: target('a') })
+    await ask('DELETE', '/v1/volumes/pvc-1')
+    await request('POST', '/v1/notes', { what: 'Making of volume group vg\nwith /dev/sdb' })
+    const by = 'asked for by alice (uid 0)\\x1b[2J, as the client says'
+    const said = logged.filter((line) => line.includes('asked for by'))
+    assert.equal(said, [
+      `Growth of volume pvc-1, ${by}: grown`,
+      `Removal of volume pvc-1, ${by}: Cannot remove pvc-1 as it is mounted on ${target('a')}; unmount it first.`,
+      'Removal of volume pvc-1, asked for by a client that does not say who asks: removed',
+      `Making of volume group vg with /dev/sdb, ${by}: done`,
+    ])
+    assert.equal(fields[0], { volume: 'pvc-1', claim: 'default/claim-of-pvc-1' })
+    assert.is((await ask('POST', '/v1/notes', { what: 5 })).status, 400)
+  }),
+)
+
+test(
   '/v1/volumes lists and shows volumes, with sizes as exact texts',
   withApp(async ({ ask, callOut, target }) => {
     assert.equal(await ask('GET', '/v1/volumes'), { status: 200, body: { volumes: [] } })
@@ -350,6 +377,7 @@ test(
       path: '/dev/memory/pvc-1',
       mounts: [{ target: target('a'), readOnly: false }],
       usage: { totalBytes: '1073741824', usedBytes: '0', availableBytes: '1073741824', inodes: '100', inodesUsed: '0' },
+      claim: { namespace: 'default', name: 'claim-of-pvc-1' },
       problems: [],
     }
     assert.equal(await ask('GET', '/v1/volumes'), { status: 200, body: { volumes: [volume] } })

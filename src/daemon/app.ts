@@ -4,14 +4,17 @@ import { toJson } from '../json.ts'
 import type { Log } from '../log.ts'
 import type { Observe } from '../meter.ts'
 import { buildHealthRoutes, type Health } from '../status/health.ts'
+import { printable } from '../text/paint.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
+import { parseVolumeName } from '../volume/name.ts'
 import { parseSize } from '../volume/size.ts'
-import type { VolumeView } from '../volume/view.ts'
 import { buildCallOutRunner, type Subject } from './call-out-runner.ts'
+import { userHeader } from './client.ts'
 import type { Drain } from './drain.ts'
 import { type CallOuts, type Front, volumeNameIn } from './front.ts'
 import { Turns } from './turns.ts'
+import { findVolume, listVolumes } from './volumes.ts'
 
 export interface AppParts {
   engine: Engine
@@ -34,9 +37,10 @@ const heartbeatMs = 2000
 /** How many looks at the volumes go on at a time, so that those who watch do not hold up those who work. */
 const looksAtOnce = 4
 
-const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 500 | 503 | 507> = {
+const statusByCode: Record<VolumeErrorCode, 400 | 404 | 409 | 410 | 500 | 503 | 507> = {
   invalid: 400,
   'not-found': 404,
+  lost: 410,
   exists: 409,
   busy: 409,
   'no-space': 507,
@@ -134,37 +138,71 @@ export function buildApp(parts: AppParts): Hono {
     return await respond(answer, () => status)
   }
 
-  const withProblems = (view: VolumeView) => ({ ...view, problems: [...view.problems, ...front.problemsOf(view.name)] })
+  /** What a person changes; it is in the log, with who asked. Node tells nobody's credentials: it is what the client says. */
+  const change = (what: (name: string) => string, work: (name: string, c: Context) => Promise<{ action: string }>) =>
+    api(async (c) => {
+      const name = c.req.param('name') ?? ''
+      const volume = parseVolumeName(name)
+      const claim = front.claimOf(name)
+      const about = { volume, ...(claim ? { claim: `${claim.namespace}/${claim.name}` } : {}) }
+      const shown = `${what(name)}, asked for by ${askedBy(c)}`
+      try {
+        const answer = await work(name, c)
+        log.info(`${shown}: ${answer.action}`, about)
+        return answer
+      } catch (error) {
+        log.warn(`${shown}: ${messageOf(error)}`, about)
+        throw error
+      }
+    })
 
   app.route('/', buildHealthRoutes(parts.health ?? { alive: [], ready: [] }, parts.version))
   app.get(
     '/v1/volumes',
-    api(async () => ({ volumes: (await engine.list()).map(withProblems) })),
+    api(async () => ({ volumes: await listVolumes(engine, front) })),
   )
   app.get(
     '/v1/volumes/:name',
     api(async (c) => {
       const name = c.req.param('name') ?? ''
-      const volume = await engine.find(name)
+      const volume = await findVolume(engine, front, name)
       if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} on this node.`)
-      return { volume: withProblems(volume) }
+      return { volume }
     }),
   )
   app.delete(
     '/v1/volumes/:name',
-    api(async (c) => await front.remove(c.req.param('name') ?? '')),
+    change(
+      (name) => `Removal of volume ${name}`,
+      (name) => front.remove(name),
+    ),
   )
   app.post(
     '/v1/volumes/:name/grow',
-    api(async (c) => {
-      const body = await readBody(c)
-      const { action } = await front.grow(c.req.param('name') ?? '', parseSize(body.sizeBytes, 'sizeBytes'))
-      return { action, volume: await engine.find(c.req.param('name') ?? '') }
-    }),
+    change(
+      (name) => `Growth of volume ${name}`,
+      async (name, c) => {
+        const body = await readBody(c)
+        const { action } = await front.grow(name, parseSize(body.sizeBytes, 'sizeBytes'))
+        return { action, volume: await findVolume(engine, front, name) }
+      },
+    ),
   )
   app.get(
     '/v1/pools',
     api(async () => ({ pools: [await engine.report()] })),
+  )
+
+  // What a person does with the node besides, and no other request tells of.
+  app.post(
+    '/v1/notes',
+    api(async (c) => {
+      const { what } = await readBody(c)
+      const text = typeof what === 'string' ? printable(what).slice(0, longestNote) : ''
+      if (text === '') throw new VolumeError('invalid', 'Cannot note that as what must be a text: it is none.')
+      log.info(`${text}, asked for by ${askedBy(c)}: done`)
+      return {}
+    }),
   )
 
   app.notFound((c) => {
@@ -177,6 +215,14 @@ export function buildApp(parts: AppParts): Hono {
     return c.json(flexFailure(error), 500)
   })
   return app
+}
+
+const longestNote = 1000
+const longestUser = 100
+
+function askedBy(c: Context): string {
+  const user = printable(c.req.header(userHeader) ?? '').slice(0, longestUser)
+  return user === '' ? 'a client that does not say who asks' : `${user}, as the client says`
 }
 
 const tooLarge = new VolumeError('invalid', `Cannot read the request as it must be at most ${largestBodyBytes} bytes.`)

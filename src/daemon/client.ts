@@ -36,6 +36,8 @@ export interface ClientRequest {
   path: string
   /** Sent as JSON. */
   body?: unknown
+  /** Who asks, for the daemon's log. */
+  user?: string | undefined
   /** Longest silence. A daemon at work sends white space before its JSON, so this is no limit on the work. */
   idleTimeoutMs?: number
   /** Longest answer. */
@@ -44,6 +46,9 @@ export interface ClientRequest {
   onAlive?: () => void
   signal?: AbortSignal
 }
+
+/** Of the header that says who asks. */
+export const userHeader = 'x-elastic-local-user'
 
 export interface ClientAnswer {
   statusCode: number
@@ -69,6 +74,7 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
   const { socketPath, method, path, idleTimeoutMs = defaultIdleTimeoutMs, maxBytes = defaultMaxBytes } = asked
   if (!/^\/[\x21-\x7e]*$/.test(path)) throw new TypeError(`Cannot ask for ${JSON.stringify(path)}: it is no path.`)
   const payload = asked.body === undefined ? '' : JSON.stringify(asked.body)
+  const userLine = asked.user ? `${userHeader}: ${asked.user.replace(/[^\x20-\x7e]+/g, '?')}\r\n` : ''
   const fail = (code: ClientErrorCode, reason: string, cause?: unknown) =>
     new ClientError(code, `Cannot ask the elastic-local daemon for ${method} ${path} on ${socketPath}: ${reason}`, {
       cause,
@@ -118,7 +124,7 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
     const call = () => {
       socket = connect({ path: socketPath }).on('data', onData).on('end', onEnd).on('error', onError)
       socket.write(
-        `${method} ${path} HTTP/1.0\r\nhost: elastic-local\r\ncontent-type: application/json\r\n` +
+        `${method} ${path} HTTP/1.0\r\nhost: elastic-local\r\ncontent-type: application/json\r\n${userLine}` +
           `content-length: ${Buffer.byteLength(payload)}\r\n\r\n${payload}`,
       )
     }

@@ -70,6 +70,18 @@ export interface Front {
   problemsOf(name: string): string[]
   /** The claim that a volume is for, as far as it is known. */
   claimOf(name: string): { namespace: string; name: string } | undefined
+  /** By which protocol kubelets have it mounted, where that is settled. */
+  frontOf(name: string): FrontName | undefined
+  /** Volumes that were made here, of which nothing is left. */
+  lost(): LostVolume[]
+}
+
+/** A volume of which nothing is left on its node. */
+export interface LostVolume {
+  name: string
+  sizeBytes: bigint
+  /** What is said of it. */
+  message: string
 }
 
 /** Without a cluster, whoever can open the socket is believed; a call-out that names a size makes the volume. */
@@ -88,6 +100,8 @@ export function buildStandaloneFront(engine: Engine): Front {
     remove: (name) => engine.remove(name),
     problemsOf: () => [],
     claimOf: () => undefined,
+    frontOf: () => undefined,
+    lost: () => [],
   }
 }
 

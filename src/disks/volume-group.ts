@@ -29,6 +29,14 @@ export async function ensureVolumeGroup(
 ): Promise<{ action: 'created' | 'extended' | 'unchanged'; disks: Disk[] }> {
   const paths = (await Promise.all(named.map(expand))).flat()
   const groups = await Promise.all(paths.map((path) => findGroup(path, run)))
+  for (const [index, path] of paths.entries()) {
+    const other = groups[index]
+    if (other !== undefined && other !== name)
+      throw new VolumeError(
+        'invalid',
+        `Cannot use ${path} as it is part of volume group ${other}. If that is the group you mean, name it: --lvm-volume-group ${other}. If nobody needs what is in it, "vgs ${other}" and "lvs ${other}" show what that is, and "vgreduce" or "vgremove" of LVM takes the disk out.`,
+      )
+  }
   const left = paths.filter((_, index) => groups[index] !== name)
   const disks: Disk[] = []
   for (const path of left) {

@@ -63,7 +63,7 @@ function ofStored(name: string, volume: VolumeFacts | undefined, node: string): 
       warn(
         check,
         `${name} is ours, and the cluster has no PersistentVolume for it`,
-        `Nothing removes it by itself. "elastic-local volumes adopt ${name} --claim <namespace>/<name>" makes one; "elastic-local volumes remove ${name}" removes the data.`,
+        `Nothing removes it by itself. "elastic-local volumes adopt ${name} --claim <namespace>/<name>" prints one for "kubectl apply"; "elastic-local volumes remove ${name}" removes the data.`,
       ),
     ]
   if (volume.node === node) return []
@@ -71,7 +71,7 @@ function ofStored(name: string, volume: VolumeFacts | undefined, node: string): 
     warn(
       check,
       `${name} is here, and its PersistentVolume is for node ${volume.node || '(none)'}`,
-      `If that node has become this one, "elastic-local volumes adopt ${name}" says so to the cluster.`,
+      `If that node has become this one, "elastic-local volumes adopt ${name}" prints the PersistentVolume that says so; docs/takeover.md says how it takes the place of the old one.`,
     ),
   ]
 }

@@ -1,5 +1,5 @@
 import { chmod, mkdir, mkdtemp, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import * as assert from 'uvu/assert'
@@ -20,6 +20,7 @@ import { MemoryMachine } from '../volume/memory.ts'
 import type { PoolReport } from '../volume/pool.ts'
 import { checkClaim } from './claim.ts'
 import { checkCluster } from './cluster.ts'
+import { checkCsi } from './csi.ts'
 import { checkDaemon } from './daemon.ts'
 import { examine, formatFindings } from './doctor.ts'
 import type { Finding } from './finding.ts'
@@ -45,6 +46,7 @@ const settings: PatientSettings = {
   kubeletDir: '/kubelet',
   pluginDir: '/plugins',
   flex: true,
+  csi: false,
 }
 const log = { info: () => {}, warn: () => {} }
 
@@ -111,6 +113,41 @@ function openEngine(machine: MemoryMachine, change: (report: PoolReport) => Part
   }
   return new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
 }
+
+const fronts = suite('doctor: fronts')
+
+fronts('of a front that the daemon does not serve nothing is said', async () => {
+  const { patient, close } = await openPatient({}, { with: { flex: false, csi: false } })
+  assert.equal([...(await lines(checkDriver(patient))), ...(await lines(checkCsi(patient)))], [])
+  await close()
+})
+
+fronts('CSI is well where the daemon listens for calls and for the kubelet', async () => {
+  const { patient, root, put, close } = await openPatient({}, { with: { csi: true, kubeletDir: '/k' } })
+  const servers: Server[] = []
+  const serve = async (path: string) => {
+    await mkdir(dirname(join(root, path)), { recursive: true })
+    const server = createServer()
+    servers.push(server)
+    await new Promise<void>((resolve) => server.listen(join(root, path), resolve))
+  }
+  await put('/k/plugins_registry/file', '')
+  assert.match(
+    (await lines(checkCsi(patient))).join(),
+    /^fail CSI: nobody listens on \/k\/plugins\/elastic-local\/csi\.sock/,
+  )
+  await serve('/k/plugins/elastic-local/csi.sock')
+  assert.match(
+    (await lines(checkCsi(patient))).join(),
+    /^fail CSI: nobody listens on \/k\/plugins_registry\/elastic-local-reg\.sock: the kubelet does not find the driver/,
+  )
+  await serve('/k/plugins_registry/elastic-local-reg.sock')
+  assert.match((await lines(checkCsi(patient))).join(), /^ok CSI: the daemon listens on /)
+  for (const server of servers) server.close()
+  await close()
+})
+
+fronts.run()
 
 const rights = suite('doctor: rights')
 

@@ -4,6 +4,7 @@ import { formatCount } from '../text/quantity.ts'
 import { hasErrno, messageOf } from '../volume/errors.ts'
 import { checkClaim } from './claim.ts'
 import { checkCluster } from './cluster.ts'
+import { checkCsi } from './csi.ts'
 import { checkDaemon } from './daemon.ts'
 import { type Finding, fail, type Status, warn } from './finding.ts'
 import { checkKernel } from './kernel.ts'
@@ -26,6 +27,7 @@ const checks: readonly [name: string, check: (patient: Patient) => Promise<Findi
   ['claim', checkClaim],
   ['kubelet folder', checkKubeletDir],
   ['flex driver', checkDriver],
+  ['CSI', checkCsi],
   ['daemon', checkDaemon],
   ['volumes', checkVolumes],
   ['takeover', checkCluster],

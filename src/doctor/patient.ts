@@ -18,8 +18,9 @@ export interface PatientSettings {
   socket: string
   kubeletDir: string
   pluginDir: string
-  /** Whether volumes are served by FlexVolume: without, there is no driver. */
+  /** By which the daemon serves volumes. */
   flex: boolean
+  csi: boolean
 }
 
 /** The machine that the doctor looks at. Nothing of it is changed. */

@@ -138,7 +138,7 @@ async function checkVolumeGroup(patient: Patient, group: string): Promise<Findin
     return ok('pool', `volume group ${group} is there`)
   } catch (error) {
     if (error instanceof CommandError && /not found/.test(error.stderr)) {
-      const advice = `Make it with "vgcreate ${group} <disk>…", or name another with --lvm-volume-group.`
+      const advice = `Make it with "elastic-local create-vg --lvm-volume-group ${group} <disk>…", which takes blank disks only, or name another with --lvm-volume-group.`
       return fail('pool', `volume group ${group} is missing`, advice)
     }
     return fail('pool', messageOf(error), 'Look at "vgs" and "pvs".')

@@ -5,7 +5,7 @@ import { buildJournal, ownFolder } from '../mount/records.ts'
 import { formatCount, formatDuration } from '../text/quantity.ts'
 import { VolumeError } from '../volume/errors.ts'
 import type { VolumeView } from '../volume/view.ts'
-import { type Finding, ok, warn } from './finding.ts'
+import { type Finding, fail, ok, warn } from './finding.ts'
 import {
   askDaemon,
   askEngine,
@@ -41,9 +41,13 @@ export async function checkVolumes(patient: Patient): Promise<Finding[]> {
   return [ok('volumes', `${formatCount(volumes.length, 'volume')}, nothing wrong, nothing left over`)]
 }
 
-function describeProblem({ name }: VolumeView, problem: string): Finding {
-  const advice = adviseOnVolume(name, problem) ?? `Look at "elastic-local volumes show ${name}".`
-  return warn('volumes', `${name}: ${problem}`, advice)
+/** States in which a volume does not do what it is for. */
+const badStates: readonly VolumeView['state'][] = ['lost', 'stuck', 'failing']
+
+function describeProblem(volume: VolumeView, problem: string): Finding {
+  const advice = adviseOnVolume(volume, problem) ?? `Look at "elastic-local volumes show ${volume.name}".`
+  const find = badStates.includes(volume.state) ? fail : warn
+  return find('volumes', `${volume.name}${find === fail ? ` (${volume.state})` : ''}: ${problem}`, advice)
 }
 
 /** While the daemon works, an intent that is younger is about work under way. */

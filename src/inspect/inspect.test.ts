@@ -323,13 +323,13 @@ Inodes:       11 of 1000 used (2%)
 Mounts:       pod uid-1, read-write, /kubelet/pods/uid-1/volumes/volumes.k8s.elastic.co~elastic-local/web
               read-only, /mnt/elsewhere
 Problems:     ! it is nearly full
-                → Remove files, or grow it: raise the request of its claim or, without a cluster, "elastic-local volumes grow web <size>".
+                → Remove files, or grow it: "elastic-local volumes grow web <size>".
 `,
   )
 })
 
 showing('says what is not known', () => {
-  const { name, sizeBytes, path } = view
+  const { name, sizeBytes, path = '' } = view
   const bare: VolumeView = {
     name,
     sizeBytes,
@@ -366,12 +366,51 @@ showing('finds advice for every problem that the engine and the pools can tell o
     'a part of it is on a disk that is missing',
     'its image /volumes/x.img is missing',
     'its directory /volumes/x is missing',
+    'its device is suspended, and all that uses it waits',
+    'what was begun on it is not known: x.json is empty',
+    'its growth was not finished; grow it again',
+    'mounting it failed: Cannot mount x as /dev/loop0 must hold one of ext4, xfs, btrfs: it is blank, and its filesystem is lost.',
+    'mounting it failed: no',
+    'unmounting it failed: no',
+    'growing it failed: no',
+    'removing it failed: no',
+    'finishing what was begun on it failed: no',
+    'Cannot find volume x on node node-1, where it was made: its data is lost, or its disk is missing.',
   ]
   assert.equal(
-    problems.filter((problem) => !adviseOnVolume('x', problem)),
+    problems.filter((problem) => !adviseOnVolume({ name: 'x' }, problem)),
     [],
   )
-  assert.is(new Set(problems.map((problem) => adviseOnVolume('x', problem))).size, 8)
+  assert.is(new Set(problems.map((problem) => adviseOnVolume({ name: 'x' }, problem))).size, 17)
+})
+
+showing('advises to remove or grow by hand only what no claim has, as the daemon refuses that of others', () => {
+  const claim = { namespace: 'shop', name: 'data' }
+  const problems: [problem: string, alone: RegExp, claimed: RegExp][] = [
+    ['its image /volumes/x.img is missing', /volumes remove x"/, /delete claim shop\/data, and PersistentVolume x if/],
+    ['its removal was not finished; remove it again', /volumes remove x"/, /^Starting the daemon anew finishes it/],
+    ['it was never finished; mounting it finishes it', /volumes remove x"/, /delete claim shop\/data/],
+    ['it is nearly full', /volumes grow x <size>"/, /raise the request of claim shop\/data/],
+    [
+      'a part of it is on a disk that is missing',
+      /"lvremove \/dev\/vg\/x"\.$/,
+      /"lvremove .*, and then delete claim shop/,
+    ],
+  ]
+  for (const [problem, alone, claimed] of problems) {
+    const of = (more: object) => adviseOnVolume({ name: 'x', path: '/dev/vg/x', ...more }, problem) ?? ''
+    assert.match(of({}), alone)
+    assert.match(of({ claim }), claimed)
+    assert.not.match(of({ claim }), /volumes (remove|grow) x/)
+  }
+})
+
+showing('tells what failed last, and when', async () => {
+  const failure = { operation: 'unmount', message: 'no', at: new Date('2026-03-05T09:58:00Z'), target: '/pods/a' }
+  const text = formatVolume({ ...view, state: 'stuck', failure, problems: ['unmounting it failed: no'] }, surroundings)
+  assert.match(text, /^State: +stuck$/m)
+  assert.match(text, /^Last failure: +unmount of \/pods\/a, 2026-03-05T09:58:00\.000Z \(2m ago\)$/m)
+  assert.match(text, /^Problems: +! unmounting it failed: no\n +→ It is tried again by itself/m)
 })
 
 showing('gives the volume itself as JSON', async () => {

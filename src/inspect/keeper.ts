@@ -3,7 +3,7 @@ import { type ClientAnswer, type ClientRequest, request } from '../daemon/client
 import type { Engine } from '../volume/engine.ts'
 import { VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { driverKinds, type PoolReport } from '../volume/pool.ts'
-import type { VolumeView } from '../volume/view.ts'
+import { type VolumeView, volumeStates } from '../volume/view.ts'
 
 /** Who keeps a node's volumes, as far as a person's tools ask: the daemon, or an engine in this process. */
 export interface Keeper {
@@ -14,6 +14,8 @@ export interface Keeper {
   /** Throws `VolumeError`, `busy` while it is mounted. */
   remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
   pools(): Promise<PoolReport[]>
+  /** Has the log say what a person does with the node besides. */
+  note(what: string): Promise<void>
 }
 
 /** An engine of this process, started, as a keeper. */
@@ -29,18 +31,22 @@ export function buildEngineKeeper(engine: Engine): Keeper {
     },
     remove: (name) => engine.remove(name),
     pools: async () => [await engine.report()],
+    note: async () => {},
   }
 }
 
 /** The daemon behind a socket as a keeper. Its calls also throw `ClientError`, when there is no answer. */
-export function buildDaemonKeeper(socketPath: string, limits: Pick<ClientRequest, 'idleTimeoutMs'> = {}): Keeper {
+export function buildDaemonKeeper(
+  socketPath: string,
+  options: Pick<ClientRequest, 'idleTimeoutMs' | 'user'> = {},
+): Keeper {
   const ask = async <S extends v.GenericSchema>(
     schema: S,
     method: ClientRequest['method'],
     path: string,
     body?: object,
   ) => {
-    const answer = await request({ socketPath, method, path, ...(body ? { body } : {}), ...limits })
+    const answer = await request({ socketPath, method, path, ...(body ? { body } : {}), ...options })
     return decodeAnswer(schema, `${method} ${path}`, answer)
   }
   const pathOf = (name: string) => `/v1/volumes/${encodeURIComponent(name)}`
@@ -57,6 +63,9 @@ export function buildDaemonKeeper(socketPath: string, limits: Pick<ClientRequest
     grow: async (name, sizeBytes) =>
       await ask(grownSchema, 'POST', `${pathOf(name)}/grow`, { sizeBytes: String(sizeBytes) }),
     remove: async (name) => await ask(removedSchema, 'DELETE', pathOf(name)),
+    note: async (what) => {
+      await ask(v.object({}), 'POST', '/v1/notes', { what })
+    },
     pools: async () => (await ask(v.object({ pools: v.array(poolSchema) }), 'GET', '/v1/pools')).pools,
   }
 }
@@ -76,14 +85,19 @@ const volumeSchema = v.object({
   name: v.string(),
   driverKind: v.picklist(driverKinds),
   sizeBytes: bytes,
-  state: v.picklist(['ready', 'unfinished', 'removing']),
+  state: v.picklist(volumeStates),
   fsType: v.exactOptional(v.string()),
-  path: v.string(),
+  path: v.exactOptional(v.string()),
   createdAt: v.exactOptional(time),
   mounts: v.array(v.object({ target: v.string(), readOnly: v.boolean() })),
   usage: v.exactOptional(
     v.object({ totalBytes: bytes, usedBytes: bytes, availableBytes: bytes, inodes: bytes, inodesUsed: bytes }),
   ),
+  failure: v.exactOptional(
+    v.object({ operation: v.string(), message: v.string(), at: time, target: v.exactOptional(v.string()) }),
+  ),
+  front: v.exactOptional(v.string()),
+  claim: v.exactOptional(v.object({ namespace: v.string(), name: v.string() })),
   problems: v.array(v.string()),
 })
 const grownSchema = v.object({ action: v.picklist(['grown', 'unchanged']), volume: volumeSchema })
@@ -108,6 +122,7 @@ const poolSchema = v.object({
 const errorCodes = [
   'invalid',
   'not-found',
+  'lost',
   'exists',
   'no-space',
   'busy',

@@ -35,6 +35,7 @@ export function formatVolumes(
     { title: 'PODS', value: (volume) => String(podsOf(volume).length), right: true },
     { title: 'AGE', value: (volume) => volume.createdAt && formatAge(volume.createdAt, now) },
   ]
+  if (wide && volumes.some(({ front }) => front)) columns.push({ title: 'FRONT', value: ({ front }) => front })
   if (wide)
     columns.push(
       { title: 'POOL', value: (volume) => poolOf(volume, pools) },
@@ -61,13 +62,18 @@ export function formatVolume(volume: VolumeView, { paint, now, pools }: Surround
     ['Size', formatExactly(volume.sizeBytes)],
     ['Filesystem', volume.fsType ?? (volume.driverKind === 'BINDMOUNT' ? 'that of the disk below' : 'unknown')],
     ['Pool', poolOf(volume, pools)],
-    ['Path', printable(volume.path)],
+    ['Path', volume.path === undefined ? 'gone' : printable(volume.path)],
     [
       'Created',
       volume.createdAt ? `${volume.createdAt.toISOString()} (${formatAge(volume.createdAt, now)} ago)` : 'unknown',
     ],
+    ...(volume.front ? [['Front', printable(volume.front)] as [string, string]] : []),
+    ...(volume.claim
+      ? [['Claim', printable(`${volume.claim.namespace}/${volume.claim.name}`)] as [string, string]]
+      : []),
     ...usageFields(volume),
     ['Mounts', volume.mounts.length > 0 ? volume.mounts.map(formatMount).join('\n') : 'none'],
+    ...(volume.failure ? [['Last failure', formatFailure(volume.failure, now)] as [string, string]] : []),
     [
       'Problems',
       volume.problems.length > 0
@@ -101,8 +107,12 @@ function formatMount({ target, readOnly }: VolumeView['mounts'][number]): string
   return `${uid ? `pod ${printable(uid)}, ` : ''}${readOnly ? 'read-only' : 'read-write'}, ${printable(target)}`
 }
 
+function formatFailure({ operation, at, target }: NonNullable<VolumeView['failure']>, now: Date): string {
+  return `${operation}${target ? ` of ${printable(target)}` : ''}, ${at.toISOString()} (${formatAge(at, now)} ago)`
+}
+
 function formatProblem(volume: VolumeView, problem: string, paint: Paint): string {
-  const advice = adviseOnVolume(volume.name, problem)
+  const advice = adviseOnVolume(volume, problem)
   return `${paint('yellow', '!')} ${printable(problem)}${advice ? `\n  → ${advice}` : ''}`
 }
 
@@ -146,8 +156,9 @@ function fullnessColour(volume: VolumeView): 'red' | 'yellow' | undefined {
   return percent >= highPercent ? 'yellow' : undefined
 }
 
-function stateColour(volume: VolumeView): 'yellow' | undefined {
-  return volume.state === 'ready' ? undefined : 'yellow'
+function stateColour({ state }: VolumeView): 'red' | 'yellow' | undefined {
+  if (state === 'ready') return undefined
+  return state === 'unfinished' || state === 'removing' ? 'yellow' : 'red'
 }
 
 /** The number and whole size of some volumes: `3 volumes (30 GiB)`. */

@@ -29,6 +29,7 @@ export function formatNodes(nodes: readonly NodeRecord[], { paint, wide }: Look)
   if (wide)
     columns.push(
       { title: 'HOSTNAME', value: ({ hostname }) => hostname },
+      { title: 'FRONTS', value: ({ fronts }) => fronts?.join(',') },
       { title: 'DAEMON POD', value: ({ daemonPod }) => daemonPod },
     )
   return withProblems(formatTable(columns, nodes, paint), nodes, ({ name }) => name, paint)
@@ -77,6 +78,7 @@ export function formatVolumes(
   if (wide)
     columns.push(
       { title: 'CLASS', value: ({ storageClass }) => storageClass },
+      { title: 'FRONT', value: ({ front }) => front },
       { title: 'FS', value: ({ fsType }) => fsType },
       { title: 'RECLAIM', value: ({ reclaimPolicy }) => reclaimPolicy },
     )

@@ -218,7 +218,7 @@ export class Group {
     // The first that a backup names is the group's own.
     const uuid = this.#group?.uuid ?? backup?.match(/^\s*id = "([\w-]+)"/m)?.[1]
     if (backup === undefined && uuid === undefined)
-      return `; make it with "vgcreate ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
+      return `; make it with "elastic-local create-vg --lvm-volume-group ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
     const name = uuid && (await this.#findName(uuid))
     if (name && name !== volumeGroup)
       return `, which has another name now: ${name}. Give it back its own with "vgrename ${name} ${volumeGroup}", or name it with --lvm-volume-group`

@@ -100,8 +100,10 @@ function openPool(
 
 test('start() says how to make a volume group that is missing', async () => {
   const { pool } = openPool({ answers: { vgs: readFixture('shell-group-missing').text } })
-  await rejects('unavailable', /vgcreate elastic-local-test-none <disk>….*Volume group "nope" not found/s, () =>
-    pool.start(),
+  await rejects(
+    'unavailable',
+    /create-vg --lvm-volume-group elastic-local-test-none <disk>….*Volume group "nope" not found/s,
+    () => pool.start(),
   )
 })
 
@@ -264,7 +266,7 @@ test('what LVM would remove along is named, and nothing is removed: snapshots, b
 test('what a process has open is not removed, unless that ends soon, as it does of one that only looks', async () => {
   const { pool, shell } = openPool({ volumes: [linearVolume('one', { lv_device_open: 'open' })] })
   const refused =
-    /^Cannot remove one as a process has \/dev\/elastic-local-test-none\/one open; find it with "fuser -v /
+    /^Cannot remove one as a process that is not seen from here has \/dev\/elastic-local-test-none\/one open; end that first/
   await rejects('busy', refused, () => pool.mustBeFree('one'))
   assert.equal(shell.changes, [])
   const removed = pool.remove('one')

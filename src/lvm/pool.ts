@@ -447,8 +447,12 @@ export class LvmPool implements Pool {
       ...(id ? { id } : {}),
       ...(fsType ? { fsType } : {}),
       ...(volume.active ? { source: { kind: 'device', path } } : {}),
-      ...(volume.health === 'partial' ? { problem: 'a part of it is on a disk that is missing' } : {}),
-      ...(volume.suspended ? { problem: 'its device is suspended, and all that uses it waits' } : {}),
+      ...(volume.health === 'partial'
+        ? { problem: 'a part of it is on a disk that is missing', trouble: 'lost' as const }
+        : {}),
+      ...(volume.suspended
+        ? { problem: 'its device is suspended, and all that uses it waits', trouble: 'stuck' as const }
+        : {}),
     }
   }
 }

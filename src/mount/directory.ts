@@ -108,7 +108,7 @@ export class DirectoryPool implements Pool {
       createdAt: new Date(marker.createdAt),
       ...(there
         ? { source: { kind: 'directory', path } }
-        : { problem: `its directory ${path} is missing: its data is lost` }),
+        : { problem: `its directory ${path} is missing: its data is lost`, trouble: 'lost' }),
     }
   }
 
@@ -185,7 +185,7 @@ export class DirectoryPool implements Pool {
     if (volume.source && !volume.problem) return volume.source
     throw new VolumeError(
       'not-found',
-      `Cannot use ${name} as ${volume.problem}. Restore that from a backup, or remove the volume.`,
+      `Cannot use ${name} as ${volume.problem}. Restore that from a backup, or give the volume up.`,
     )
   }
 

@@ -24,6 +24,11 @@ export async function isHeld(device: string): Promise<boolean> {
   }
 }
 
+/** Who keeps that mount from being taken away, in words that complete "as …"; nothing where none is seen. */
+export async function findUser(target: string): Promise<string | undefined> {
+  return await new Processes('/proc').findOn(target)
+}
+
 /** What uses the device or the directory, in words that complete "as …", or nothing when nothing does. */
 export async function findHolder(source: Source): Promise<string | undefined> {
   const processes = new Processes('/proc')
@@ -88,6 +93,34 @@ class Processes {
       shownIn.set(view, shown)
       const held = mount ?? (await this.#findFile(pid, shown, place))
       if (held) return `process ${this.#describe(pid)} has ${held}`
+      await afterOthers()
+    }
+    return undefined
+  }
+
+  /**
+   * What lies on the mount that is seen there, or who has a file of it open or works in it, in this namespace or in one that the
+   * mount was propagated to: other mounts of the same keep nobody from taking this one away.
+   */
+  async findOn(target: string): Promise<string | undefined> {
+    const own = [...((await this.#viewOf('self'))?.values() ?? [])]
+    const mount = own.findLast((entry) => entry.target === target)
+    if (!mount) return undefined
+    const above = own.find(({ parentId }) => parentId === mount.id)
+    if (above) return `${above.source} is mounted on ${above.target}`
+    for (const { pid, view } of await this.#all()) {
+      const folder = join(this.#proc, pid)
+      for (const name of ['cwd', 'root', ...list(join(folder, 'fd'))]) {
+        const isFolder = name === 'cwd' || name === 'root'
+        const link = readLink(join(folder, isFolder ? name : `fd/${name}`))
+        if (link === undefined || !isWithin(target, withoutNote(link))) continue
+        const file = isFolder
+          ? await readFileInfo(join(folder, name))
+          : parseFileInfo(read(join(folder, 'fdinfo', name)))
+        const there = file && view.get(file.mountId)
+        if (there && there.device === mount.device && there.root === mount.root && there.target === target)
+          return `process ${this.#describe(pid)} has ${link} open`
+      }
       await afterOthers()
     }
     return undefined

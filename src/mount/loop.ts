@@ -160,7 +160,7 @@ export class LoopPool implements Pool {
       fsType: marker.fsType,
       createdAt: new Date(marker.createdAt),
       ...source,
-      ...(image ? {} : { problem: `its image ${path} is missing: its data is lost` }),
+      ...(image ? {} : { problem: `its image ${path} is missing: its data is lost`, trouble: 'lost' }),
     }
   }
 
@@ -211,7 +211,7 @@ export class LoopPool implements Pool {
     if (volume.problem)
       throw new VolumeError(
         'not-found',
-        `Cannot use ${name} as ${volume.problem}. Restore that file from a backup, or remove the volume.`,
+        `Cannot use ${name} as ${volume.problem}. Restore that file from a backup, or give the volume up.`,
       )
     await this.#takeRoom(name)
     if (volume.source && !(await isLeaving(volume.source.path))) {

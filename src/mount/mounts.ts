@@ -5,7 +5,7 @@ import { sharing } from '../sharing.ts'
 import { adviseOnDisk, hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
 import type { FsType } from '../volume/pool.ts'
-import { findHolder, isHeld } from './holders.ts'
+import { findHolder, findUser, isHeld } from './holders.ts'
 import { type DeviceNumbers, readMountTable } from './table.ts'
 
 /** What each filesystem always gets: a copy of an xfs volume has the same UUID as its original (xfs(5)). */
@@ -56,7 +56,11 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
         await run('umount', ['--', target])
       } catch (error) {
         const busy = error instanceof CommandError && /target is busy/.test(error.stderr)
-        const advice = busy ? ` Find who works in it with "fuser -vm ${target}".` : ''
+        const user = busy ? await findUser(target).catch(() => undefined) : undefined
+        const seen = user
+          ? `; ${user}: end that`
+          : '; no process that is seen from here has it: look on the machine itself, with lsof(8) or fuser(1)'
+        const advice = busy ? seen : ''
         throw new VolumeError(busy ? 'busy' : 'failed', `Cannot unmount ${target}: ${messageOf(error)}${advice}`, {
           cause: error,
         })

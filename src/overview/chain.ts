@@ -4,6 +4,7 @@ import { claimLink, classLink, objectLink, reservationLink, schedulingLink } fro
 import type { ClusterFacts, PodFacts } from './facts.ts'
 import { filesystemLink, mountLink, nodeLink, podLink, volumeLink } from './node-links.ts'
 import { type Chain, type Link, type LinkName, linkNames } from './records.ts'
+import { registrationLink } from './registration.ts'
 import type { Subject } from './subject.ts'
 
 /** A link, or nothing where the volume has no such thing. */
@@ -19,6 +20,7 @@ const way: Partial<Record<LinkName, BuildLink>> = {
   node: nodeLink,
   volume: volumeLink,
   filesystem: filesystemLink,
+  registration: registrationLink,
   mount: mountLink,
   pod: podLink,
 }
@@ -33,6 +35,7 @@ export function buildChain(facts: ClusterFacts, subject: Subject, only?: PodFact
   const isLeaving = subject.volume?.isDeleting === true && !subject.claim
   for (const name of linkNames) {
     if (isLeaving && name === 'node') break
+    if (name === 'registration' && !isByCsi(subject)) continue
     const found: Link | undefined = isStopped && way[name] ? notReached(name) : way[name]?.(facts, seen)
     if (found) links.push(found)
     isStopped ||= found?.status === 'fail' || found?.status === 'wait'
@@ -49,6 +52,11 @@ export function buildChain(facts: ClusterFacts, subject: Subject, only?: PodFact
     ...(node ? { node } : {}),
     links,
   }
+}
+
+/** Whether it is mounted by CSI, or to be, as far as anybody says. */
+function isByCsi({ volume, storageClass }: Subject): boolean {
+  return (volume?.front ?? storageClass?.facts?.parameters.front) === 'csi'
 }
 
 /** What an open link says that waits for those before it. */

@@ -1,5 +1,5 @@
 /** The links that the cluster makes: from the claim to its PersistentVolume. */
-import { type ClassFacts, checkClaim, readClass } from '../k8s/model/claim.ts'
+import { type ClassFacts, checkClaim, describeWish, readClass } from '../k8s/model/claim.ts'
 import { poolOf, takenBytes } from '../k8s/model/ledger.ts'
 import { provisionerNames } from '../k8s/model/names.ts'
 import { formatBytes } from '../text/quantity.ts'
@@ -8,7 +8,7 @@ import { commandOn, describeProvisioner } from './components.ts'
 import { because, findWarning } from './events.ts'
 import type { ClaimState, ClusterFacts, PodFacts } from './facts.ts'
 import { link, ofProblem, unread } from './link.ts'
-import { describePlaces, findPlaces } from './places.ts'
+import { describePlaces, findPlaces, hasPool, type Place } from './places.ts'
 import type { Link, LinkName } from './records.ts'
 import type { Subject } from './subject.ts'
 
@@ -20,7 +20,7 @@ export function claimLink(facts: ClusterFacts, { name, claim, volume, promise }:
       if (!volume) checkClaim(claim)
     } catch (error) {
       return link('claim', 'fail', messageOf(error), {
-        advice: 'A claim cannot be changed: delete it, and make it as it must be.',
+        advice: 'A claim cannot be changed: delete it, and recreate it as a local volume can be.',
       })
     }
     return link('claim', 'ok', `${claim.namespace}/${claim.name} wants ${size}`)
@@ -62,7 +62,8 @@ export function classLink(facts: ClusterFacts, { claim, volume, storageClass }: 
     readClass(storageClass.facts)
   } catch (error) {
     return link('class', 'fail', messageOf(error), {
-      advice: 'A class cannot be changed: delete it, and make it as it must be. The claims that wait are then served.',
+      advice:
+        'A class cannot be changed: delete it, and recreate it with the right value. The claims that wait are then served.',
     })
   }
   return link(
@@ -119,7 +120,10 @@ function unscheduled(
     ...(refused ? [`the provisioner: ${refused}`] : []),
   ]
   if (!places.some(({ fits }) => fits))
-    return link('scheduling', 'fail', 'no node can take it', { details, advice: noPlaceAdvice })
+    return link('scheduling', 'fail', 'no node can take it', {
+      details,
+      advice: adviseOnPlaces(facts, storageClass, places),
+    })
   if (!pod) return link('scheduling', 'wait', `the scheduler has not placed pod ${pods[0]?.name} yet`, { details })
   return link('scheduling', 'fail', `there is room, but no node with room takes pod ${pod.name}`, {
     details,
@@ -128,8 +132,25 @@ function unscheduled(
   })
 }
 
-const noPlaceAdvice =
-  'Make room (delete claims, add a disk to a pool), mend the nodes above, or ask for less. It is tried again by itself.'
+/** What would make one of the places fit: only what can help there. */
+function adviseOnPlaces(facts: ClusterFacts, storageClass: ClassFacts, places: readonly Place[]): string {
+  const lack = (what: Place['lacks']) => places.some(({ lacks }) => lacks === what)
+  const isForRoom = lack('room')
+  const others = isForRoom ? [] : [...facts.classes.values()].filter((one) => one.facts && hasPool(facts, one.facts))
+  const names = others.map(({ name }) => name).join(', ')
+  const ways = [
+    ...(isForRoom ? ['make room (delete claims, add a disk to a pool)', 'ask for less'] : []),
+    ...(!isForRoom && lack('pool')
+      ? [
+          `give a node ${describeWish(readClass(storageClass))}`,
+          ...(names ? [`make the claim anew with a class that wants a pool that is there: ${names}`] : []),
+        ]
+      : []),
+    ...(lack('node') ? ['mend the nodes above'] : []),
+  ]
+  const text = ways.length > 0 ? ways.join(', or ') : 'add a node with a pool'
+  return `${text.replace(/^./, (first) => first.toUpperCase())}. It is tried again by itself.`
+}
 
 /** Why the provisioner does not serve a claim, as it said last. */
 function refusal(facts: ClusterFacts, { namespace, name, uid }: ClaimState): string | undefined {
@@ -160,8 +181,10 @@ export function reservationLink(
   if (idle) return idle
   const refused = refusal(facts, claim)
   if (!refused) return link('reservation', 'wait', 'asked of the provisioner just now')
-  const places = storageClass?.facts ? findPlaces(facts, storageClass.facts, claim.requestedBytes ?? 0n) : []
-  return link('reservation', 'fail', refused, { details: describePlaces(places), advice: noPlaceAdvice })
+  if (!storageClass?.facts) return link('reservation', 'fail', refused)
+  const places = findPlaces(facts, storageClass.facts, claim.requestedBytes ?? 0n)
+  const advice = adviseOnPlaces(facts, storageClass.facts, places)
+  return link('reservation', 'fail', refused, { details: describePlaces(places), advice })
 }
 
 function idleProvisioner(facts: ClusterFacts, name: LinkName): Link | undefined {

@@ -10,7 +10,10 @@ const silentMs = 60_000
 
 export interface DaemonState {
   state: NodeRecord['daemon']
+  /** Its pod, where it runs in one. */
   pod?: PodFacts
+  /** For how long it has said nothing, where that is too long. */
+  silentForMs?: number
 }
 
 const daemonsOfNodes = indexed(({ components }) =>
@@ -20,13 +23,20 @@ const daemonsOfNodes = indexed(({ components }) =>
   ),
 )
 
-/** The daemon of a node, as far as its pod tells. */
+/** The daemon of a node, by the Lease that it renews, wherever it runs; a pod of it that is not well tells more, and sooner. */
 export function findDaemon(facts: ClusterFacts, node: string): DaemonState {
-  if (facts.notRead.has('components')) return { state: 'unknown' }
+  const { notRead, readAt } = facts
   const here = daemonsOfNodes(facts).get(node) ?? []
   const pod = here.find(({ isDeleting }) => !isDeleting) ?? here[0]
-  if (!pod) return { state: 'missing' }
-  return { state: isWell(pod) ? 'ready' : 'not ready', pod }
+  const heard = facts.heartbeats.get(node)
+  const silentForMs = heard ? readAt.getTime() - heard.renewedAt.getTime() : 0
+  if (pod && !isWell(pod)) return { state: 'not ready', pod }
+  const shown = pod ? { pod } : {}
+  if (heard && silentForMs < heard.durationMs) return { state: 'ready', ...shown }
+  if (heard) return { state: 'not ready', silentForMs, ...shown }
+  if (pod && notRead.has('leases')) return { state: 'ready', pod }
+  if (pod) return { state: 'not ready', pod }
+  return { state: notRead.has('leases') ? 'unknown' : 'missing' }
 }
 
 /** A container that ends again and again is started again after five minutes at most. */
@@ -34,28 +44,42 @@ const startedAgainMs = 10 * 60_000
 
 /** Why the pool of a node cannot be used, as its daemon said when it started last, and ended. */
 export function unusablePool(facts: ClusterFacts, node: string): string | undefined {
-  if (findDaemon(facts, node).state !== 'not ready') return undefined
+  if (['ready', 'unknown'].includes(findDaemon(facts, node).state)) return undefined
   return findFreshWarning(facts, { kind: 'Node', name: node }, because('PoolNotUsable'), startedAgainMs)?.message
 }
 
 /** Why the daemon of a node does nothing; nothing when it is well, or nobody can tell. */
 export function daemonProblem(facts: ClusterFacts, node: string): Omit<Problem, 'status'> | undefined {
-  const { state, pod } = findDaemon(facts, node)
-  if (state === 'missing')
-    return {
-      message: `no pod of the elastic-local daemon is on node ${node}`,
-      advice: `Look at the DaemonSet: "kubectl --namespace ${facts.namespace} describe daemonset elastic-local-daemon".`,
-    }
+  const { state, pod, silentForMs } = findDaemon(facts, node)
+  if (state === 'ready' || state === 'unknown') return undefined
   const unusable = unusablePool(facts, node)
-  if (unusable && pod)
+  if (unusable)
     return {
       message: `the daemon of node ${node} cannot use its pool: ${unusable}`,
-      advice: `When that is mended, the daemon begins by itself within five minutes; at once after "kubectl --namespace ${facts.namespace} delete pod ${pod.name}".`,
+      advice: pod
+        ? `When that is mended, the daemon begins by itself within five minutes; at once after "kubectl --namespace ${facts.namespace} delete pod ${pod.name}".`
+        : `When that is mended, start the daemon of node ${node} again.`,
     }
-  if (state === 'not ready' && pod)
+  if (silentForMs !== undefined)
+    return {
+      message: `the daemon of node ${node} was last heard ${formatDuration(silentForMs)} ago`,
+      advice: pod ? logsOf(pod, facts) : startAdvice(facts),
+    }
+  if (pod && isWell(pod))
+    return {
+      message: `the daemon of node ${node} has never been heard: pod ${pod.name} is ready`,
+      advice: logsOf(pod, facts),
+    }
+  if (pod)
     return { message: `the daemon of node ${node} is not well: pod ${describePod(pod)}`, advice: logsOf(pod, facts) }
-  return undefined
+  return {
+    message: `there is no elastic-local daemon on node ${node}: none was ever heard`,
+    advice: startAdvice(facts),
+  }
 }
+
+const startAdvice = ({ namespace }: ClusterFacts) =>
+  `Start it. Where a DaemonSet does that: "kubectl --namespace ${namespace} describe daemonset elastic-local-daemon".`
 
 /** A command of `elastic-local` for a person to run where the volume is. */
 export function commandOn(facts: ClusterFacts, node: string, command: string): string {

@@ -1,11 +1,14 @@
+import { csiDriverName } from '../csi/driver.ts'
 import { type Finding, fail, ok, warn } from '../doctor/finding.ts'
-import { readClass } from '../k8s/model/claim.ts'
-import { provisionerNames } from '../k8s/model/names.ts'
+import { describePool, describeWish, readClass } from '../k8s/model/claim.ts'
+import { poolOf } from '../k8s/model/ledger.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { ClusterFacts } from './facts.ts'
 import { inlineProblem } from './mounts.ts'
+import { hasPool } from './places.ts'
 import type { Overview, PoolRecord, Problem } from './records.ts'
+import { driverProblems } from './registration.ts'
 import { isOver } from './subject.ts'
 
 /** The doctor of a whole cluster: what is well, what is not, and what to do. */
@@ -16,6 +19,7 @@ export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools,
       warn('rights', `${kind} are not looked at: ${why}`, 'config/viewer.yaml has the rights that this needs.'),
     ),
     ...orOk('provisioner', provisioner.problems, () => `${provisioner.leader ?? 'one'} leads`),
+    ...examineDriver(facts),
     ...examineScheduling(facts),
     ...examineClasses(facts),
     ...nodes.flatMap((node) =>
@@ -68,20 +72,27 @@ function findings(check: string, problems: readonly Problem[]): Finding[] {
   return problems.map((problem) => ({ check, ...problem }))
 }
 
+/** Whether Kubernetes knows how our CSI driver is to be treated. */
+function examineDriver(facts: ClusterFacts): Finding[] {
+  if (facts.notRead.has('csidrivers')) return []
+  return orOk('CSI driver', driverProblems(facts), () => `CSIDriver ${csiDriverName} is as it must be`)
+}
+
 /** Whether the scheduler goes by the room that nodes have. */
-function examineScheduling({ capacityCounts, notRead }: ClusterFacts): Finding[] {
+function examineScheduling({ csiDriver, notRead }: ClusterFacts): Finding[] {
   if (notRead.has('csidrivers')) return []
-  if (capacityCounts) return [ok('scheduling', 'the scheduler goes by the room that nodes have')]
+  if (csiDriver?.countsCapacity) return [ok('scheduling', 'the scheduler goes by the room that nodes have')]
   return [
     warn(
       'scheduling',
-      `the scheduler does not go by the room that nodes have: there is no CSIDriver object ${provisionerNames[0]} with storageCapacity: true`,
+      `the scheduler does not go by the room that nodes have: there is no CSIDriver object ${csiDriverName} with storageCapacity: true`,
       'Apply deploy.yaml again.',
     ),
   ]
 }
 
-function examineClasses({ classes, notRead }: ClusterFacts): Finding[] {
+function examineClasses(facts: ClusterFacts): Finding[] {
+  const { classes, ledgers, notRead } = facts
   if (notRead.has('storageclasses')) return []
   const ours = [...classes.values()].map(({ facts }) => facts).filter((one) => one !== undefined)
   if (ours.length === 0)
@@ -89,10 +100,22 @@ function examineClasses({ classes, notRead }: ClusterFacts): Finding[] {
   return ours.map((storageClass) => {
     const check = `class ${storageClass.name}`
     try {
-      readClass(storageClass)
+      const wish = readClass(storageClass)
+      if (ledgers.size > 0 && !hasPool(facts, storageClass)) {
+        const there = new Set(ledgers.values().map((ledger) => describePool(poolOf(ledger), wish)))
+        return warn(
+          check,
+          `no node has what it wants, ${describeWish(wish)}: there is ${[...there].join(', ')}`,
+          'No claim of it gets a volume. Give a node such a pool, or delete the class.',
+        )
+      }
       return ok(check, storageClass.waitsForPod ? 'makes a volume where its first pod runs' : 'makes a volume at once')
     } catch (error) {
-      return fail(check, messageOf(error), 'A class cannot be changed: delete it, and make it as it must be.')
+      return fail(
+        check,
+        messageOf(error),
+        'A class cannot be changed: delete it, and recreate it with the right value.',
+      )
     }
   })
 }

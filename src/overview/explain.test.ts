@@ -1,6 +1,6 @@
 import * as assert from 'uvu/assert'
 import { claimsPath, ledgerPath, namespace, volumesPath } from '../../test/memory-cluster.ts'
-import { ago, classesPath, nodePath, podsPath, World } from '../../test/overview-world.ts'
+import { ago, classesPath, csiDriverPath, nodePath, podsPath, World } from '../../test/overview-world.ts'
 import { suite } from '../../test/suite.ts'
 import { thrownBy } from '../../test/thrown.ts'
 import { ApiError } from '../k8s/client/api.ts'
@@ -124,6 +124,22 @@ const cases: Case[] = [
     at: 'scheduling',
     message: /no node can take it/,
     detail: /node-1, node-2: has pool vg \(LVM\), and the class wants a pool of driverKind LOOP/,
+    advice:
+      /^Give a node a pool of driverKind LOOP, or make the claim anew with a class that wants a pool that is there: elastic-local\. /,
+  },
+  {
+    title: 'no room on one node, and on another no pool of the kind that the class wants',
+    set: (world) => {
+      world.addClass('lvm', { parameters: { driverKind: 'LVM' } })
+      const path = ledgerPath('node-2')
+      const pool = JSON.parse(world.server.find(path)?.data['_pool.default'])
+      world.server.change(path, { data: { '_pool.default': JSON.stringify({ ...pool, driverKind: 'LOOP' }) } })
+      placing(world, { class: 'lvm', size: '1Ti' })
+    },
+    at: 'scheduling',
+    message: /no node can take it/,
+    detail: /^node-2: has pool vg \(LOOP\)/,
+    advice: /^Make room \(delete claims, add a disk to a pool\), or ask for less\. /,
   },
   {
     title: 'nodes that are away, cordoned, without a daemon, without a label, or none of the allowed, say so',
@@ -149,7 +165,7 @@ const cases: Case[] = [
     at: 'scheduling',
     message: /no node can take it/,
     detail:
-      /^(bare: has no pod of the elastic-local daemon|node-1: is not ready|node-2: is none of the class's allowedTopologies|node-3: is cordoned)$/,
+      /^(bare: has no elastic-local daemon|node-1: is not ready|node-2: is none of the class's allowedTopologies|node-3: is cordoned)$/,
   },
   {
     title: 'a claim that names no class, where none is the default',
@@ -182,7 +198,7 @@ const cases: Case[] = [
     },
     at: 'class',
     message: /its parameters must be of fsType, .*: one is "fstype"/,
-    advice: /delete it, and make it as it must be/,
+    advice: /delete it, and recreate it/,
   },
   {
     title: 'a class with a mount option that reaches further',
@@ -198,7 +214,7 @@ const cases: Case[] = [
     set: (world) => void world.addClaim('data', { spec: { volumeMode: 'Block' } }),
     at: 'claim',
     message: /volumeMode must be Filesystem: it is Block/,
-    advice: /delete it, and make it as it must be/,
+    advice: /delete it, and recreate it/,
   },
   {
     title: 'access modes of several nodes',
@@ -343,11 +359,53 @@ const cases: Case[] = [
     title: 'no daemon on the node',
     set: (world) => {
       making(world)
+      world.removeDaemon('node-1')
+    },
+    at: 'node',
+    message: /there is no elastic-local daemon on node node-1: none was ever heard/,
+    advice: /describe daemonset elastic-local-daemon/,
+  },
+  {
+    title: 'a daemon that runs in no pod, and is heard',
+    set: (world) => {
+      world.addBound('data', 'node-1')
       world.breakComponent('daemon-node-1')
     },
     at: 'node',
-    message: /no pod of the elastic-local daemon is on node node-1/,
-    advice: /describe daemonset elastic-local-daemon/,
+    status: 'ok',
+    message: /node node-1 is ready/,
+  },
+  {
+    title: 'a daemon that is not heard any more, in no pod',
+    set: (world) => {
+      making(world)
+      world.breakComponent('daemon-node-1')
+      world.hear('node-1', ago(300))
+    },
+    at: 'node',
+    message: /the daemon of node node-1 was last heard 5m ago/,
+    advice: /^Start it\. Where a DaemonSet does that: "kubectl --namespace elastic-local describe daemonset/,
+  },
+  {
+    title: 'a daemon whose pod is well and which is not heard any more',
+    set: (world) => {
+      making(world)
+      world.hear('node-1', ago(300))
+    },
+    at: 'node',
+    message: /the daemon of node node-1 was last heard 5m ago/,
+    advice: /kubectl --namespace elastic-local logs daemon-node-1/,
+  },
+  {
+    title: 'a daemon in no pod that did not find its pool',
+    set: (world) => {
+      making(world)
+      world.removeDaemon('node-1')
+      world.say(nodePath('node-1'), 'PoolNotUsable', 'Cannot read volume group vg; make it')
+    },
+    at: 'node',
+    message: /the daemon of node node-1 cannot use its pool: Cannot read volume group vg/,
+    advice: /^When that is mended, start the daemon of node node-1 again\.$/,
   },
   {
     title: 'a daemon that crashes',
@@ -364,11 +422,11 @@ const cases: Case[] = [
     set: (world) => {
       world.addBound('data', 'node-1')
       world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
-      world.breakComponent('daemon-node-1')
+      world.removeDaemon('node-1')
     },
     at: 'node',
     status: 'warn',
-    message: /no pod of the elastic-local daemon is on node node-1/,
+    message: /there is no elastic-local daemon on node node-1/,
   },
   {
     title: 'a daemon that has not said what its pool holds',
@@ -413,10 +471,15 @@ const cases: Case[] = [
     set: (world) => {
       making(world)
       world.breakComponent('daemon-node-1', 'CrashLoopBackOff')
-      world.say(nodePath('node-1'), 'PoolNotUsable', 'Cannot read volume group vg; make it with "vgcreate vg <disk>…"')
+      world.say(
+        nodePath('node-1'),
+        'PoolNotUsable',
+        'Cannot read volume group vg; make it with "elastic-local create-vg --lvm-volume-group vg <disk>…"',
+      )
     },
     at: 'node',
-    message: /the daemon of node node-1 cannot use its pool: Cannot read volume group vg; make it with "vgcreate/,
+    message:
+      /the daemon of node node-1 cannot use its pool: Cannot read volume group vg; make it with "elastic-local create-vg/,
     advice: /within five minutes; at once after "kubectl --namespace elastic-local delete pod daemon-node-1"/,
   },
   {
@@ -425,7 +488,11 @@ const cases: Case[] = [
       placing(world, { size: '1Ti' })
       world.server.delete(ledgerPath('node-2'))
       world.breakComponent('daemon-node-2', 'CrashLoopBackOff')
-      world.say(nodePath('node-2'), 'PoolNotUsable', 'Cannot read volume group vg; make it with "vgcreate vg <disk>…"')
+      world.say(
+        nodePath('node-2'),
+        'PoolNotUsable',
+        'Cannot read volume group vg; make it with "elastic-local create-vg --lvm-volume-group vg <disk>…"',
+      )
     },
     at: 'scheduling',
     message: /no node can take it/,
@@ -529,6 +596,29 @@ const cases: Case[] = [
     message: /made, 512 MiB in pool vg/,
   },
   {
+    title: 'a volume whose filesystem is lost, as its daemon says when it looks around',
+    set: (world) => {
+      const volume = world.addBound('data', 'node-1')
+      const words = `Cannot mount ${volume} as /dev/vg/x must hold one of ext4, xfs, btrfs: it is blank: its filesystem is lost.`
+      world.say(volumePath(volume), 'VolumeLost', words, { secondsAgo: 500 })
+    },
+    at: 'volume',
+    message: /its filesystem is lost/,
+    advice: /^Restore it from a copy, or delete its claim; "kubectl exec .* volumes show pvc-/,
+  },
+  {
+    title: 'a volume whose unmounting fails',
+    set: (world) => {
+      const volume = world.addBound('data', 'node-1')
+      const words = `Cannot unmount ${volume} from /pods/a: target is busy.`
+      world.say(volumePath(volume), 'VolumeNotUnmounted', words)
+    },
+    at: 'volume',
+    status: 'warn',
+    message: /target is busy/,
+    advice: /tries again by itself; "kubectl exec .* volumes show pvc-\S+" says who has it/,
+  },
+  {
     title: 'words that were said long ago are over',
     set: (world) => {
       const volume = world.addBound('data', 'node-1')
@@ -572,6 +662,71 @@ const cases: Case[] = [
     at: 'mount',
     message: /not found in the list of registered CSI drivers/,
     advice: /log of the daemon of node node-1: it registers with the kubelet if it runs with --csi/,
+  },
+  {
+    title: 'a kubelet that has not registered the CSI driver',
+    set: (world) => {
+      mounting(world, 'csi')
+      world.unregister('node-1')
+    },
+    at: 'registration',
+    message: /the kubelet of node node-1 does not know our CSI driver: its CSINode has no elastic-local\.volumes/,
+    advice: /log of its daemon for "registration".*"kubectl exec .* elastic-local doctor"/,
+  },
+  {
+    title: 'a kubelet that has forgotten the CSI driver, where the pod has its volume: only a warning',
+    set: (world) => {
+      world.addBound('data', 'node-1', 'csi')
+      world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
+      world.unregister('node-1')
+    },
+    at: 'registration',
+    status: 'warn',
+    message: /does not know our CSI driver/,
+  },
+  {
+    title: 'a volume of CSI on a node whose daemon does not serve that',
+    set: (world) => {
+      mounting(world, 'csi')
+      const path = ledgerPath('node-1')
+      const pool = JSON.parse(world.server.find(path)?.data['_pool.default'])
+      world.server.change(path, { data: { '_pool.default': JSON.stringify({ ...pool, fronts: ['flex'] }) } })
+    },
+    at: 'registration',
+    message: /the daemon of node node-1 does not serve CSI/,
+    advice: /Start it with --csi/,
+  },
+  {
+    title: 'a volume of CSI without a CSIDriver object',
+    set: (world) => {
+      mounting(world, 'csi')
+      world.server.delete(csiDriverPath)
+    },
+    at: 'registration',
+    message: /there is no CSIDriver object .*: pods with CSI volumes wait for somebody to attach them/,
+    advice: /Apply deploy\.yaml again/,
+  },
+  {
+    title: 'a CSIDriver object by which Kubernetes waits for an attachment',
+    set: (world) => {
+      mounting(world, 'csi')
+      world.server.change(csiDriverPath, { spec: { attachRequired: true } })
+    },
+    at: 'registration',
+    message: /must have attachRequired: false: pods wait for a VolumeAttachment/,
+    advice: /kubectl delete csidriver elastic-local\.volumes/,
+  },
+  {
+    title: 'a pod of which no container mounts its claim',
+    set: (world) => {
+      world.addBound('data', 'node-1')
+      const containers = [{ name: 'app', volumeMounts: [{ name: 'other', mountPath: '/data' }] }]
+      world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running', spec: { containers } })
+    },
+    at: 'mount',
+    status: 'warn',
+    message: /^pod web: it names the claim, and no container of it mounts it/,
+    advice: /Give a container of the pod a volumeMount/,
   },
   {
     title: 'a mount by CSI that is refused',
@@ -740,11 +895,11 @@ const cases: Case[] = [
   {
     title: 'a deletion that waits for a daemon which is not there',
     set: (world) => {
-      world.breakComponent('daemon-node-1')
+      world.removeDaemon('node-1')
       return removing(world)
     },
     at: 'removal',
-    message: /no pod of the elastic-local daemon/,
+    message: /no elastic-local daemon on node node-1/,
   },
   {
     title: 'a volume that cannot be removed',
@@ -888,6 +1043,16 @@ test('explain() ticks every link of a claim that a pod uses, also asked for its 
   }
 })
 
+test('explain() ticks the registration of a volume of CSI', async () => {
+  const world = new World()
+  world.addBound('data', 'node-1', 'csi')
+  world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
+  const [chain] = explain(await world.read(), { namespace: 'default', name: 'data' })
+  const found = chain?.links.find(({ link }) => link === 'registration')
+  assert.equal([found?.status, found?.message], ['ok', 'the kubelet of node node-1 knows our CSI driver'])
+  assert.ok(chain?.links.every(({ status }) => status === 'ok'))
+})
+
 test('explain() of a pod speaks of that pod, though another one has the volume', async () => {
   const world = new World()
   const volume = world.addBound('data', 'node-1')
@@ -910,7 +1075,18 @@ test('explain() passes over claims of a pod that are for others', async () => {
   assert.equal(explain(await world.read(), { namespace: 'default', name: 'web' }), [])
 })
 
-test('explain() says that nothing has a name, and that two things have', async () => {
+test('explain() answers for a claim and a pod of one name, and tells of a claim once', async () => {
+  const world = new World()
+  for (const name of ['both', 'other']) world.addBound(name, 'node-1')
+  world.addPod('both', { claims: ['both', 'other'], node: 'node-1', phase: 'Running' })
+  world.addPod('other', { claims: ['both'], node: 'node-1', phase: 'Running' })
+  const facts = await world.read()
+  const claimsOf = (name: string) => explain(facts, { namespace: 'default', name }).map(({ claim }) => claim?.name)
+  assert.equal(claimsOf('both'), ['both', 'other'])
+  assert.equal(claimsOf('other'), ['other', 'both'])
+})
+
+test('explain() says that nothing has a name', async () => {
   const world = new World()
   world.addClaim('both')
   world.addPod('both', { claims: ['both'] })
@@ -920,7 +1096,6 @@ test('explain() says that nothing has a name, and that two things have', async (
     const { code, message } = await thrownBy(VolumeError, work)
     return `${code}: ${message}`
   }
-  assert.match(await refusal('both'), /^invalid: .* say pvc\/both or pod\/both/)
   assert.match(await refusal('none'), /^not-found: Cannot find a claim or pod none in namespace default/)
   assert.match(await refusal('both', 'volume'), /^not-found: Cannot find a volume both of ours/)
   assert.is(explain(facts, { namespace: 'default', name: 'both', kind: 'pod' }).length, 1)
@@ -930,7 +1105,8 @@ test('explain() says of what may not be read that it was not looked at, and goes
   const world = new World()
   world.addBound('data', 'node-1')
   world.server.policy = ({ path }) =>
-    /\/(nodes|configmaps|csidrivers|leases|elastic-local\/pods)(\/|$)/.test(path) || path.includes(`/${namespace}/`)
+    /\/(nodes|configmaps|csidrivers|csinodes|leases|elastic-local\/pods)(\/|$)/.test(path) ||
+    path.includes(`/${namespace}/`)
       ? 403
       : undefined
   const facts = await world.read()
@@ -941,6 +1117,7 @@ test('explain() says of what may not be read that it was not looked at, and goes
   assert.equal([...facts.notRead.keys()].sort(), [
     'components',
     'csidrivers',
+    'csinodes',
     'csistoragecapacities',
     'leases',
     'ledgers',

@@ -15,20 +15,19 @@ export interface Question {
 }
 
 /**
- * The chains of a claim, of a volume, or of all volumes of a pod. Throws `not-found` where nothing has that name, and
- * `invalid` where more than one has.
+ * The chains of a claim, of a volume, or of all volumes of a pod; of a claim and a pod that have one name, those of both.
+ * Throws `not-found` where nothing has that name.
  */
 export function explain(facts: ClusterFacts, { kind, namespace, name }: Question): Chain[] {
   const pod = facts.pods.find((one) => one.namespace === namespace && one.name === name)
   const claim = facts.claims.get(`${namespace}/${name}`)
   const subject = subjectOfVolume(facts, name)
-  if (!kind && pod && claim)
-    throw new VolumeError(
-      'invalid',
-      `Cannot tell which ${name} is meant as there are a claim and a pod of that name in namespace ${namespace}: say pvc/${name} or pod/${name}.`,
-    )
-  if (claim && (!kind || kind === 'claim')) return [buildChain(facts, subjectOfClaim(facts, claim))]
-  if (pod && (!kind || kind === 'pod')) return explainPod(facts, pod)
+  const ofClaim = claim && (!kind || kind === 'claim') ? [buildChain(facts, subjectOfClaim(facts, claim))] : undefined
+  const ofPod = pod && (!kind || kind === 'pod') ? explainPod(facts, pod) : undefined
+  // A claim that the pod of its name uses is told of once.
+  if (ofClaim && ofPod) return [...ofClaim, ...ofPod.filter((chain) => chain.claim?.name !== name)]
+  const either = ofClaim ?? ofPod
+  if (either) return either
   if (subject && (!kind || kind === 'volume')) return [buildChain(facts, subject)]
   throw new VolumeError(
     'not-found',

@@ -1,6 +1,9 @@
 /** What of a cluster concerns local volumes, as typed records, picked from the API server's objects. */
 import type {
   CoreV1Event,
+  V1CSIDriver,
+  V1CSINode,
+  V1CSINodeDriver,
   V1CSIStorageCapacity,
   V1Lease,
   V1Node,
@@ -8,11 +11,14 @@ import type {
   V1PersistentVolumeClaim,
   V1Pod,
   V1StorageClass,
+  V1Volume,
 } from '@kubernetes/client-node'
+import { csiDriverName } from '../csi/driver.ts'
 import { driverName } from '../flex/target.ts'
 import { parseQuantity } from '../k8s/client/quantity.ts'
 import { readTopology } from '../k8s/model/capacity.ts'
 import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from '../k8s/model/claim.ts'
+import { pickLease } from '../k8s/model/lease.ts'
 import type { Ledger } from '../k8s/model/ledger.ts'
 import { type NodeFacts, pickNode } from '../k8s/model/node.ts'
 import { pickVolume, type VolumeFacts } from '../k8s/model/persistent-volume.ts'
@@ -41,8 +47,12 @@ export interface ClusterFacts {
   events: readonly EventFacts[]
   /** The provisioner's; nothing when none ever led. */
   lease: LeaseFacts | undefined
-  /** Whether the scheduler looks at capacities: the CSIDriver object of ours says so. */
-  capacityCounts: boolean
+  /** When daemons said last that they are alive, by node. */
+  heartbeats: ReadonlyMap<string, HeartbeatFacts>
+  /** The CSIDriver object of ours. */
+  csiDriver: CsiDriverFacts | undefined
+  /** Nodes whose kubelet knows our CSI driver: their CSINode says so. */
+  registered: ReadonlySet<string>
   /** Kinds that were not read, and why: mostly for want of rights. */
   notRead: ReadonlyMap<Kind, string>
 }
@@ -59,6 +69,7 @@ export type Kind =
   | 'events'
   | 'leases'
   | 'csidrivers'
+  | 'csinodes'
 
 export interface NodeState extends NodeFacts {
   /** What the node, or who watches it, says of why it is not ready. */
@@ -107,6 +118,8 @@ export interface PodFacts {
   isDeleting: boolean
   createdAt: Date
   claims: readonly string[]
+  /** Those of its claims that none of its containers mounts: the kubelet leaves them alone. */
+  unmounted: readonly string[]
   /** Volumes of our driver that it names itself, without a claim. */
   inline: readonly string[]
   /** Why no node takes it, as the scheduler says. */
@@ -130,6 +143,25 @@ export interface EventFacts {
 export interface LeaseFacts {
   holder: string
   renewedAt: Date
+}
+
+export interface HeartbeatFacts {
+  node: string
+  renewedAt: Date
+  /** For how long after that it counts as alive. */
+  durationMs: number
+}
+
+export interface CsiDriverFacts {
+  /** Whether Kubernetes waits for somebody to attach volumes. */
+  attaches: boolean
+  /** Whether pods can name volumes without a claim. */
+  allowsInline: boolean
+  /** Whether the kubelet says for which pod it wants a volume. */
+  tellsPod: boolean
+  fsGroupPolicy: string
+  /** Whether the scheduler looks at capacities. */
+  countsCapacity: boolean
 }
 
 export function pickNodeState(node: V1Node): NodeState {
@@ -197,6 +229,17 @@ export function pickPod({ metadata, spec, status }: V1Pod): PodFacts {
   const containers = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])]
   const failed = containers.map(({ state }) => state?.terminated).find((ended) => ended && ended.exitCode !== 0)
   const waiting = containers.map(({ state }) => state?.waiting).find((state) => state?.reason) ?? failed
+  const wanting = [...(spec?.initContainers ?? []), ...(spec?.containers ?? []), ...(spec?.ephemeralContainers ?? [])]
+  const wanted = new Set(
+    wanting.flatMap(({ volumeMounts = [], volumeDevices = [] }) =>
+      [...volumeMounts, ...volumeDevices].map((one) => one.name),
+    ),
+  )
+  const claimIn = (volume: V1Volume) =>
+    volume.ephemeral ? `${name}-${volume.name}` : volume.persistentVolumeClaim?.claimName
+  const claimsOf = (some: readonly V1Volume[]) => some.map(claimIn).filter((claim) => claim !== undefined)
+  const mounted = new Set(claimsOf(volumes.filter((volume) => wanted.has(volume.name))))
+  const claims = claimsOf(volumes)
   return {
     namespace: metadata?.namespace ?? '',
     name,
@@ -207,10 +250,8 @@ export function pickPod({ metadata, spec, status }: V1Pod): PodFacts {
     isReady: conditions.some(({ type, status }) => type === 'Ready' && status === 'True'),
     isDeleting: metadata?.deletionTimestamp !== undefined,
     createdAt: toDate(metadata?.creationTimestamp),
-    claims: volumes.flatMap((volume) => {
-      if (volume.ephemeral) return [`${name}-${volume.name}`]
-      return volume.persistentVolumeClaim ? [volume.persistentVolumeClaim.claimName] : []
-    }),
+    claims,
+    unmounted: claims.filter((claim) => !mounted.has(claim)),
     inline: volumes.filter(({ flexVolume }) => flexVolume?.driver === driverName).map((volume) => volume.name),
     ...(placed?.status === 'False' ? { unschedulable: placed.message ?? placed.reason ?? '' } : {}),
     ...(waiting?.reason ? { waiting: waiting.message ? `${waiting.reason}: ${waiting.message}` : waiting.reason } : {}),
@@ -236,9 +277,32 @@ export function pickEvent(event: CoreV1Event): EventFacts | undefined {
 }
 
 /** Nothing when nobody holds it. */
-export function pickLease({ spec }: V1Lease): LeaseFacts | undefined {
+export function pickLeaderLease({ spec }: V1Lease): LeaseFacts | undefined {
   if (!spec?.holderIdentity) return undefined
   return { holder: spec.holderIdentity, renewedAt: toDate(spec.renewTime) }
+}
+
+export function pickHeartbeat(lease: V1Lease): HeartbeatFacts {
+  const { node, renewTime, durationMs } = pickLease(lease)
+  return { node, renewedAt: toDate(renewTime), durationMs }
+}
+
+export function pickCsiDriver({ spec }: V1CSIDriver): CsiDriverFacts {
+  return {
+    // As Kubernetes takes it where nothing is said.
+    attaches: spec.attachRequired !== false,
+    allowsInline: spec.volumeLifecycleModes?.includes('Ephemeral') ?? false,
+    tellsPod: spec.podInfoOnMount === true,
+    fsGroupPolicy: spec.fsGroupPolicy ?? 'ReadWriteOnceWithFSType',
+    countsCapacity: spec.storageCapacity === true,
+  }
+}
+
+/** The node, where its kubelet knows our driver. */
+export function pickRegistered({ metadata, spec }: V1CSINode): string[] {
+  // Of a kubelet without any driver they are null.
+  const drivers: V1CSINodeDriver[] | null = spec.drivers
+  return drivers?.some(({ name }) => name === csiDriverName) ? [metadata?.name ?? ''] : []
 }
 
 /** Times are texts in what our requests give. */

@@ -4,7 +4,7 @@ import { makeAnewAnnotation } from '../k8s/model/names.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { commandOn, daemonProblem } from './components.ts'
 import { because, findFreshWarning, findWarning } from './events.ts'
-import type { ClusterFacts, PodFacts } from './facts.ts'
+import type { ClusterFacts, EventFacts, PodFacts, VolumeState } from './facts.ts'
 import { link, ofProblem, unread } from './link.ts'
 import { mountProblem } from './mounts.ts'
 import { absence, ledgerProblems, poolProblems } from './nodes.ts'
@@ -37,32 +37,65 @@ export function nodeLink(facts: ClusterFacts, { volume, promise, pods }: Subject
 /** Whether the daemon has made the volume. */
 export function volumeLink(facts: ClusterFacts, { name, volume, promise }: Subject): Link {
   const isMade = promise !== undefined && !promise.entry.pendingFor
-  const failed = volumeProblem(facts, name, volume?.uid)
-  // What kept it from being made is over, but for its loss.
-  if (failed && (!isMade || isLost(failed.message))) return failed
+  const [lost, stuck] = [volume && findLoss(facts, volume), volume && findStuck(facts, volume)]
+  if (volume && lost) return link('volume', 'fail', lost.message, { advice: adviseOnLoss(facts, volume, lost.message) })
+  // What kept it from being made is over.
+  const failed = isMade ? undefined : volume && volumeProblem(facts, volume)
+  if (failed) return failed
   const left = unread(facts, 'volume', 'ledgers')
   if (left) return left
   if (!isMade) return link('volume', 'wait', 'the daemon has not made it yet')
+  if (stuck)
+    return link('volume', 'warn', stuck.message, {
+      advice: `The kubelet tries again by itself; ${commandOn(facts, promise.ledger.node, `volumes show ${name}`)} says who has it.`,
+    })
   return link('volume', 'ok', `made, ${formatBytes(takenBytes(promise.entry))} in pool ${poolOf(promise.ledger).name}`)
 }
 
 /** What the daemon said last of making a volume, if it still says so. */
-function volumeProblem(facts: ClusterFacts, name: string, uid: string | undefined): Link | undefined {
-  if (uid === undefined) return undefined
+function volumeProblem(facts: ClusterFacts, { name, uid, node }: VolumeState): Link | undefined {
   const whose = { kind: 'PersistentVolume', name, uid }
   const failed = findFreshWarning(facts, whose, because('VolumeNotMade'))
+  return (
+    failed &&
+    link('volume', 'fail', failed.message, {
+      advice: `The daemon of node ${node} tries again by itself; ${commandOn(facts, node, 'doctor')} looks at what it needs.`,
+    })
+  )
+}
+
+/** A daemon says of all that is lost when it looks around, every ten minutes. */
+const lookMs = 15 * 60_000
+
+/** What the daemon says of a volume whose data or filesystem was there and is not, unless it was made anew since. */
+export function findLoss(
+  facts: ClusterFacts,
+  { name, uid }: Pick<VolumeState, 'name' | 'uid'>,
+): EventFacts | undefined {
+  const whose = { kind: 'PersistentVolume', name, uid }
+  const lost =
+    findFreshWarning(facts, whose, because('VolumeLost'), lookMs) ??
+    findFreshWarning(facts, whose, ({ reason, message }) => reason === 'VolumeNotMade' && isLost(message))
   const anew = findWarning(facts, whose, because('VolumeMadeAnew'))
-  if (!failed || (anew && anew.at >= failed.at)) return undefined
-  const node = facts.volumes.get(name)?.node ?? ''
-  return link('volume', 'fail', failed.message, {
-    advice: isLost(failed.message)
-      ? `To begin empty: "kubectl annotate pv ${name} ${makeAnewAnnotation}=true".`
-      : `The daemon of node ${node} tries again by itself; ${commandOn(facts, node, 'doctor')} looks at what it needs.`,
-  })
+  return lost && anew && anew.at >= lost.at ? undefined : lost
 }
 
 /** Whether the daemon's words are those of data that was there and is not. */
-export const isLost = (message: string) => /its data is lost/.test(message)
+const isLost = (message: string) => /its data is lost/.test(message)
+
+function adviseOnLoss(facts: ClusterFacts, { name, node }: VolumeState, message: string): string {
+  if (isLost(message)) return `To begin empty: "kubectl annotate pv ${name} ${makeAnewAnnotation}=true".`
+  return `Restore it from a copy, or delete its claim; ${commandOn(facts, node, `volumes show ${name}`)} says what is there.`
+}
+
+/** What the daemon says, and says again, of a volume that cannot be unmounted or not removed. */
+export function findStuck(
+  facts: ClusterFacts,
+  { name, uid }: Pick<VolumeState, 'name' | 'uid'>,
+): EventFacts | undefined {
+  const whose = { kind: 'PersistentVolume', name, uid }
+  return findFreshWarning(facts, whose, because('VolumeNotUnmounted', 'VolumeNotRemoved'))
+}
 
 /** What is known of the filesystem without asking the node. */
 export function filesystemLink(facts: ClusterFacts, { name, volume, promise }: Subject): Link | undefined {
@@ -79,8 +112,10 @@ export function mountLink(facts: ClusterFacts, { name, volume, promise, pods, cl
   if (left || !claim) return left
   if (pods.length === 0) return link('mount', 'ok', 'no pod uses it now')
   const node = volume?.node || promise?.ledger.node || ''
-  const found = pods.map((pod) => ({ pod, ...judgeMount(facts, pod, name, node) }))
-  const worst = (['fail', 'wait'] as const).map((status) => found.find((one) => one.status === status)).find(Boolean)
+  const found = pods.map((pod) => ({ pod, ...judgeMount(facts, pod, name, node, claim.name) }))
+  const worst = (['fail', 'wait', 'warn'] as const)
+    .map((status) => found.find((one) => one.status === status))
+    .find(Boolean)
   if (!worst) return link('mount', 'ok', `in ${describePods(pods)}`)
   const { pod, status, message, advice } = worst
   return link('mount', status, `pod ${pod.name}: ${message}`, advice ? { advice } : {})
@@ -91,7 +126,14 @@ function judgeMount(
   pod: PodFacts,
   volume: string,
   node: string,
+  claim: string,
 ): { status: Link['status']; message: string; advice?: string } {
+  if (pod.unmounted.includes(claim) && pod.node !== '')
+    return {
+      status: 'warn',
+      message: 'it names the claim, and no container of it mounts it, so that nothing is mounted',
+      advice: 'Give a container of the pod a volumeMount of that name, or take the volume out of the pod.',
+    }
   if (pod.phase === 'Running' || (pod.waiting && !/^(ContainerCreating|PodInitializing)/.test(pod.waiting)))
     return { status: 'ok', message: 'mounted' }
   if (pod.node === '') {

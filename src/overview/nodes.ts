@@ -1,3 +1,5 @@
+import { csiDriverName } from '../csi/driver.ts'
+import { frontNames } from '../k8s/fronts/front.ts'
 import { isWanted, readClass } from '../k8s/model/claim.ts'
 import { poolOf } from '../k8s/model/ledger.ts'
 import { longestNodeName } from '../k8s/model/names.ts'
@@ -27,6 +29,7 @@ function describeNode(facts: ClusterFacts, name: string): NodeRecord {
     state: node ? (node.isReady ? 'ready' : 'away') : facts.notRead.has('nodes') ? 'unknown' : 'gone',
     schedulable: node?.isSchedulable ?? false,
     daemon: state,
+    ...(ledger ? { fronts: frontNames.filter((front) => poolOf(ledger).fronts.includes(front)) } : {}),
     ...(pod ? { daemonPod: pod.name } : {}),
     ...(pool ? { pool } : {}),
     volumes: countVolumes(facts, name),
@@ -85,6 +88,7 @@ function serviceProblems(facts: ClusterFacts, name: string): Problem[] {
       : [problem('fail', 'it has no label kubernetes.io/hostname', 'Give it that label: volumes are placed by it.')]),
     ...(daemon ? [{ status: isOurs ? ('fail' as const) : ('warn' as const), ...daemon }] : []),
     ...ledgerProblems(facts, name, daemon !== undefined),
+    ...(daemon ? [] : registrationProblems(facts, name)),
     ...poolProblems(facts, name),
     ...orphanProblems(facts, name),
     ...leftoverProblems(facts, name),
@@ -102,6 +106,20 @@ export function ledgerProblems(facts: ClusterFacts, name: string, isExplained: b
       'fail',
       'its daemon has not said what its pool holds',
       `Look for what it lacks with ${commandOn(facts, name, 'doctor')}, and in its log.`,
+    ),
+  ]
+}
+
+/** Why a node whose daemon serves CSI mounts no such volume. */
+export function registrationProblems(facts: ClusterFacts, name: string): Problem[] {
+  const ledger = facts.ledgers.get(name)
+  if (!ledger || facts.notRead.has('csinodes')) return []
+  if (!poolOf(ledger).fronts.includes('csi') || facts.registered.has(name)) return []
+  return [
+    problem(
+      'fail',
+      `the kubelet of node ${name} does not know our CSI driver: its CSINode has no ${csiDriverName}`,
+      `Look in the log of its daemon for "registration", and whether its --kubelet-dir is the kubelet's --root-dir: ${commandOn(facts, name, 'doctor')} compares them. It registers by itself once it can.`,
     ),
   ]
 }
@@ -124,7 +142,7 @@ function orphanProblems(facts: ClusterFacts, name: string): Problem[] {
     problem(
       'warn',
       `${formatCount(orphans.length, 'volume')} without a PersistentVolume: ${orphans.join(', ')}`,
-      `${commandOn(facts, name, 'volumes remove <name>')} removes the data, "volumes adopt" makes a PersistentVolume.`,
+      `${commandOn(facts, name, 'volumes remove <name>')} removes the data; ${commandOn(facts, name, 'volumes adopt <name> --claim <namespace>/<name>')} prints a PersistentVolume for it.`,
     ),
   ]
 }

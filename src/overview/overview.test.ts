@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { claimsPath, ledgerPath, volumesPath } from '../../test/memory-cluster.ts'
-import { ago, halfGibibyte, nodePath, now, World } from '../../test/overview-world.ts'
+import { ago, csiDriverPath, halfGibibyte, nodePath, now, World } from '../../test/overview-world.ts'
 import { suite } from '../../test/suite.ts'
 import { toJson } from '../json.ts'
 import { made } from '../k8s/model/ledger.ts'
@@ -21,12 +21,12 @@ test('buildOverview() gives nodes, pools and volumes of a cluster in which all i
   assert.equal([at, notRead], [now, []])
   assert.equal(provisioner, { leader: 'provisioner', renewedAt: now, pods: 1, readyPods: 1, problems: [] })
   assert.equal(
-    nodes.map(({ name, hostname, state, schedulable, daemon, daemonPod, pool, volumes, problems }) => [
-      ...[name, hostname, state, schedulable, daemon, daemonPod, pool, volumes, problems],
+    nodes.map(({ name, hostname, state, schedulable, daemon, daemonPod, fronts, pool, volumes, problems }) => [
+      ...[name, hostname, state, schedulable, daemon, daemonPod, fronts?.join(), pool, volumes, problems],
     ]),
     [
-      ['node-1', 'host-node-1', 'ready', true, 'ready', 'daemon-node-1', 'vg', 1, []],
-      ['node-2', 'host-node-2', 'ready', true, 'ready', 'daemon-node-2', 'vg', 0, []],
+      ['node-1', 'host-node-1', 'ready', true, 'ready', 'daemon-node-1', 'flex,csi', 'vg', 1, []],
+      ['node-2', 'host-node-2', 'ready', true, 'ready', 'daemon-node-2', 'flex,csi', 'vg', 0, []],
     ],
   )
   const pool = { name: 'vg', driverKind: 'LVM', sizeBytes: 10n * gibibyte }
@@ -46,6 +46,7 @@ test('buildOverview() gives nodes, pools and volumes of a cluster in which all i
   assert.equal(record, {
     name: volume,
     state: 'ready',
+    front: 'flex',
     claim: { namespace: 'default', name: 'data' },
     storageClass: 'elastic-local',
     node: 'node-1',
@@ -81,6 +82,17 @@ test('buildOverview() tells each state of a volume', async () => {
   world.server.change(claimPath('lost'), { status: { phase: 'Lost' } })
   const gone = world.addBound('gone', 'node-1')
   world.say(`${volumesPath}/${gone}`, 'VolumeNotMade', 'Cannot find it: its data is lost, or its disk is missing.')
+  // Also where something else, before it in the chain, keeps the node from its work.
+  const away = world.addBound('away', 'node-2')
+  world.say(`${volumesPath}/${away}`, 'VolumeLost', 'Cannot mount it: its filesystem is lost.')
+  world.removeDaemon('node-2')
+  world.addBound('failing', 'node-2')
+  const stuck = world.addBound('stuck', 'node-1')
+  world.say(`${volumesPath}/${stuck}`, 'VolumeNotUnmounted', 'Cannot unmount it: target is busy.')
+  const held = world.addBound('held', 'node-1')
+  world.server.delete(claimPath('held'))
+  world.server.delete(`${volumesPath}/${held}`)
+  world.say(`${volumesPath}/${held}`, 'VolumeNotRemoved', 'Cannot remove it as process 1 has it open.')
   const orphan = world.addBound('orphan', 'node-1')
   world.server.delete(claimPath('orphan'))
   drop(orphan)
@@ -94,6 +106,10 @@ test('buildOverview() tells each state of a volume', async () => {
     released: 'released',
     lost: 'lost',
     gone: 'lost',
+    away: 'lost',
+    failing: 'failing',
+    stuck: 'stuck',
+    held: 'stuck',
     '': 'orphaned',
   })
 })
@@ -136,6 +152,9 @@ test('examineCluster() has nothing to say of a cluster in which all is well', as
   world.addBound('data', 'node-1')
   world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
   assert.equal(await complaints(world), [])
+  // Daemons that run in no pods, and a provisioner beside the cluster.
+  for (const name of ['daemon-node-1', 'daemon-node-2', 'provisioner']) world.breakComponent(name)
+  assert.equal(await complaints(world), [])
 })
 
 const troubles: [title: string, set: (world: World) => void, expected: RegExp][] = [
@@ -146,8 +165,41 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
   ],
   [
     'no CSIDriver object',
-    (world) => world.server.delete('/apis/storage.k8s.io/v1/csidrivers/elastic-local.volumes.k8s.elastic.co'),
+    (world) => world.server.delete(csiDriverPath),
     /^warn scheduling: the scheduler does not go by the room/,
+  ],
+  [
+    'no CSIDriver object, where there are volumes of CSI',
+    (world) => {
+      world.addBound('data', 'node-1', 'csi')
+      world.server.delete(csiDriverPath)
+    },
+    /^fail CSI driver: there is no CSIDriver object .* wait for somebody to attach them → Apply deploy\.yaml/,
+  ],
+  [
+    'a CSIDriver object that has volumes attached',
+    (world) => world.server.change(csiDriverPath, { spec: { attachRequired: null } }),
+    /^fail CSI driver: .* must have attachRequired: false.* → Delete it and apply deploy\.yaml again/,
+  ],
+  [
+    'a CSIDriver object that lets pods name volumes themselves',
+    (world) => world.server.change(csiDriverPath, { spec: { volumeLifecycleModes: ['Persistent', 'Ephemeral'] } }),
+    /^fail CSI driver: .* must have volumeLifecycleModes: \[Persistent\]/,
+  ],
+  [
+    'a CSIDriver object with another fsGroupPolicy, and without the pods that volumes are for',
+    (world) => world.server.change(csiDriverPath, { spec: { fsGroupPolicy: 'None', podInfoOnMount: false } }),
+    /^warn CSI driver: .* must have fsGroupPolicy: File: .* it is None/,
+  ],
+  [
+    'a kubelet that does not know the CSI driver',
+    (world) => world.unregister('node-2'),
+    /^fail node node-2: the kubelet of node node-2 does not know our CSI driver/,
+  ],
+  [
+    'a class that wants a pool that no node has',
+    (world) => world.addClass('loop', { parameters: { driverKind: 'LOOP' } }),
+    /^warn class loop: no node has what it wants, a pool of driverKind LOOP: there is vg \(LVM\) → No claim of it/,
   ],
   [
     'a class with a typo',
@@ -161,8 +213,8 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
   ],
   [
     'a node without a daemon',
-    (world) => world.breakComponent('daemon-node-2'),
-    /^fail node node-2: no pod of the elastic-local daemon/,
+    (world) => world.removeDaemon('node-2'),
+    /^fail node node-2: there is no elastic-local daemon/,
   ],
   [
     'a node that is none of ours',
@@ -171,7 +223,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
         metadata: { name: 'bare', labels: { 'kubernetes.io/hostname': 'bare' } },
         status: { conditions: [{ type: 'Ready', status: 'True' }] },
       }),
-    /^warn node bare: no pod of the elastic-local daemon/,
+    /^warn node bare: there is no elastic-local daemon/,
   ],
   [
     'a node without the label that volumes are placed by',

@@ -2,7 +2,7 @@ import { freeBytes, type Ledger, poolOf, promisedBytes, takenBytes } from '../k8
 import { buildChain } from './chain.ts'
 import { describeProvisioner } from './components.ts'
 import type { ClusterFacts } from './facts.ts'
-import { isLost } from './node-links.ts'
+import { findLoss, findStuck } from './node-links.ts'
 import { countVolumes, describeNodes, poolProblems } from './nodes.ts'
 import type { Chain, Overview, PoolRecord, Problem, VolumeRecord } from './records.ts'
 import { findSubjects, type Subject } from './subject.ts'
@@ -49,7 +49,8 @@ function describeVolume(facts: ClusterFacts, subject: Subject): VolumeRecord {
   const createdAt = claim?.createdAt ?? volume?.createdAt
   return {
     name,
-    state: stateOf(subject, chain),
+    state: stateOf(facts, subject, chain),
+    ...(volume ? { front: volume.front } : {}),
     ...(whose ? { claim: { namespace: whose.namespace, name: whose.name } } : {}),
     ...(storageClass ? { storageClass } : {}),
     ...(chain.node ? { node: chain.node } : {}),
@@ -65,15 +66,16 @@ function describeVolume(facts: ClusterFacts, subject: Subject): VolumeRecord {
   }
 }
 
-function stateOf({ claim, volume, promise }: Subject, { links }: Chain): VolumeRecord['state'] {
-  const find = (name: string) => links.find(({ link }) => link === name)
-  if (claim?.phase === 'Lost' || isLost(find('volume')?.message ?? '')) return 'lost'
+function stateOf(facts: ClusterFacts, { claim, volume, promise }: Subject, { links }: Chain): VolumeRecord['state'] {
+  if (claim?.phase === 'Lost' || (volume && findLoss(facts, volume))) return 'lost'
+  if (volume && findStuck(facts, volume)) return 'stuck'
   if (volume?.isDeleting || claim?.isDeleting) return 'removing'
   if (!volume && !claim) return promise?.entry.madeFor ? 'orphaned' : 'released'
   if (!volume) return 'pending'
   if (!claim) return volume.phase === 'Released' ? (volume.deletesData ? 'removing' : 'released') : 'pending'
   if (!promise || promise.entry.pendingFor) return 'making'
-  return find('growth') ? 'growing' : 'ready'
+  if (links.some(({ link }) => link === 'growth')) return 'growing'
+  return links.some(({ status }) => status === 'fail') ? 'failing' : 'ready'
 }
 
 /** What is wrong along a chain. */

@@ -14,6 +14,8 @@ export interface Place {
   fits: boolean
   /** Why it does not fit, or what room it has. */
   reason: string
+  /** What would have to be another, where it does not fit. */
+  lacks?: 'room' | 'pool' | 'node'
 }
 
 /** What each node is to a new volume of that class and size, in the order of their names. The class must be a right one. */
@@ -31,6 +33,16 @@ export function findPlaces(facts: ClusterFacts, storageClass: ClassFacts, reques
   return found
 }
 
+/** Whether a node has a pool that the class wants, full or not. */
+export function hasPool(facts: ClusterFacts, storageClass: ClassFacts): boolean {
+  try {
+    const wish = readClass(storageClass)
+    return facts.ledgers.values().some((ledger) => isWanted(wish, poolOf(ledger)))
+  } catch {
+    return false
+  }
+}
+
 /** By class and size: many claims want the same. */
 const knownPlaces = indexed(() => new Map<string, readonly Place[]>())
 
@@ -44,7 +56,7 @@ const toldRoom = indexed(
 )
 
 function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, wanted: bigint): Omit<Place, 'node'> {
-  const no = (reason: string) => ({ fits: false, reason })
+  const no = (reason: string, lacks: Place['lacks'] = 'node') => ({ fits: false, reason, lacks })
   if (!node.isReady) return no('is not ready')
   if (!node.isSchedulable) return no('is cordoned')
   if (!node.topology) return no('has no label kubernetes.io/hostname')
@@ -56,14 +68,15 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
   const pool = poolOf(ledger)
   const wish = readClass(storageClass)
   if (!isWanted(wish, pool))
-    return no(`has pool ${describePool(pool, wish)}, and the class wants ${describeWish(wish)}`)
+    return no(`has pool ${describePool(pool, wish)}, and the class wants ${describeWish(wish)}`, 'pool')
   const free = freeBytes(ledger)
   if (roundUp(wanted, pool.unitBytes) > free)
     return no(
       `has ${formatBytes(free)} of ${formatBytes(pool.capacityBytes)} left, and ${formatBytes(wanted)} are wanted`,
+      'room',
     )
   const isUntold = !isTold(facts, storageClass.name, node.topology) && !facts.notRead.has('csistoragecapacities')
-  if (storageClass.waitsForPod && facts.capacityCounts && isUntold)
+  if (storageClass.waitsForPod && facts.csiDriver?.countsCapacity && isUntold)
     return no('has room, and the scheduler does not know of it: there is no CSIStorageCapacity object for the class')
   return { fits: true, reason: `has room: ${formatBytes(free)} left` }
 }
@@ -71,9 +84,9 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
 function missingLedger(facts: ClusterFacts, node: string): string {
   if (facts.notRead.has('ledgers')) return 'may have room: you may not read its ledger'
   const { state } = findDaemon(facts, node)
-  if (state === 'missing') return 'has no pod of the elastic-local daemon'
   const unusable = unusablePool(facts, node)
   if (unusable) return `cannot use its pool: ${unusable}`
+  if (state === 'missing') return 'has no elastic-local daemon'
   return `has not said what its pool holds: its daemon ${state === 'ready' ? 'could not' : 'is not well'}`
 }
 

@@ -39,9 +39,14 @@ export interface NodeRecord {
   /** `gone`: there is no Node object, but something of ours is for it. `unknown`: the nodes may not be read. */
   state: 'ready' | 'away' | 'gone' | 'unknown'
   schedulable: boolean
-  /** `missing`: no pod of the DaemonSet is there. `unknown`: the pods may not be read, or none is a daemon's. */
+  /**
+   * `ready`: it has renewed its Lease in time. `not ready`: it has not, or its pod is not well. `missing`: it was never
+   * heard. `unknown`: the Leases may not be read.
+   */
   daemon: 'ready' | 'not ready' | 'missing' | 'unknown'
   daemonPod?: string
+  /** By which its volumes can be mounted. */
+  fronts?: ('flex' | 'csi')[]
   /** Name of its pool. */
   pool?: string
   volumes: number
@@ -66,10 +71,23 @@ export interface VolumeRecord {
   name: string
   /**
    * `pending`: a claim without a PersistentVolume. `making`: the node has not made it yet. `ready`. `growing`.
-   * `removing`: on its way out. `released`: kept without a claim. `lost`: its PersistentVolume, or its data, is gone.
-   * `orphaned`: on its node, with no PersistentVolume any more.
+   * `removing`: on its way out. `released`: kept without a claim. `lost`: its PersistentVolume, its data or its
+   * filesystem is gone. `stuck`: it cannot be unmounted, or not removed. `failing`: it is there, and something else of
+   * it fails. `orphaned`: on its node, with no PersistentVolume any more.
    */
-  state: 'pending' | 'making' | 'ready' | 'growing' | 'removing' | 'released' | 'lost' | 'orphaned'
+  state:
+    | 'pending'
+    | 'making'
+    | 'ready'
+    | 'growing'
+    | 'removing'
+    | 'released'
+    | 'lost'
+    | 'stuck'
+    | 'failing'
+    | 'orphaned'
+  /** By which it is mounted; missing before it has a PersistentVolume. */
+  front?: 'flex' | 'csi'
   claim?: { namespace: string; name: string }
   storageClass?: string
   node?: string
@@ -108,6 +126,7 @@ export const linkNames = [
   'node',
   'volume',
   'filesystem',
+  'registration',
   'mount',
   'pod',
   'growth',

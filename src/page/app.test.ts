@@ -47,7 +47,7 @@ test('it shows nodes, pools and volumes with their pods, who leads, and that all
   assert.match(words, 'Provisioner that leads provisioner heard 0s ago, 1 of 1 pod ready')
   assert.match(words, '19.5 GiB free 512 MiB used of 20 GiB (3%)')
   assert.match(words, 'node-1 ready vg LVM 512 MiB used, 9.5 GiB free of 10 GiB 1')
-  assert.match(words, /default\/data elastic-local, ext4 ready 512 MiB node-1 web/)
+  assert.match(words, /default\/data elastic-local, ext4, FlexVolume ready 512 MiB node-1 web/)
   assert.match(text, 'aria-label="5% promised, 9.5 GiB free"')
 })
 

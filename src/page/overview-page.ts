@@ -3,7 +3,7 @@ import { formatAge, formatBytes, formatCount, formatShare } from '../text/quanti
 import type { Seen } from './cluster-view.ts'
 import type { FrameParts } from './frame.ts'
 import { type Html, html } from './html.ts'
-import { bar, firstProblem, legend, more, nodePill, pill, sizes, volumePill, words } from './parts.ts'
+import { bar, firstProblem, frontNames, legend, more, nodePill, pill, sizes, volumePill, words } from './parts.ts'
 import {
   addRooms,
   findTroubles,
@@ -152,10 +152,10 @@ function volumes({ volumes, wish }: Selection, now: Date): Html {
 const mostPods = 2
 
 function volumeRow(volume: VolumeRecord, now: Date): Html {
-  const { claim, name, node, pods, problems, createdAt, storageClass, fsType } = volume
+  const { claim, name, node, pods, problems, createdAt, storageClass, fsType, front } = volume
   const isOdd = problems.length > 0
   const left = pods.length - mostPods
-  return html`<tr><th scope="row"><a href="${pathOfVolume(name)}">${titleOfVolume(volume)}</a><span class="under">${[claim ? '' : 'no claim', storageClass, fsType].filter(Boolean).join(', ')}</span></th><td data-label="State" class="bare">${volumePill(volume)}</td><td data-label="Size" class="number">${size(volume)}</td><td data-label="Node" class="named${node === undefined && ' empty'}">${node}</td><td data-label="Pods" class="named${pods.length === 0 && ' empty'}">${pods.length > 0 && html`<div>${pods.slice(0, mostPods).map(({ name, phase }) => html`<span>${name}</span>${phase !== 'Running' && html`<span class="under">${phase}</span>`} `)}${left > 0 && html`<span class="under">and ${left} more</span>`}</div>`}</td><td data-label="Age" class="number">${createdAt && formatAge(createdAt, now)}</td><td data-label="Trouble" class="bare troubled${!isOdd && ' empty'}">${isOdd && html`<div>${firstProblem(problems)}</div>`}</td></tr>
+  return html`<tr><th scope="row"><a href="${pathOfVolume(name)}">${titleOfVolume(volume)}</a><span class="under">${[claim ? '' : 'no claim', storageClass, fsType, front && frontNames[front]].filter(Boolean).join(', ')}</span></th><td data-label="State" class="bare">${volumePill(volume)}</td><td data-label="Size" class="number">${size(volume)}</td><td data-label="Node" class="named${node === undefined && ' empty'}">${node}</td><td data-label="Pods" class="named${pods.length === 0 && ' empty'}">${pods.length > 0 && html`<div>${pods.slice(0, mostPods).map(({ name, phase }) => html`<span>${name}</span>${phase !== 'Running' && html`<span class="under">${phase}</span>`} `)}${left > 0 && html`<span class="under">and ${left} more</span>`}</div>`}</td><td data-label="Age" class="number">${createdAt && formatAge(createdAt, now)}</td><td data-label="Trouble" class="bare troubled${!isOdd && ' empty'}">${isOdd && html`<div>${firstProblem(problems)}</div>`}</td></tr>
 `
 }
 

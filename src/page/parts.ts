@@ -27,6 +27,9 @@ export const words: Record<Tone, string> = {
   open: 'open',
 }
 
+/** Fronts as people know them. */
+export const frontNames = { flex: 'FlexVolume', csi: 'CSI' } as const
+
 export function volumePill({ state, problems }: VolumeRecord): Html {
   const tones: Record<VolumeRecord['state'], Tone> = {
     pending: 'wait',
@@ -36,6 +39,8 @@ export function volumePill({ state, problems }: VolumeRecord): Html {
     removing: 'wait',
     released: 'open',
     lost: 'fail',
+    stuck: 'fail',
+    failing: 'fail',
     orphaned: 'warn',
   }
   return pill(problems.some(({ status }) => status === 'fail') ? 'fail' : tones[state], state)

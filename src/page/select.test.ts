@@ -61,6 +61,24 @@ test('what is wrong with many in the same way is there once, and is as bad as th
   ])
 })
 
+test('what has the same message and another cause is there twice', () => {
+  const stuck = (detail: string) => ({ ...fail('no node can take it'), details: [detail] })
+  const overview = cluster({
+    volumes: [
+      volume('one', { problems: [stuck('node-1: has 1 GiB left')] }),
+      volume('two', { problems: [stuck('node-1: has pool vg (LVM)')] }),
+      volume('three', { problems: [stuck('node-1: has 1 GiB left')] }),
+    ],
+  })
+  assert.equal(
+    select(overview, everything).troubles.map(({ details, subjects }) => [details?.[0], subjects.length]),
+    [
+      ['node-1: has 1 GiB left', 2],
+      ['node-1: has pool vg (LVM)', 1],
+    ],
+  )
+})
+
 test('all words of a text must be in what is shown, in whatever case and order', () => {
   const overview = cluster({
     nodes: [node('db-1'), node('db-2')],

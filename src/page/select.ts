@@ -72,7 +72,15 @@ export function select(overview: Overview, wish: Wish): Selection {
     (volume) =>
       (!wish.troubled || volume.problems.length > 0) &&
       isWanted([
-        ...[titleOfVolume(volume), volume.name, volume.state, volume.node, volume.storageClass, volume.fsType],
+        ...[
+          titleOfVolume(volume),
+          volume.name,
+          volume.state,
+          volume.node,
+          volume.storageClass,
+          volume.fsType,
+          volume.front,
+        ],
         ...volume.pods.map(({ name }) => name),
         ...textsOf(volume.problems),
       ]),
@@ -137,8 +145,10 @@ export function findTroubles(
   const found = new Map<string, Trouble>()
   const add = (subject: Trouble['subjects'][number], problems: readonly Problem[]) => {
     for (const problem of problems) {
-      const same = found.get(problem.message)
-      if (!same) found.set(problem.message, { ...problem, subjects: [subject] })
+      const { status: _, ...cause } = problem
+      const key = JSON.stringify(cause)
+      const same = found.get(key)
+      if (!same) found.set(key, { ...problem, subjects: [subject] })
       else {
         same.subjects.push(subject)
         if (problem.status === 'fail') same.status = 'fail'

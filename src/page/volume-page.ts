@@ -4,7 +4,7 @@ import type { Seen } from './cluster-view.ts'
 import type { FrameParts } from './frame.ts'
 import { type Html, html } from './html.ts'
 import { lost, size } from './overview-page.ts'
-import { bar, icon, legend, more, sizes, volumePill, words } from './parts.ts'
+import { bar, frontNames, icon, legend, more, sizes, volumePill, words } from './parts.ts'
 import { listNodes, pathOfVolume, titleOfVolume } from './select.ts'
 
 /** One volume: what it is, and how far it has come. */
@@ -35,6 +35,7 @@ ${fact('Pods', pods(volume))}
 ${fact('Node', node !== undefined && html`<a href="/?q=${encodeURIComponent(node)}">${node}</a>`)}
 ${place?.pool && place.room && fact('Pool', html`${place.pool.name} <span class="quiet">${place.pool.driverKind}</span>${bar(place.room)}${sizes(place.room)}`)}
 ${fact('Class', volume.storageClass)}
+${fact('Mounted by', volume.front && frontNames[volume.front])}
 ${fact('Filesystem', volume.fsType)}
 ${fact('When given up', volume.reclaimPolicy && { Delete: 'its data is deleted', Retain: 'its data is kept' }[volume.reclaimPolicy])}
 ${fact('Age', volume.createdAt && formatAge(volume.createdAt, overview.at))}

@@ -28,10 +28,13 @@ const figures: PoolFigures = {
     {
       name: 'pvc-1',
       sizeBytes: gibibyte,
+      state: 'stuck',
+      front: 'csi',
+      failure: { operation: 'unmount', at: new Date(7000) },
       usage: { totalBytes: 1000n, usedBytes: 100n, availableBytes: 900n, inodes: 1n, inodesUsed: 1n },
       problems: 0,
     },
-    { name: 'pvc-2', sizeBytes: 1n, problems: 1 },
+    { name: 'pvc-2', sizeBytes: 1n, state: 'lost', front: '', problems: 1 },
   ],
 }
 
@@ -40,7 +43,6 @@ const daemon: DaemonSource = {
   node: 'node-1',
   figures: async () => figures,
   promisedBytes: () => 3n * gibibyte,
-  lostVolumes: () => 2,
   claimOf: (volume) => (volume === 'pvc-1' ? { namespace: 'default', name: 'data' } : undefined),
 }
 const pending = { claims: 0, oldest: 0 }
@@ -88,7 +90,14 @@ test('a daemon tells of its pool and its volumes, each with its claim, and of no
     `elastic_local_volume_problems{${first},node="node-1"} 0`,
     `elastic_local_volume_problems{${second},node="node-1"} 1`,
   ])
-  assert.equal(await of('lost_volumes'), ['elastic_local_lost_volumes{node="node-1"} 2'])
+  assert.equal(await of('lost_volumes'), ['elastic_local_lost_volumes{node="node-1"} 1'])
+  assert.equal(await of('volumes'), [
+    'elastic_local_volumes{state="stuck",front="csi",node="node-1"} 1',
+    'elastic_local_volumes{state="lost",front="",node="node-1"} 1',
+  ])
+  assert.equal(await of('volume_failure_timestamp_seconds'), [
+    `elastic_local_volume_failure_timestamp_seconds{${first},operation="unmount",node="node-1"} 7`,
+  ])
   // Nobody knows how full a volume is that is not mounted.
   assert.equal(await of('volume_filesystem_used_bytes'), [
     `elastic_local_volume_filesystem_used_bytes{${first},node="node-1"} 100`,

@@ -29,8 +29,6 @@ export interface DaemonSource {
   figures: () => Promise<PoolFigures | undefined>
   /** What is promised to volumes, also to those that are not made yet. */
   promisedBytes: () => bigint | undefined
-  /** How many volumes were made here and are not there any more. */
-  lostVolumes: () => number
   claimOf: (volume: string) => ClaimName | undefined
 }
 
@@ -200,18 +198,41 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
 
   gauge(
     'elastic_local_lost_volumes',
-    'Volumes that were made here and are not there any more: their data is lost, or their disk is missing.',
+    'Volumes that were made here and whose data, filesystem or disk is not there any more.',
     [],
-    () => [[{}, source.lostVolumes()]],
+    () => [[{}, latest()?.volumes.filter(({ state }) => state === 'lost').length ?? 0]],
+  )
+  gauge(
+    'elastic_local_volumes',
+    'How many volumes are in a state, by how kubelets have them mounted.',
+    ['state', 'front'],
+    function* () {
+      const groups = Map.groupBy(latest()?.volumes ?? [], ({ state, front }) => `${state} ${front}`)
+      for (const [{ state, front } = { state: '', front: '' }, ...others] of groups.values())
+        yield [{ state, front }, 1 + others.length]
+    },
+  )
+
+  const claimLabels = (volume: string) => {
+    const { namespace = '', name = '' } = source.claimOf(volume) ?? {}
+    return { volume, claim_namespace: namespace, claim: name }
+  }
+  gauge(
+    'elastic_local_volume_failure_timestamp_seconds',
+    'When something failed last that is not over; "elastic-local volumes show" says what.',
+    ['volume', 'claim_namespace', 'claim', 'operation'],
+    function* () {
+      for (const { name, failure } of latest()?.volumes ?? [])
+        if (failure) yield [{ ...claimLabels(name), operation: failure.operation }, failure.at.getTime() / 1000]
+    },
   )
 
   type Volume = PoolFigures['volumes'][number]
   const volume = (subject: string, help: string, value: (volume: Volume) => number | bigint | undefined) =>
     gauge(`elastic_local_volume_${subject}`, help, ['volume', 'claim_namespace', 'claim'], function* () {
       for (const one of latest()?.volumes ?? []) {
-        const { namespace = '', name = '' } = source.claimOf(one.name) ?? {}
         const found = value(one)
-        if (found !== undefined) yield [{ volume: one.name, claim_namespace: namespace, claim: name }, found]
+        if (found !== undefined) yield [claimLabels(one.name), found]
       }
     })
   volume('size_bytes', 'What the volume takes of its pool.', ({ sizeBytes }) => sizeBytes)

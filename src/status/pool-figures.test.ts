@@ -21,11 +21,11 @@ async function open(freshMs: number) {
   const list = async () => {
     looks += 1
     await held
-    return await engine.list()
+    return (await engine.list()).map((view) => ({ ...view, front: 'csi', problems: ['its pod is gone'] }))
   }
   const view = new PoolView({
-    engine: { list, report: () => engine.report() },
-    problemsOf: (volume) => (volume === 'pvc-1' ? ['its pod is gone'] : []),
+    list,
+    report: () => engine.report(),
     now: () => new Date(5000),
     freshMs,
     patienceMs: 20,
@@ -45,7 +45,7 @@ test('however many ask, there is one look in so long', async () => {
   await view.take()
   assert.is(looks(), 1)
   assert.is(figures?.report.reservedBytes, gibibyte)
-  assert.equal(figures?.volumes, [{ name: 'pvc-1', sizeBytes: gibibyte, problems: 1 }])
+  assert.equal(figures?.volumes, [{ name: 'pvc-1', sizeBytes: gibibyte, state: 'ready', front: 'csi', problems: 1 }])
   assert.equal(figures?.seenAt, new Date(5000))
   assert.is(await view.findFailure(), undefined)
 })

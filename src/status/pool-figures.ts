@@ -2,11 +2,17 @@ import type { Engine } from '../volume/engine.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { Usage } from '../volume/host.ts'
 import type { PoolReport } from '../volume/pool.ts'
+import type { VolumeView } from '../volume/view.ts'
 
 /** What is told of a volume. */
 export interface VolumeFigures {
   name: string
   sizeBytes: bigint
+  state: VolumeView['state']
+  /** Empty where that is not settled. */
+  front: string
+  /** What failed last, and is not over. */
+  failure?: Pick<NonNullable<VolumeView['failure']>, 'operation' | 'at'>
   /** Only while it is mounted. */
   usage?: Usage
   problems: number
@@ -20,9 +26,9 @@ export interface PoolFigures {
 }
 
 export interface PoolViewParts {
-  engine: Pick<Engine, 'list' | 'report'>
-  /** What is wrong with a volume besides what the engine sees. */
-  problemsOf?: (volume: string) => readonly string[]
+  /** All volumes, also those of which nothing is left. */
+  list: () => Promise<VolumeView[]>
+  report: Engine['report']
   now: () => Date
   /** Figures that are younger are given as they are. */
   freshMs?: number
@@ -72,18 +78,18 @@ export class PoolView {
   }
 
   async #lookOnce(): Promise<void> {
-    const { engine, problemsOf = () => [], now } = this.#parts
+    const { list, now } = this.#parts
     try {
-      const volumes = await engine.list()
-      const report = await engine.report()
+      const volumes = await list()
+      const report = await this.#parts.report()
       this.#latest = {
         seenAt: now(),
         report,
-        volumes: volumes.map(({ name, sizeBytes, usage, problems }) => ({
-          name,
-          sizeBytes,
+        volumes: volumes.map(({ name, sizeBytes, state, front = '', usage, failure, problems }) => ({
+          ...{ name, sizeBytes, state, front },
           ...(usage ? { usage } : {}),
-          problems: problems.length + problemsOf(name).length,
+          ...(failure ? { failure: { operation: failure.operation, at: failure.at } } : {}),
+          problems: problems.length,
         })),
       }
       this.#failure = undefined

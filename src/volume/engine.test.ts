@@ -103,6 +103,38 @@ inUse('it is not formatted', async () => {
 
 inUse.run()
 
+const rights = suite('engine without the right to grow a mounted ext4')
+
+rights('a mounted volume is not grown in part: nothing is changed, and it grows once it is unmounted', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  machine.maySysResource = false
+  const { pool, mounts, filesystems, journal } = machine
+  const log = { info: () => {}, warn: () => {} }
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
+  await engine.start()
+  const { volume } = await engine.create('one', spec)
+  const request = { name: 'one', target: '/pods/one', readOnly: false, mountOptions: [] }
+  await engine.mount(request)
+  const steps: string[] = []
+  machine.onStep = (step) => {
+    steps.push(step)
+  }
+  const growing = () => engine.grow('one', volume.sizeBytes * 2n)
+  await rejects('failed', /CAP_SYS_RESOURCE.*Nothing was changed\. Stop its pods and start them again/, growing)
+  assert.equal(steps, [])
+  assert.equal([(await engine.find('one'))?.sizeBytes, machine.intents.size], [volume.sizeBytes, 0])
+  // Of what it has already nothing is wanted.
+  assert.is((await engine.grow('one', volume.sizeBytes)).action, 'unchanged')
+  // As advised.
+  await engine.unmount('one', request.target)
+  assert.is((await growing()).action, 'grown')
+  assert.equal(await engine.mount(request), { action: 'mounted' })
+  const { state, usage, problems } = (await engine.find('one')) ?? {}
+  assert.equal([state, usage?.totalBytes, problems], ['ready', volume.sizeBytes * 2n, []])
+})
+
+rights.run()
+
 const alone = suite('engine whose volume may be in one place only')
 
 alone('it is in no second one, and is there still for whoever asks again, also beside a part of it', async () => {

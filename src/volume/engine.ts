@@ -2,12 +2,21 @@ import { randomUUID } from 'node:crypto'
 import { dirname } from 'node:path'
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
-import { messageOf, VolumeError } from './errors.ts'
+import { codeOf, messageOf, VolumeError } from './errors.ts'
+import { type Failure, Failures } from './failures.ts'
 import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes } from './host.ts'
 import { Intents } from './intents.ts'
 import type { Intent, Journal, UnreadableIntent } from './journal.ts'
 import { parseVolumeName } from './name.ts'
-import type { FsType, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from './pool.ts'
+import {
+  type FsType,
+  fsTypes,
+  type Pool,
+  type PoolReport,
+  type Source,
+  type StoredVolume,
+  type UnmarkedVolume,
+} from './pool.ts'
 import { Stages, shownBy } from './stages.ts'
 import { buildView, type VolumeView } from './view.ts'
 
@@ -46,6 +55,8 @@ export interface EngineParts {
   volumesDir: string
   /** Whether pods are in mount namespaces that see only what is mounted on shared mounts, as where this runs in a pod. */
   mustShare?: boolean
+  /** For what people read. */
+  now?: () => Date
   log: Pick<Log, 'info' | 'warn'>
 }
 
@@ -60,6 +71,8 @@ type FormatIntent = Extract<Intent, { sizeBytes: bigint }>
  * no such mount.
  */
 export class Engine {
+  /** What went wrong, and is not over. */
+  readonly failures = new Failures()
   readonly #parts: EngineParts
   readonly #locks = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
   readonly #intents: Intents
@@ -81,6 +94,10 @@ export class Engine {
     await this.#parts.pool.stop()
   }
 
+  get driverKind(): Pool['driverKind'] {
+    return this.#parts.pool.driverKind
+  }
+
   /** Throws `unavailable` where the pool cannot be used at the moment. */
   async mustBeThere(): Promise<void> {
     await this.#parts.pool.mustBeThere()
@@ -92,7 +109,7 @@ export class Engine {
     await Promise.all(
       names.map(async (name) => {
         try {
-          await this.#locked(name, () => this.#recoverOne(name))
+          await this.#locked(name, { operation: 'finish' }, () => this.#recoverOne(name))
         } catch (error) {
           this.#parts.log.warn(`Volume ${name} is still unfinished: ${messageOf(error)}`, { volume: name })
         }
@@ -119,7 +136,7 @@ export class Engine {
 
   /** Makes the volume and its filesystem. Throws `invalid`, `no-space`, `exists`. */
   async create(name: string, spec: VolumeSpec): Promise<{ action: 'created' | 'unchanged'; volume: StoredVolume }> {
-    return await this.#locked(parseVolumeName(name), () => this.#ensureCreated(name, spec))
+    return await this.#locked(parseVolumeName(name), { operation: 'create' }, () => this.#ensureCreated(name, spec))
   }
 
   /** What has a volume's name here and is not ours. */
@@ -130,7 +147,7 @@ export class Engine {
 
   /** Makes one of those ours, as it is. Throws `not-found`. */
   async adopt(name: string, { sizeBytes, fsType }: VolumeSpec): Promise<StoredVolume> {
-    return await this.#locked(parseVolumeName(name), async () => {
+    return await this.#locked(parseVolumeName(name), { operation: 'create' }, async () => {
       const { pool } = this.#parts
       return (await this.#lookUp(name)) ?? (await pool.adopt(name, { id: randomUUID(), sizeBytes, fsType }))
     })
@@ -139,7 +156,7 @@ export class Engine {
   /** Shows the volume in `target`. Throws `not-found` when there is none and the request does not make one. */
   async mount(request: MountRequest): Promise<{ action: 'mounted' | 'unchanged' }> {
     const name = parseVolumeName(request.name)
-    return await this.#locked(name, async () => {
+    return await this.#locked(name, { operation: 'mount', target: request.target }, async () => {
       const { pool, mounts } = this.#parts
       const volume = await this.#mustBeReady(name, request.create)
       const source = await pool.activate(name)
@@ -216,7 +233,7 @@ export class Engine {
 
   /** The device of an activated volume, or its directory, made first if the request says so. */
   async attach(name: string, create?: VolumeSpec): Promise<Source> {
-    return await this.#locked(parseVolumeName(name), async () => {
+    return await this.#locked(parseVolumeName(name), { operation: 'attach' }, async () => {
       await this.#mustBeReady(name, create)
       return await this.#parts.pool.activate(name)
     })
@@ -227,7 +244,7 @@ export class Engine {
    * mounted there. The caller vouches that `target` is a place where only volumes of that name are mounted.
    */
   async unmount(name: string, target: string): Promise<{ action: 'unmounted' | 'unchanged' }> {
-    return await this.#locks.acquire(parseVolumeName(name), async () => {
+    const work = async () => {
       const { mounts, pool } = this.#parts
       // A pod goes also while its disk is away.
       const isThere = await pool.mustBeThere().then(
@@ -244,16 +261,19 @@ export class Engine {
       }
       if (isThere) await this.#stages.releaseUnused(name, table)
       return { action }
-    })
+    }
+    const done = { operation: 'unmount', target } as const
+    return await this.#locks.acquire(parseVolumeName(name), () => this.#watched(name, done, work))
   }
 
   /** Makes the volume and its filesystem at least that large, mounted or not. Throws `not-found`, `no-space`. */
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
-    return await this.#locked(parseVolumeName(name), async () => {
+    return await this.#locked(parseVolumeName(name), { operation: 'grow' }, async () => {
       const { pool } = this.#parts
       const before = await this.#mustBeReady(name)
       if (pool.sourceKind === 'directory') return await pool.grow(name, sizeBytes)
       const wasCut = this.#intents.of(before)?.phase === 'growing'
+      if (sizeBytes > before.sizeBytes || wasCut) await this.#mustGrowWhole(before)
       await this.#noteIfRoom(name, { phase: 'growing', ...(before.id ? { id: before.id } : {}) })
       const grown = await pool.grow(name, sizeBytes).catch(async (error) => {
         const after = await pool.find(name).catch(() => undefined)
@@ -264,6 +284,20 @@ export class Engine {
       await this.#fill(name)
       return grown
     })
+  }
+
+  /** Throws `failed` where the device could grow, and its filesystem, being in use, could not. */
+  async #mustGrowWhole({ name, source, fsType }: StoredVolume): Promise<void> {
+    const { mounts, filesystems } = this.#parts
+    if (source?.kind !== 'device') return
+    const [mount] = (await mounts.read()).of(source)
+    const held = mount?.fsType ?? fsType
+    if (!fsTypes.some((type) => type === held && filesystems.growsUnmounted(type))) return
+    if (mount || (await mounts.isHeld(source.path)))
+      throw new VolumeError(
+        'failed',
+        `Cannot grow ${name} while it is mounted, as the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted ${held}, and this daemon has not that right. Nothing was changed. Stop its pods and start them again: it grows in between; or give the daemon that right.`,
+      )
   }
 
   /** Makes the filesystem as large as its device. */
@@ -297,7 +331,7 @@ export class Engine {
 
   /** Removes the volume and its data. Throws `busy` while it is mounted anywhere. */
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
-    return await this.#locked(parseVolumeName(name), () => this.#removeStored(name))
+    return await this.#locked(parseVolumeName(name), { operation: 'remove' }, () => this.#removeStored(name))
   }
 
   async #removeStored(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
@@ -321,6 +355,7 @@ export class Engine {
     const removed = await pool.remove(name)
     await this.#intents.forget(name)
     this.#stages.forget(name)
+    this.failures.forget(name)
     return removed
   }
 
@@ -365,11 +400,25 @@ export class Engine {
     return await this.#parts.pool.report()
   }
 
-  async #locked<T>(name: string, work: () => Promise<T>): Promise<T> {
+  async #locked<T>(name: string, done: Pick<Failure, 'operation' | 'target'>, work: () => Promise<T>): Promise<T> {
     return await this.#locks.acquire(name, async () => {
       await this.mustBeThere()
-      return await work()
+      return await this.#watched(name, done, work)
     })
+  }
+
+  /** Keeps the failure of `work` until it is over; of a volume that is not there nobody asks. */
+  async #watched<T>(name: string, done: Pick<Failure, 'operation' | 'target'>, work: () => Promise<T>): Promise<T> {
+    const { pool, now = () => new Date() } = this.#parts
+    try {
+      const result = await work()
+      this.failures.end(name, done)
+      return result
+    } catch (error) {
+      if (await pool.find(name).catch(() => undefined))
+        this.failures.note(name, { ...done, code: codeOf(error), message: messageOf(error), at: now() })
+      throw error
+    }
   }
 
   /** The volume of that name, also when it came there without this process knowing. */
@@ -482,7 +531,7 @@ export class Engine {
     if (found.some((type) => type !== fsType))
       throw new VolumeError(
         'exists',
-        `Cannot format ${name} as ${device} must be blank: it holds ${found.join(', ')}. If nobody needs that, remove the volume; if somebody does, copy it away first.`,
+        `Cannot format ${name} as ${device} must be blank: it holds ${found.join(', ')}. If nobody needs that, give the volume up; if somebody does, copy it away first.`,
       )
   }
 
@@ -495,6 +544,7 @@ export class Engine {
       pool,
       intent: this.#intents.of(volume),
       isBusy: this.#locks.isBusy(volume.name),
+      failures: this.failures.of(volume.name),
       shown,
       targets: this.#stages.targetsIn(shown, volume),
       hasErrors: shown.length > 0 && (await this.#stages.hasErrors(volume)),
@@ -506,7 +556,7 @@ export class Engine {
 function unreadable(name: string, { problem }: UnreadableIntent): VolumeError {
   return new VolumeError(
     'failed',
-    `Cannot use ${name} as nobody knows whether it was ever finished: ${problem}. If it was in use, remove that file and start the daemon anew; else remove the volume.`,
+    `Cannot use ${name} as nobody knows whether it was ever finished: ${problem}. If it was in use, remove that file and start the daemon anew; else give the volume up.`,
   )
 }
 

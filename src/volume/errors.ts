@@ -3,6 +3,8 @@ export type VolumeErrorCode =
   /** The request itself cannot be carried out, now or later. */
   | 'invalid'
   | 'not-found'
+  /** The volume is there, and what was on it is not. */
+  | 'lost'
   /** Something that is not ours stands where ours should go. */
   | 'exists'
   | 'no-space'

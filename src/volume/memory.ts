@@ -198,7 +198,9 @@ export class MemoryMachine {
     hasErrors: async () => false,
     growsUnmounted: (fsType) => fsType === 'ext4' && !this.maySysResource,
     grow: async (device, mountPoint, fsType) => {
-      if (fsType === 'ext4' && mountPoint !== undefined && !this.maySysResource)
+      const { sizeBytes, filesystemBytes } = this.#mustGet(nameOf(device))
+      const grows = filesystemBytes < sizeBytes
+      if (grows && fsType === 'ext4' && mountPoint !== undefined && !this.maySysResource)
         throw new VolumeError('failed', `Cannot grow the ext4 on ${device} without CAP_SYS_RESOURCE.`)
       await this.onStep('grow-filesystem', nameOf(device))
       const volume = this.#mustGet(nameOf(device))

@@ -23,6 +23,8 @@ export interface StoredVolume {
   leavesBlocks?: boolean
   /** What is wrong with the stored volume itself, such as a missing image. */
   problem?: string
+  /** Whether that means that its data is not there, or that all that uses it waits. */
+  trouble?: 'lost' | 'stuck'
 }
 
 /** Something in a pool that has a volume's name and not our mark. */

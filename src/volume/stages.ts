@@ -63,17 +63,18 @@ export class Stages {
     return folder
   }
 
-  /** What is on the device. Throws `failed` when that is none of our filesystems. */
+  /** What is on the device. Throws `lost` when that is none of our filesystems, `failed` when there is more than one. */
   async fsTypeOf(name: string, source: Source, table: MountTable, folder: string | undefined): Promise<FsType> {
     const mounted = folder === undefined ? undefined : table.at(folder)?.fsType
     const stored = this.#checked.has(name) ? (await this.#parts.pool.find(name))?.fsType : undefined
     const found = mounted ? [mounted] : stored ? [stored] : await this.#parts.filesystems.signatures(source.path)
     const fsType = fsTypes.find((type) => type === found[0])
     if (fsType && found.length === 1) return fsType
-    const held = found.length > 0 ? `holds ${found.join(', ')}` : 'is blank: its filesystem is lost'
+    const held = found.length > 0 ? `holds ${found.join(', ')}` : 'is blank'
+    const [code, loss] = fsType ? (['failed', ''] as const) : (['lost', ', and its filesystem is lost'] as const)
     throw new VolumeError(
-      'failed',
-      `Cannot mount ${name} as ${source.path} must hold one of ${fsTypes.join(', ')}: it ${held}. Nothing was changed; restore it from a backup, or remove the volume.`,
+      code,
+      `Cannot mount ${name} as ${source.path} must hold one of ${fsTypes.join(', ')}: it ${held}${loss}. Nothing was changed; restore it from a backup, or give the volume up.`,
     )
   }
 

@@ -1,20 +1,34 @@
+import type { Failure, Operation } from './failures.ts'
 import type { MountPoint, Usage } from './host.ts'
 import type { Intent, UnreadableIntent } from './journal.ts'
 import type { Pool, StoredVolume } from './pool.ts'
+
+/**
+ * `unfinished`: it was never finished. `removing`: its removal was begun. `lost`: its data, its filesystem or a disk of it is
+ * gone. `stuck`: it cannot be unmounted or removed, or all that uses it waits. `failing`: something else of it fails.
+ */
+export const volumeStates = ['ready', 'unfinished', 'removing', 'lost', 'stuck', 'failing'] as const
 
 /** A volume as a person sees it. */
 export interface VolumeView {
   name: string
   driverKind: Pool['driverKind']
   sizeBytes: bigint
-  state: 'ready' | 'unfinished' | 'removing'
+  state: (typeof volumeStates)[number]
   fsType?: string
-  path: string
+  /** Missing where nothing of it is left. */
+  path?: string
   createdAt?: Date
   /** Where it is seen, the engine's own mount not counted. */
   mounts: { target: string; readOnly: boolean }[]
   /** Only while it is mounted. */
   usage?: Usage
+  /** What failed last, and is not over. */
+  failure?: { operation: string; message: string; at: Date; target?: string }
+  /** By which protocol kubelets have it mounted, in a cluster. */
+  front?: string
+  /** Whom it is for, in a cluster. */
+  claim?: { namespace: string; name: string }
   problems: string[]
 }
 
@@ -26,6 +40,8 @@ export interface Observation {
   intent: Intent | UnreadableIntent | undefined
   /** Whether an operation is under way on it, which explains an intent. */
   isBusy: boolean
+  /** What failed and is not over, the newest last. */
+  failures: readonly Failure[]
   /** All mounts that show it. */
   shown: readonly MountPoint[]
   /** Those of them that are not the engine's own. */
@@ -40,11 +56,18 @@ export interface Observation {
 const fullPercent = 95n
 
 /** Puts together what a person should know of a volume. */
-export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErrors, usage }: Observation): VolumeView {
+export function buildView(observed: Observation): VolumeView {
+  const { volume, pool, intent, isBusy, shown, targets, hasErrors, usage } = observed
+  // What is not mounted any more need not be unmounted, whoever has done it.
+  const failures = observed.failures.filter(
+    ({ operation, target }) => operation !== 'unmount' || targets.some((mount) => mount.target === target),
+  )
+  const last = failures.at(-1)
   const fsType = shown[0]?.fsType ?? volume.fsType
   const problems = [
     ...(volume.problem ? [volume.problem] : []),
     ...(intent && !isBusy ? [unfinishedBy(intent)] : []),
+    ...failures.map(({ operation, message }) => `${doing[operation]} failed: ${message}`),
     ...(typeof usage === 'string' ? [`its usage cannot be read: ${usage}`] : []),
     ...(typeof usage === 'object' ? fullness(usage) : []),
     ...(hasErrors ? ['the kernel has found errors on its filesystem'] : []),
@@ -54,14 +77,45 @@ export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErr
     name: volume.name,
     driverKind: pool.driverKind,
     sizeBytes: volume.sizeBytes,
-    state: intent ? stateIn[intent.phase] : 'ready',
+    state: stateOf(volume, intent, failures, hasErrors || shown.some((mount) => mount.readOnlyFilesystem)),
     ...(fsType && pool.sourceKind === 'device' ? { fsType } : {}),
     path: volume.path,
     ...(volume.createdAt ? { createdAt: volume.createdAt } : {}),
     mounts: targets.map(({ target, readOnly }) => ({ target, readOnly })),
     ...(typeof usage === 'object' ? { usage } : {}),
+    ...(last ? { failure: pickFailure(last) } : {}),
     problems,
   }
+}
+
+function stateOf(
+  { problem, trouble }: StoredVolume,
+  intent: Intent | UnreadableIntent | undefined,
+  failures: readonly Failure[],
+  isDamaged: boolean,
+): VolumeView['state'] {
+  if (trouble) return trouble
+  if (failures.some(({ code }) => code === 'lost')) return 'lost'
+  if (failures.some(({ operation }) => operation === 'unmount' || operation === 'remove')) return 'stuck'
+  const state = intent ? stateIn[intent.phase] : 'ready'
+  return state === 'ready' && (problem || isDamaged || failures.length > 0) ? 'failing' : state
+}
+
+const pickFailure = ({ operation, message, at, target }: Failure) => ({
+  operation,
+  message,
+  at,
+  ...(target === undefined ? {} : { target }),
+})
+
+const doing: Record<Operation, string> = {
+  create: 'making it',
+  mount: 'mounting it',
+  attach: 'attaching it',
+  unmount: 'unmounting it',
+  grow: 'growing it',
+  remove: 'removing it',
+  finish: 'finishing what was begun on it',
 }
 
 const stateIn = {

@@ -9,7 +9,8 @@ import { suite } from '../suite.ts'
 import type { KubeObject } from './api.ts'
 import { claim, classOn, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
-import { type Elastic, type ElasticNode, executable, openElastic } from './elastic.ts'
+import { type Elastic, type ElasticNode, executable, namespace, openElastic } from './elastic.ts'
+import { isFlex } from './front.ts'
 import type { Program } from './program.ts'
 import { openViewer, removeStandIn, startStandIn } from './viewer.ts'
 
@@ -61,10 +62,10 @@ test.before(async () => {
     nodes.set(node.name, node)
   provisioner = await elastic.startProvisioner()
   await cluster.apply(...names.map(classOn))
-  await Promise.all([
-    ...names.map((name) => startStandIn(cluster, 'daemon', name)),
-    startStandIn(cluster, 'provisioner', 'node-1'),
-  ])
+  // Nobody serves it here, of which the doctor would warn.
+  if (isFlex) await cluster.kubectl(['delete', 'storageclass', 'elastic-local-csi', '--ignore-not-found'])
+  // The others' daemons run in no pod at all, and are known by their Leases.
+  await startStandIn(cluster, 'daemon', 'node-2')
   kubectl = await openViewer(cluster, scratch)
 })
 
@@ -110,7 +111,7 @@ test('what is refused by claim or class says so', async () => {
     claim('selector', { spec: { selector: { matchLabels: { a: 'b' } } } }),
     claim('idle'),
   )
-  await explained('typo', 'class', /parameters must be of fsType.*"fstype"/, /delete it, and make it as it must be/)
+  await explained('typo', 'class', /parameters must be of fsType.*"fstype"/, /delete it, and recreate it/)
   await explained('nowhere', 'class', /there is no StorageClass not-there/, /Name a class of ours: .*elastic-local/)
   await explained('block', 'claim', /volumeMode must be Filesystem/, /delete it/)
   await explained('many', 'claim', /ReadWriteMany/, /delete it/)
@@ -143,13 +144,14 @@ test('what no node has room for, or a pool for, says what each node has', async 
     'pod/kind',
     'scheduling',
     /node-1.*\(LOOP\), and the class wants a pool of driverKind LVM/,
-    /Make room/,
+    /^Give a node a pool of driverKind LVM, or make the claim anew with a class that wants a pool that is there/,
   )
   await explained('huge-now', 'reservation', /Cannot place 109951162777600 bytes on node node-1/, /Make room/)
-  await explained('kind-now', 'reservation', /no node that StorageClass lvm-now allows is ready/, /Make room/)
+  await explained('kind-now', 'reservation', /no node that StorageClass lvm-now allows is ready/, /^Give a node a pool/)
   const { exitCode, stdout } = await plugin('doctor')
   assert.is(exitCode, 1)
   assert.match(stdout, /^FAIL +claim default\/huge /m)
+  assert.match(stdout, /^WARN +class lvm +no node has what it wants, a pool of driverKind LVM/m)
   await cluster.kubectl(['delete', 'pod', 'huge', 'kind', '--force'])
   await cluster.kubectl(['delete', 'pvc', 'huge', 'kind', 'huge-now', 'kind-now'])
 })
@@ -194,7 +196,11 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
   await removeStandIn(cluster, 'daemon', 'node-2')
   await cluster.apply(claim('unmade', { class: 'on-node-2', size: '64Mi' }))
   await bound('unmade')
-  await explained('unmade', 'node', /no pod of the elastic-local daemon is on node node-2/, /describe daemonset/)
+  // As it is some minutes later.
+  const renewTime = new Date(Date.now() - 300_000).toISOString().replace('Z', '000Z')
+  const lease = ['patch', 'lease', 'elastic-local.node-2.alive', `--namespace=${namespace}`]
+  await cluster.kubectl([...lease, '--type=merge', '--patch', JSON.stringify({ spec: { renewTime } })])
+  await explained('unmade', 'node', /the daemon of node node-2 was last heard 5m(\d+s)? ago/, /Start it.*describe daemonset/)
   const [, late] = [await plugin('nodes'), await plugin('volumes')]
   assert.match(late.stdout, /^unmade +making/m)
   await elastic.restartDaemon(nodeOf('node-2'))
@@ -236,6 +242,33 @@ test('data that is lost, and a pool that is another, say so', async () => {
   await elastic.restartDaemon(nodeOf('node-3'))
   await said('node-3', /is not the one that its volumes were made in/)
   await explained('lost', 'node', /is not the one that its volumes were made in/, /Nothing is made there/)
+})
+
+test('a filesystem that is gone, and a pod that keeps its volume, say so in the list of the cluster and of the node', async () => {
+  const volume = await place('wiped', 'node-1')
+  const node = nodeOf('node-1')
+  await run('dd', [
+    'if=/dev/zero',
+    `of=${join(node.volumesDir, '.elastic-local/loop', `${volume}.img`)}`,
+    'bs=1M',
+    'count=8',
+    'conv=notrunc',
+  ])
+  await elastic.restartDaemon(node)
+  await cluster.apply(pod('wiped', ['wiped']))
+  await said(volume, /its filesystem is lost/)
+  await explained(
+    'pvc/wiped',
+    'volume',
+    /it is blank, and its filesystem is lost/,
+    /Restore it from a copy, or delete its claim/,
+  )
+  assert.match((await plugin('volumes')).stdout, /^wiped +lost/m)
+  const [view] = ((await elastic.ask(node.socket, '/v1/volumes')).volumes as KubeObject[]).filter(
+    ({ name }) => name === volume,
+  )
+  assert.equal([view?.state, view?.failure.operation, view?.front], ['lost', 'mount', 'flex'])
+  await cluster.kubectl(['delete', 'pod', 'wiped', '--force'])
 })
 
 test('a PersistentVolume that somebody took away leaves a lost claim, and an orphan on its node', async () => {

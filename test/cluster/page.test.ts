@@ -78,7 +78,7 @@ test.after(async () => {
 
 test('without the rights that only it needs, the page shows what the provisioner may read, and names the rest', async () => {
   const { notRead, pools, volumes } = await overview()
-  assert.equal(notRead.map(({ kind }) => kind).sort(), ['csidrivers', 'events'])
+  assert.equal(notRead.map(({ kind }) => kind).sort(), ['csidrivers', 'csinodes', 'events'])
   assert.equal([pools.length, volumes.length], [3, 3])
   await visit({}, '/', async (page) => {
     assert.match(await page.locator('.note').innerText(), /events: .*cannot list resource "events"/)

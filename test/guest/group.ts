@@ -30,7 +30,7 @@ async function killShells(): Promise<void> {
 test('a missing volume group is an error that says how to make it', async () => {
   const world = await openLvmWorld({ volumeGroup: 'missing-vg' })
   const engine = new Engine(world.parts)
-  await rejects('unavailable', /vgcreate missing-vg.*--lvm-volume-group/s, () => engine.start())
+  await rejects('unavailable', /create-vg --lvm-volume-group missing-vg/s, () => engine.start())
   await engine.stop()
   await world.close()
 })

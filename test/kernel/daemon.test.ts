@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { mkdir, open, readdir, readFile, rm, stat, statfs, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
@@ -138,12 +138,55 @@ test(
     assert.is(await node.mount('a', small), 'Success')
     const file = await open(fileOf(node, 'a'), 'w')
     try {
-      assert.match(await node.unmount('a'), /Cannot unmount .*target is busy.*fuser -vm/s)
+      assert.match(
+        await node.unmount('a'),
+        new RegExp(
+          `Cannot unmount .*target is busy\\.; process ${process.pid} \\(.*\\) has ${fileOf(node, 'a')} open: end that`,
+          's',
+        ),
+      )
     } finally {
       await file.close()
     }
     assert.is(await node.unmount('a'), 'Success')
     assert.equal(await node.mounts(), [])
+  }),
+)
+
+test(
+  'a volume that lost its filesystem, or its image, is lost for who looks, until it is back',
+  withNode(async (node) => {
+    const daemon = await node.start()
+    for (const name of ['one', 'two']) {
+      assert.is(await node.mount('a', small, name), 'Success')
+      assert.is(await node.unmount('a', name), 'Success')
+    }
+    const look = async (name: string) => {
+      const { state, failure, problems } = (await node.show(name)) as {
+        state: string
+        failure?: object
+        problems: string[]
+      }
+      return { state, failure, problems: problems.join() }
+    }
+    const image = await readFile(node.image())
+    await writeFile(node.image(), Buffer.alloc(1 << 20), { flag: 'r+' })
+    // A daemon that formatted it, or checked it, believes that it is whole.
+    await daemon.end('SIGTERM')
+    await node.start()
+    assert.match(await node.mount('a', small), /it is blank, and its filesystem is lost/)
+    const blank = await look('one')
+    assert.match(JSON.stringify(blank), /"state":"lost","failure":\{"operation":"mount",.*"at":"20/)
+    assert.match(blank.problems, /^mounting it failed: Cannot mount one /)
+    await writeFile(node.image(), image, { flag: 'r+' })
+    assert.is(await node.mount('a', small), 'Success')
+    assert.equal(await look('one'), { state: 'ready', failure: undefined, problems: '' })
+    assert.is(await node.unmount('a'), 'Success')
+
+    await rename(node.image('two'), `${node.image('two')}.away`)
+    assert.match(JSON.stringify(await look('two')), /"state":"lost".*its image .* is missing/)
+    await rename(`${node.image('two')}.away`, node.image('two'))
+    assert.is((await look('two')).state, 'ready')
   }),
 )
 

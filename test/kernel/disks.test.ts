@@ -178,7 +178,11 @@ test(
 
     const others = { name: `${name}-other`, disks: [fourth.path] }
     assert.is((await ensureVolumeGroup(others, parts)).action, 'created')
-    await refused(fourth, /holds LVM2_member/, first)
+    const another = `it is part of volume group ${name}-other\\. If that is the group you mean, name it: --lvm-volume-group ${name}-other\\.`
+    await refused(fourth, new RegExp(another), first)
+    // One that is in no group any more holds its label still, and is made blank as is said.
+    await run('lvm', ['vgremove', '--yes', `${name}-other`])
+    await refused(fourth, /holds LVM2_member\..*wipefs --all/, first)
   }),
 )
 

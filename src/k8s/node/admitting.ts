@@ -1,6 +1,7 @@
 import type { Admission, Request } from '../../daemon/front.ts'
 import { messageOf, VolumeError } from '../../volume/errors.ts'
 import { optionsOf } from '../fronts/flex.ts'
+import { isToGrow } from '../model/ledger.ts'
 import type { VolumeFacts } from '../model/persistent-volume.ts'
 import type { NodeContext } from './context.ts'
 import type { Growing } from './growing.ts'
@@ -74,18 +75,22 @@ export class Admitting {
   }
 
   /**
-   * What was to grow while nobody had it grows before it is mounted: then the kernel may forbid it. A CSI volume grows by
-   * itself once that is granted.
+   * What was to grow while nobody had it grows before it is mounted: then the kernel may forbid it. Of a CSI volume only what
+   * is granted counts.
    */
   async #growUnmounted({ name, front, capacityBytes }: VolumeFacts): Promise<void> {
-    const { engine, log } = this.#context.parts
+    const { engine, held, ledger, log } = this.#context.parts
     const stored = await engine.stored(name)
-    if (front !== 'flex' || !stored || capacityBytes <= stored.sizeBytes) return
-    if ((await engine.find(name))?.mounts.length !== 0) return
-    // Its owner is told of a refusal, and the kubelet asks again; the pod may have what there is.
-    await this.#growing
-      .grow(name, capacityBytes)
-      .catch((error) => log.warn(messageOf(error), this.#context.about(name)))
+    if (!stored) return
+    const entry = ledger.latest?.entries.get(name)
+    const isToGrowNow = front === 'csi' ? entry !== undefined && isToGrow(entry) : capacityBytes > stored.sizeBytes
+    if (!isToGrowNow || (await engine.find(name))?.mounts.length !== 0) return
+    const growing: Promise<unknown> =
+      front === 'csi'
+        ? held.hold(name, (volume) => this.#growing.growGranted(volume))
+        : this.#growing.grow(name, capacityBytes)
+    // Its owner is told of a refusal, and it is tried again; the pod may have what there is.
+    await growing.catch((error) => log.warn(messageOf(error), this.#context.about(name)))
   }
 
   /** Throws `not-found` for a volume on its way out, and makes one that never was. */

@@ -23,15 +23,16 @@ export class Making {
   /** The pool, as it was seen first. */
   #pool: PoolReport | undefined
   /** Volumes that were made here and are not there any more, as they were looked for last. */
-  readonly #lost = new Set<string>()
+  readonly #lost = new Map<string, string>()
 
   constructor(context: NodeContext, { takeover }: { takeover: boolean }) {
     this.#context = context
     this.#takeover = takeover
   }
 
-  get lostVolumes(): number {
-    return this.#lost.size
+  /** Volumes that were made here and are not there any more, with what is said of them. */
+  get lost(): ReadonlyMap<string, string> {
+    return this.#lost
   }
 
   /** Nobody wants that volume any more. */
@@ -78,8 +79,9 @@ export class Making {
   async #allowAnew(held: HeldVolume, volume: VolumeFacts): Promise<void> {
     const { name } = volume
     if (!volume.mayBeMadeAnew) {
-      this.#lost.add(name)
-      throw lost(name, this.#context.parts.node)
+      const error = lost(name, this.#context.parts.node)
+      this.#lost.set(name, error.message)
+      throw error
     }
     const message = `Made anew and empty, as ${makeAnewAnnotation} allows: its data was lost.`
     await this.#context.say(volume, 'VolumeMadeAnew', message)

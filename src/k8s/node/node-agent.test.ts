@@ -350,7 +350,7 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   const daemon = await start(world)
   const isTold = () => world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeNotMade')
   await world.server.until('the loss is told', isTold)
-  assert.is(daemon.agent.lostVolumes, 1)
+  assert.is(daemon.agent.lost().length, 1)
   assert.not.ok(world.machine.volumes.has(world.volume))
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
   await rejects('not-found', /its data is lost.*make-lost-anew=true/, () =>
@@ -362,11 +362,11 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   const isAllowed = () =>
     world.server.find(`${volumesPath}/${world.volume}`)?.metadata.annotations?.[makeAnewAnnotation]
   await world.server.until('it is made anew, which is allowed once', () => world.isReady(world.volume) && !isAllowed())
-  assert.is(daemon.agent.lostVolumes, 0)
+  assert.is(daemon.agent.lost().length, 0)
   assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeMadeAnew'))
   world.machine.volumes.delete(world.volume)
   world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations: { changed: 'yes' } } })
-  await world.server.until('the next loss is noticed', () => daemon.agent.lostVolumes === 1)
+  await world.server.until('the next loss is noticed', () => daemon.agent.lost().length === 1)
   await daemon.stop()
   assert.not.ok(world.machine.volumes.has(world.volume))
 })
@@ -395,7 +395,7 @@ for (const [title, lose] of [
     world.server.change(ledgerPath('a'), { data: { [world.volume]: null } })
     lose(world)
     const daemon = await start(world)
-    await world.server.until('it is told', () => daemon.agent.lostVolumes === 1)
+    await world.server.until('it is told', () => daemon.agent.lost().length === 1)
     await world.server.idle()
     await daemon.stop()
     assert.not.ok(world.machine.volumes.has(world.volume))
@@ -762,6 +762,65 @@ test('a volume that was to grow while nobody had it grows before it is mounted, 
   await admit('pod')
   assert.is(made()?.sizeBytes, 2n * sizeBytes)
   assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeNotGrown'))
+  await daemon.stop()
+})
+
+test('what fails with a volume is told of on its PersistentVolume and its claim; what was lost also where nobody asks for it', async () => {
+  const world = await openMade('csi')
+  const daemon = await start(world)
+  const { engine, name } = { engine: daemon.engine, name: nameOf(world) }
+  const said = (reason: string, words: RegExp) =>
+    world.server.until(`${reason} is said of both`, () => {
+      const found = world.server.list(eventsPath).filter((one) => one.reason === reason && words.test(one.message))
+      return new Set(found.map(({ involvedObject }) => involvedObject.kind)).size === 2
+    })
+  const request = { name, target: '/pods/a', readOnly: false, mountOptions: [] }
+  const isKnown = (agent: NodeAgent) => world.server.until('its PV is known', () => agent.claimOf(name) !== undefined)
+  await isKnown(daemon.agent)
+  await engine.mount(request)
+  world.machine.onStep = (step) => {
+    if (step === 'unmount') throw new VolumeError('busy', 'Cannot unmount /pods/a: target is busy.')
+  }
+  await engine.unmount(name, '/pods/a').then(
+    () => assert.unreachable(),
+    () => {},
+  )
+  await said('VolumeNotUnmounted', /target is busy/)
+  world.machine.onStep = () => {}
+  await engine.unmount(name, '/pods/a')
+  const volume = world.machine.volumes.get(name)
+  if (volume) volume.signatures = []
+  await daemon.stop()
+  const next = await start(world)
+  await isKnown(next.agent)
+  await next.engine.mount(request).then(
+    () => assert.unreachable(),
+    () => {},
+  )
+  await said('VolumeLost', /it is blank, and its filesystem is lost/)
+  assert.equal((await next.engine.find(name))?.state, 'lost')
+  await next.stop()
+})
+
+test('a volume of CSI that was to grow and could not while it was mounted grows before it is mounted again', async () => {
+  const world = await granted.open()
+  world.machine.maySysResource = false
+  const name = nameOf(world)
+  const target = '/pods/a'
+  const { mounts } = world.machine
+  await mounts.mountDevice(`/dev/memory/${name}`, target, 'ext4', [])
+  const daemon = await start(world)
+  await world.server.until('its owner is told', () =>
+    world.server
+      .list(eventsPath)
+      .some(({ reason, message }) => reason === 'VolumeNotGrown' && /Nothing was changed/.test(message)),
+  )
+  const made = () => world.machine.volumes.get(name)
+  assert.is(made()?.sizeBytes, sizeBytes)
+  await daemon.engine.unmount(name, target)
+  const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
+  await daemon.agent.admit({ front: 'csi', volumeName: name, podUid: 'pod', options }, async () => {})
+  assert.equal([made()?.sizeBytes, made()?.filesystemBytes], [3n * sizeBytes, 3n * sizeBytes])
   await daemon.stop()
 })
 

@@ -1,9 +1,10 @@
 import type { V1ConfigMap, V1PersistentVolume } from '@kubernetes/client-node'
-import type { Admission, Front, Request } from '../../daemon/front.ts'
+import type { Admission, Front, LostVolume, Request } from '../../daemon/front.ts'
 import type { Log } from '../../log.ts'
 import type { Meter } from '../../meter.ts'
 import type { Engine } from '../../volume/engine.ts'
 import { messageOf, VolumeError } from '../../volume/errors.ts'
+import type { Failure, Operation } from '../../volume/failures.ts'
 import type { StoredVolume } from '../../volume/pool.ts'
 import type { Api } from '../client/api.ts'
 import type { Clock } from '../client/clock.ts'
@@ -55,6 +56,12 @@ export interface NodeAgentParts {
 const concurrency = 8
 /** What may have come apart is looked at again after so long. */
 const settleMs = 600_000
+/** By which events a failure is told of. */
+const failureReasons: Partial<Record<Operation, string>> = {
+  mount: 'VolumeNotMounted',
+  attach: 'VolumeNotMounted',
+  unmount: 'VolumeNotUnmounted',
+}
 /** What could not be written is tried again after so long. */
 const againMs = 1000
 
@@ -130,6 +137,7 @@ export class NodeAgent implements Front {
       isKnown: (name) => this.#volumes.objects.has(name),
       remove: (name) => this.remove(name),
     })
+    engine.failures.onFailure((name, failure) => void this.#sayFailure(name, failure))
     this.#volumes.onChange((key) => this.#queue.add(key))
     this.#ledger.onChange((_, now) => {
       if (!now) this.#keeper.see(undefined)
@@ -149,13 +157,19 @@ export class NodeAgent implements Front {
     return latest && promisedBytes(latest)
   }
 
-  /** How many volumes were made here and are not there any more. */
-  get lostVolumes(): number {
-    return this.#making.lostVolumes
-  }
-
   claimOf(name: string): ClaimRef | undefined {
     return this.#volumes.objects.get(name)?.claim
+  }
+
+  frontOf(name: string): FrontName | undefined {
+    return this.#volumes.objects.get(name)?.front
+  }
+
+  lost(): LostVolume[] {
+    return [...this.#making.lost].flatMap(([name, message]) => {
+      const sizeBytes = this.#volumes.objects.get(name)?.capacityBytes
+      return sizeBytes === undefined ? [] : [{ name, sizeBytes, message }]
+    })
   }
 
   problemsOf(name: string): string[] {
@@ -205,6 +219,7 @@ export class NodeAgent implements Front {
           await this.#making.labelTakenOver()
           await this.#entries.reconcile()
           await this.#orphans.look()
+          await this.#sayLosses()
         }),
       ...{ concurrency: 1, log, meter },
     })
@@ -213,6 +228,22 @@ export class NodeAgent implements Front {
     await stopped
     clearInterval(timer)
     await queue.stop()
+  }
+
+  /** What is said elsewhere, by whoever does it, is left to them. */
+  async #sayFailure(name: string, { operation, code, message }: Failure): Promise<void> {
+    const volume = this.#volumes.objects.get(name)
+    const reason = code === 'lost' ? 'VolumeLost' : failureReasons[operation]
+    if (volume && reason) await this.#context.say(volume, reason, message)
+  }
+
+  /** Also what nobody tries to mount is told of. */
+  async #sayLosses(): Promise<void> {
+    for (const { name, state, problems } of await this.#parts.engine.list()) {
+      const volume = this.#volumes.objects.get(name)
+      if (volume && state === 'lost')
+        await this.#context.say(volume, 'VolumeLost', `Volume ${name}: ${problems.join('; ')}`)
+    }
   }
 
   #growWhatWasGranted(): void {

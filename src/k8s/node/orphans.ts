@@ -70,7 +70,7 @@ export class Orphans {
     if (removeAfterMs === undefined)
       return await this.#say(
         'VolumeOrphaned',
-        `${what}. It is kept: "elastic-local volumes remove ${name}" removes its data, "elastic-local volumes adopt ${name}" makes a PersistentVolume for it.`,
+        `${what}. It is kept: "elastic-local volumes remove ${name}" removes its data, "elastic-local volumes adopt ${name} --claim <namespace>/<name>" prints a PersistentVolume for it.`,
       )
     const until = new Date(since.hour + removeAfterMs).toISOString()
     if (clock.now() - since.at < removeAfterMs)
