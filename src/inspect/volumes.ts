@@ -53,13 +53,18 @@ export function formatVolumes(
   return `${table}\n${problems.join('')}"elastic-local volumes show <name>" says what to do.\n`
 }
 
+function filesystemOf({ fsType, driverKind }: VolumeView): string {
+  if (fsType === 'block') return 'none: it is a block device'
+  return fsType ?? (driverKind === 'BINDMOUNT' ? 'that of the disk below' : 'unknown')
+}
+
 /** All that is known of one volume, for a person to read. */
 export function formatVolume(volume: VolumeView, { paint, now, pools }: Surroundings): string {
   const fields: [string, string][] = [
     ['Name', volume.name],
     ['State', paint(stateColour(volume) ?? 'green', volume.state)],
     ['Size', formatExactly(volume.sizeBytes)],
-    ['Filesystem', volume.fsType ?? (volume.driverKind === 'BINDMOUNT' ? 'that of the disk below' : 'unknown')],
+    ['Filesystem', filesystemOf(volume)],
     ['Pool', poolOf(volume, pools)],
     ['Path', printable(volume.path)],
     [

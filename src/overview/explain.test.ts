@@ -194,10 +194,13 @@ const cases: Case[] = [
     message: /Cannot use StorageClass dev as a volume cannot be made with it/,
   },
   {
-    title: 'volumeMode Block',
-    set: (world) => void world.addClaim('data', { spec: { volumeMode: 'Block' } }),
+    title: 'volumeMode Block of a class of FlexVolumes',
+    set: (world) => {
+      world.addClass('flex', { parameters: { front: 'flex' } })
+      world.addClaim('data', { class: 'flex', spec: { volumeMode: 'Block' } })
+    },
     at: 'claim',
-    message: /volumeMode must be Filesystem: it is Block/,
+    message: /volumeMode must be Filesystem, as FlexVolumes are no block devices/,
     advice: /delete it, and make it as it must be/,
   },
   {

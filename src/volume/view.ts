@@ -41,7 +41,7 @@ const fullPercent = 95n
 
 /** Puts together what a person should know of a volume. */
 export function buildView({ volume, pool, intent, isBusy, shown, targets, hasErrors, usage }: Observation): VolumeView {
-  const fsType = shown[0]?.fsType ?? volume.fsType
+  const fsType = volume.fsType === 'block' ? 'block' : (shown[0]?.fsType ?? volume.fsType)
   const problems = [
     ...(volume.problem ? [volume.problem] : []),
     ...(intent && !isBusy ? [unfinishedBy(intent)] : []),

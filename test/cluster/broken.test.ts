@@ -176,7 +176,7 @@ test('claims that ask for what a local disk cannot give', async () => {
     claim('many', { class: 'on-node-1', spec: { accessModes: ['ReadWriteMany'] } }),
   )
   for (const [name, message] of [
-    ['block', /volumeMode must be Filesystem: it is Block/],
+    ['block', /volumeMode must be Filesystem, as FlexVolumes are no block devices/],
     ['many', /accessModes must be of .*: one is ReadWriteMany/],
   ] as const)
     await shows({

@@ -105,14 +105,15 @@ test('what is refused by claim or class says so', async () => {
     storageClass('typo', { ...immediate, parameters: { fstype: 'xfs' } }),
     claim('typo', { class: 'typo' }),
     claim('nowhere', { class: 'not-there' }),
-    claim('block', { spec: { volumeMode: 'Block' } }),
+    storageClass('flex', { parameters: { front: 'flex' } }),
+    claim('block', { class: 'flex', spec: { volumeMode: 'Block' } }),
     claim('many', { spec: { accessModes: ['ReadWriteMany'] } }),
     claim('selector', { spec: { selector: { matchLabels: { a: 'b' } } } }),
     claim('idle'),
   )
   await explained('typo', 'class', /parameters must be of fsType.*"fstype"/, /delete it, and make it as it must be/)
   await explained('nowhere', 'class', /there is no StorageClass not-there/, /Name a class of ours: .*elastic-local/)
-  await explained('block', 'claim', /volumeMode must be Filesystem/, /delete it/)
+  await explained('block', 'claim', /volumeMode must be Filesystem, as FlexVolumes are no block devices/, /delete it/)
   await explained('many', 'claim', /ReadWriteMany/, /delete it/)
   await explained('selector', 'claim', /it has a selector/, /delete it/)
   await explained('idle', 'scheduling', /no pod uses the claim yet/, /start a pod/, 'wait')

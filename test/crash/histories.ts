@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import { Engine } from '../../src/volume/engine.ts'
 import { messageOf, VolumeError } from '../../src/volume/errors.ts'
 import { minimumBytes } from '../../src/volume/host.ts'
-import type { FsType } from '../../src/volume/pool.ts'
+import type { Content } from '../../src/volume/pool.ts'
 import type { World } from '../contract.ts'
 import { suite } from '../suite.ts'
 import { explain } from './explain.ts'
@@ -26,7 +26,7 @@ interface Round {
 }
 
 export interface HistoryOptions {
-  fsType: FsType
+  fsType: Content
   /** How many histories, and of how many rounds at the most; in a torture, times its length. */
   count: number
   rounds: number
@@ -115,7 +115,7 @@ function historyArbitrary({
 /** One history on one world. */
 class History {
   readonly #world: World
-  readonly #fsType: FsType
+  readonly #fsType: Content
   readonly #pace: readonly number[]
   /** What each volume can be. */
   readonly #states = new Map<string, State[]>(names.map((name) => [name, [undefined]]))
@@ -218,6 +218,7 @@ class History {
               target: this.#world.target(request.pod, name),
               readOnly: request.readOnly,
               mountOptions: [],
+              ...(this.#fsType === 'block' ? { fsType: 'block' } : {}),
               ...(request.create === undefined ? {} : { create: this.#spec(request.create) }),
             })
           ).action

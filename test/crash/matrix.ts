@@ -1,7 +1,7 @@
 import * as assert from 'uvu/assert'
 import { Engine, type EngineParts, type MountRequest, type VolumeSpec } from '../../src/volume/engine.ts'
 import { minimumBytes } from '../../src/volume/host.ts'
-import type { FsType } from '../../src/volume/pool.ts'
+import type { Content } from '../../src/volume/pool.ts'
 import type { World } from '../contract.ts'
 import { suite } from '../suite.ts'
 import { explain } from './explain.ts'
@@ -17,7 +17,7 @@ interface Scenario {
   after(site: Site): Promise<void>
   /** Whether the daemon is killed while it starts, and nothing is asked of it. */
   starting?: boolean
-  needs?: readonly ('growth' | 'device')[]
+  needs?: readonly ('growth' | 'device' | 'filesystem')[]
 }
 
 /** A world with an engine at work on it. */
@@ -26,10 +26,14 @@ class Site {
   readonly engine: Engine
   readonly spec: VolumeSpec
 
-  constructor(world: World, parts: EngineParts, fsType: FsType) {
+  constructor(world: World, parts: EngineParts, fsType: Content) {
     this.world = world
     this.engine = new Engine(parts)
     this.spec = { sizeBytes: minimumBytes[fsType] + 8n * mebibyte, fsType, mkfsOptions: [] }
+  }
+
+  get isBlock(): boolean {
+    return this.spec.fsType === 'block'
   }
 
   async start(): Promise<void> {
@@ -51,6 +55,7 @@ class Site {
       target: this.target(pod),
       readOnly: false,
       mountOptions: [],
+      ...(this.isBlock ? { fsType: 'block' } : {}),
       ...changes,
     })
   }
@@ -105,7 +110,8 @@ class Site {
     await this.mustHoldData(pod)
     const view = await this.engine.find('one')
     assert.is(view?.sizeBytes, this.spec.sizeBytes * 2n)
-    if (this.world.parts.pool.sourceKind === 'device')
+    if (this.isBlock) assert.is(await this.world.sizeAt(this.target(pod)), this.spec.sizeBytes * 2n)
+    else if (this.world.parts.pool.sourceKind === 'device')
       assert.ok((view?.usage?.totalBytes ?? 0n) > (this.spec.sizeBytes * 3n) / 2n, 'the filesystem grew too')
   }
 }
@@ -139,7 +145,7 @@ const leaveHalfMade = (site: Site) =>
   dieIn(
     site,
     (parts, hang) =>
-      parts.pool.sourceKind === 'device'
+      parts.pool.sourceKind === 'device' && !site.isBlock
         ? { ...parts, filesystems: { ...parts.filesystems, make: hang } }
         : { ...parts, journal: { ...parts.journal, finish: hang } },
     (engine) => engine.create('one', site.spec),
@@ -162,7 +168,15 @@ async function leaveHalfGrown(site: Site): Promise<void> {
   await site.makeWithData()
   await dieIn(
     site,
-    (parts, hang) => ({ ...parts, filesystems: { ...parts.filesystems, grow: hang } }),
+    (parts, hang) => {
+      if (!site.isBlock) return { ...parts, filesystems: { ...parts.filesystems, grow: hang } }
+      const grow = parts.pool.grow.bind(parts.pool)
+      parts.pool.grow = async (...args) => {
+        await grow(...args)
+        return await hang()
+      }
+      return parts
+    },
     (engine) => engine.grow('one', site.spec.sizeBytes * 2n),
   )
 }
@@ -212,12 +226,14 @@ const scenarios: Scenario[] = [
   },
   {
     title: "a mount on a stage of the caller's",
+    needs: ['filesystem'],
     before: (site) => site.makeWithData(),
     ask: (site) => site.stage('stage'),
     after: (site) => site.mustBeMounted({ stage: 'rw' }),
   },
   {
     title: 'a mount from a stage',
+    needs: ['filesystem'],
     before: async (site) => {
       await site.makeWithData()
       await site.stage('stage')
@@ -249,6 +265,7 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'the unmount of a stage',
+    needs: ['filesystem'],
     before: async (site) => {
       await site.makeWithData()
       await site.stage('stage')
@@ -336,7 +353,7 @@ const scenarios: Scenario[] = [
 
 export interface MatrixOptions {
   /** Named only where growth is possible with it. */
-  fsTypes: readonly FsType[]
+  fsTypes: readonly Content[]
   moments: readonly Moment[]
   /** Which of the scenarios; all if left out. */
   only?: RegExp
@@ -357,7 +374,7 @@ export function crashMatrix(title: string, openWorld: () => Promise<World>, opti
 function matrixFor(
   title: string,
   openWorld: () => Promise<World>,
-  fsType: FsType,
+  fsType: Content,
   { moments, only = /^/, steps: wanted = /^/, again }: MatrixOptions,
 ): void {
   const test = suite(title)
@@ -378,6 +395,7 @@ function matrixFor(
     target: world.target(pod, name),
     readOnly: false,
     mountOptions: [],
+    ...(fsType === 'block' ? { fsType } : {}),
   })
 
   test.before(async () => {
@@ -487,6 +505,7 @@ function matrixFor(
     test(`in ${scenario.title}`, async () => {
       if (scenario.needs?.includes('growth') && !world.canGrow(fsType)) return
       if (scenario.needs?.includes('device') && world.parts.pool.sourceKind !== 'device') return
+      if (scenario.needs?.includes('filesystem') && fsType === 'block') return
       const steps = await play(scenario, [undefined])
       assert.ok(steps.length > 0 || scenario.starting)
       for (const moment of moments)
