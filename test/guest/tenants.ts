@@ -24,9 +24,15 @@ const detach = (device: string) => run('losetup', ['--detach', device])
 // The guest's own; a host has another.
 delete process.env.LVM_SYSTEM_DIR
 
+/** Images of disks with a volume group, by its name. */
+const hostile = new Map<string, Buffer>()
+const hostileDisk = (group: string) => hostile.get(group) ?? Buffer.alloc(0)
+
 async function startHost(): Promise<void> {
   await run('mount', ['-t', 'tmpfs', 'tmpfs', '/etc/lvm'])
   await writeFile('/etc/lvm/lvm.conf', 'devices { use_devicesfile=0 }\n')
+  // Before the machine could see them.
+  for (const group of [volumeGroup, 'tenant']) hostile.set(group, await buildHostileDisk(group))
   await run('/lib/systemd/systemd-udevd', ['--daemon'])
   await run('udevadm', ['trigger', '--action=add', '--subsystem-match=block'])
   await settle()
@@ -57,7 +63,6 @@ async function buildHostileDisk(group: string): Promise<Buffer> {
     group,
   )
   await detach(device)
-  await settle()
   return await readFile(path)
 }
 
@@ -86,7 +91,7 @@ test('a physical volume on a logical volume, which the kubelet has a loop device
   const target = world.target('a', 'one')
   await engine.create('one', spec)
   await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], fsType: 'block' })
-  await writeFile(target, await buildHostileDisk(volumeGroup), { flush: true })
+  await writeFile(target, hostileDisk(volumeGroup), { flush: true })
   const lock = await attach(target)
   await settle()
   const seen = await lvm('pvs', '--noheadings', '-o', 'pv_name,vg_name')
@@ -124,8 +129,8 @@ test("a block device has nothing of others' on it, neither at first nor when it 
   const free = async () => (await lvm('vgs', '--noheadings', '-o', 'vg_free_count', volumeGroup)).trim()
   const before = await free()
   // What others wrote, and removed without wiping it.
-  await lvm('lvcreate', '--yes', '--quiet', '--name', 'others', '--size', '256m', volumeGroup)
-  await run('sh', ['-c', `yes secret | head -c 256M > /dev/${volumeGroup}/others; sync`])
+  await lvm('lvcreate', '--yes', '--quiet', '--name', 'others', '--size', '200m', volumeGroup)
+  await run('sh', ['-c', `yes secret | head -c 200M > /dev/${volumeGroup}/others; sync`])
   await lvm('lvremove', '--yes', '--quiet', `${volumeGroup}/others`)
   const target = world.target('a', 'one')
   await engine.create('one', spec)
@@ -167,7 +172,7 @@ test("on an image, it is activated by the host's LVM unless that has the filter 
   const mount = () => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], fsType: 'block' })
   await engine.create('one', spec)
   await mount()
-  await writeFile(target, await buildHostileDisk('tenant'), { flush: true })
+  await writeFile(target, hostileDisk('tenant'), { flush: true })
   await engine.unmount('one', target)
   await mount()
   assert.ok(await activated('tenant-theirs'))
