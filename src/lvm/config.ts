@@ -1,5 +1,6 @@
-import { access, readFile, readlink, rm, symlink } from 'node:fs/promises'
+import { access, readFile, readlink, rm, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { formatDeviceNumber } from '../device-number.ts'
 import { makeFolders, replaceFile } from '../files.ts'
 import type { Runner } from '../run.ts'
 import { hasErrno } from '../volume/errors.ts'
@@ -69,14 +70,23 @@ function buildFilter(text: string, ownLoops: readonly string[]): string {
   return `${name}=[ ${patterns}${theirs ? `, ${theirs}` : ''} ]`
 }
 
-/** Loop devices over plain files that are no volumes of ours, and that hold disks of the group. */
+/** Loop devices that hold disks of the group; never those over a volume of ours, an image or a device's node. */
 async function findOwnLoops(run: Runner, volumeGroup: string): Promise<string[]> {
-  const { stdout } = await run('losetup', ['--list', '--raw', '--noheadings', '--output', 'NAME,BACK-FILE'])
-  const loops = stdout.split('\n').filter((line) => line && !/\/\.elastic-local\/loop\/|\/volumeDevices\//.test(line))
+  const { stdout } = await run('losetup', [
+    '--list',
+    '--raw',
+    '--noheadings',
+    '--output',
+    'NAME,BACK-MAJ:MIN,BACK-FILE',
+  ])
+  const nodes = formatDeviceNumber((await stat('/dev')).dev)
+  const loops = [...stdout.matchAll(/^(\S+) (?:\\x20)*(\d+:\d+)(?:\\x20)* (.*)$/gm)]
+    .filter(([, , disk, file = '']) => disk !== nodes && !file.includes('/.elastic-local/loop/'))
+    .map(([, path = '']) => path)
   if (loops.length === 0) return []
   const wanted = ['--noheadings', '--options', 'pv_name', '--select', `vg_name=${volumeGroup}`]
   const disks = (await run('lvm', ['pvs', ...wanted], { timeoutMs: 60_000 })).stdout.split(/\s+/)
-  return loops.map((line) => line.split(' ', 1)[0] ?? '').filter((path) => disks.includes(path))
+  return loops.filter((path) => disks.includes(path))
 }
 
 /**
