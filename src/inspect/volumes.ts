@@ -93,8 +93,13 @@ export function podsOf(volume: VolumeView): string[] {
   return [...new Set(volume.mounts.map((mount) => podUid(mount.target)).filter((uid) => uid !== undefined))]
 }
 
+/** Of a block device, the kubelet has ours, and a mount of its own beside it, outside of the pod's folder. */
+const podPattern =
+  /\/pods\/(?<folder>[^/]+)\/|\/kubernetes\.io\/csi\/volumeDevices\/(publish\/[^/]+|[^/]+\/dev)\/(?<file>[^/]+)$/
+
 function podUid(target: string): string | undefined {
-  return /\/pods\/([^/]+)\//.exec(target)?.[1]
+  const { folder, file } = podPattern.exec(target)?.groups ?? {}
+  return folder ?? file
 }
 
 function formatExactly(bytes: bigint): string {

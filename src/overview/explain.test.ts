@@ -588,6 +588,16 @@ const cases: Case[] = [
     advice: /elastic-local volumes show pvc-/,
   },
   {
+    title: 'a block device that is refused',
+    set: (world) => {
+      const volume = mounting(world, 'csi')
+      const words = `MapVolume.MapPodDevice failed for volume "${volume}" : rpc error: code = Internal desc = Cannot mount ${volume} as its disk is away.`
+      world.say(`${podsPath}/web`, 'FailedMapVolume', words, { component: 'kubelet' })
+    },
+    at: 'mount',
+    message: /^pod web: Cannot mount pvc-\S+ as its disk is away/,
+  },
+  {
     title: 'a driver that finds no daemon',
     set: (world) => {
       const reason =

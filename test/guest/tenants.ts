@@ -92,7 +92,8 @@ test('a physical volume on a logical volume, which the kubelet has a loop device
   await engine.create('one', spec)
   await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [], fsType: 'block' })
   await writeFile(target, hostileDisk(volumeGroup), { flush: true })
-  const lock = await attach(target)
+  // As the kubelet does, by a mount of its own.
+  const lock = await attach(`/dev/${volumeGroup}/one`)
   await settle()
   const seen = await lvm('pvs', '--noheadings', '-o', 'pv_name,vg_name')
   assert.match(seen, new RegExp(`${lock} +${volumeGroup}`), 'the host sees it')
