@@ -34,7 +34,7 @@ export function requiredTools(driverKind: DriverKind, thin: boolean, hostTools =
     ...(driverKind === 'LVM' && thin
       ? needed(['thin_check'], 'activating a thin pool', 'thin-provisioning-tools')
       : []),
-    ...(driverKind === 'LOOP' ? needed(['losetup'], 'loop devices', 'mount') : []),
+    ...(driverKind === 'BINDMOUNT' ? [] : needed(['losetup'], 'loop devices', 'mount')),
     ...(driverKind === 'LOOP' ? useful(['fallocate'], 'images with --loop-preallocate', 'util-linux') : []),
     ...(driverKind === 'BINDMOUNT' ? needed(['rm'], 'removing volumes', 'coreutils') : []),
     // A directory as it is has the filesystem of its disk.

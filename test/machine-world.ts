@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { removeTemporaries } from '../src/files.ts'
@@ -42,6 +42,28 @@ interface Ground {
   reboot?(): Promise<void>
 }
 
+const isDevice = (path: string) =>
+  stat(path).then(
+    (node) => node.isBlockDevice(),
+    () => false,
+  )
+const sectorBytes = 512
+
+/** The one text that a test has on a block device is its first sector. */
+async function writeDevice(device: string, text: string): Promise<void> {
+  const file = await open(device, 'r+')
+  await file.write(Buffer.concat([Buffer.from(text), Buffer.alloc(sectorBytes)], sectorBytes), 0, sectorBytes, 0)
+  await file.sync()
+  await file.close()
+}
+
+async function readDevice(device: string): Promise<string | undefined> {
+  const file = await open(device)
+  const { buffer } = await file.read(Buffer.alloc(sectorBytes), 0, sectorBytes, 0)
+  await file.close()
+  return buffer.toString().replace(/\0+$/, '') || undefined
+}
+
 /** A world on this machine's kernel, in `folder` or a new scratch folder, with the pool that `build` makes there. */
 async function openWorld(
   build: (volumesDir: string) => Promise<Ground>,
@@ -76,17 +98,21 @@ async function openWorld(
     kubeletDir: scratch,
     target: (pod, name) => join(scratch, 'pods', pod, name),
     write: async (folder, file, text) => {
+      if (await isDevice(folder)) return await writeDevice(folder, text)
       try {
         await writeFile(join(folder, file), text)
       } catch (error) {
         throw hasErrno(error, 'EROFS') ? new VolumeError('failed', 'read-only file system') : error
       }
     },
-    read: async (folder, file) =>
-      await readFile(join(folder, file), 'utf8').catch((error) => {
+    read: async (folder, file) => {
+      if (await isDevice(folder)) return await readDevice(folder)
+      return await readFile(join(folder, file), 'utf8').catch((error) => {
         if (hasErrno(error, 'ENOENT')) return undefined
         throw error
-      }),
+      })
+    },
+    sizeAt: async (target) => BigInt((await run('blockdev', ['--getsize64', target])).stdout.trim()),
     reboot: async () => {
       await unmountAll()
       await ground.reboot?.()
@@ -265,9 +291,12 @@ export async function buildLvmPool(options: {
 }): Promise<{ pool: LvmPool; shell: LvmShell }> {
   const { volumesDir, hostTools, observe, ...rest } = options
   const configDir = join(volumesDir, ownFolder, 'lvm')
-  await writeLvmConfig({ run: hostTools ? runOnHost : run, folder: configDir, hostTools: hostTools ?? false })
+  const runner = hostTools ? runOnHost : run
+  const { volumeGroup } = options
+  await writeLvmConfig({ run: runner, folder: configDir, volumeGroup, hostTools: hostTools ?? false })
+  const { zero } = buildFilesystems({ run: runner })
   const meter = observe && { command: observe, backlogs: new Set<Backlog>() }
   const shell = new LvmShell({ command: hostTools ? hostCommand('lvm', []) : ['lvm', []], configDir, uptimeMs, meter })
   const backupFile = join(configDir, 'backup', options.volumeGroup)
-  return { shell, pool: new LvmPool({ ...rest, shell, now, uptimeMs, backupFile, log: { warn: () => {} } }) }
+  return { shell, pool: new LvmPool({ ...rest, shell, zero, now, uptimeMs, backupFile, log: { warn: () => {} } }) }
 }

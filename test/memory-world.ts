@@ -25,6 +25,7 @@ export async function openMemoryWorld(): Promise<World> {
       machine.filesIn(folder).files.set(file, text)
     },
     read: async (folder, file) => machine.filesIn(folder).files.get(file),
+    sizeAt: async (target) => machine.filesIn(target).sizeBytes,
     reboot: async () => machine.reboot(),
     plantForeign: async (name) => {
       const foreign = {
@@ -68,8 +69,8 @@ function inSteps(parts: EngineParts): EngineParts {
   return {
     ...parts,
     pool: wrap(parts.pool, ['create', 'grow', 'remove', 'activate', 'deactivate']),
-    mounts: wrap(parts.mounts, ['mountDevice', 'bind', 'unmount', 'removeFolder']),
-    filesystems: wrap(parts.filesystems, ['signatures', 'make', 'check', 'grow']),
+    mounts: wrap(parts.mounts, ['mountDevice', 'bind', 'bindNode', 'unmount', 'removeFolder']),
+    filesystems: wrap(parts.filesystems, ['signatures', 'make', 'check', 'zero', 'grow']),
     journal: wrap(parts.journal, ['write', 'clear', 'finish', 'forget']),
   }
 }

@@ -134,12 +134,12 @@ test('explain takes the ways in which kubectl names things, and exits with 1 whe
     assert.match(out, /\nOK +mount +in web\nOK +pod +web runs\n$/)
   }
   assert.match((await plugin('explain', `pv/${volume}`, '-n', 'shop')).out, /^claim default\/data/)
-  world.addClaim('block', { spec: { volumeMode: 'Block' } })
-  const { exitCode, out } = await plugin('explain', 'block')
+  world.addClaim('many', { spec: { accessModes: ['ReadWriteMany'] } })
+  const { exitCode, out } = await plugin('explain', 'many')
   assert.is(exitCode, 1)
   assert.match(
     out,
-    /^claim default\/block\nFAIL +claim +Cannot make a volume.*\n +→ A claim cannot be changed.*\n- +not reached +class, scheduling, reservation, .*, pod\n$/,
+    /^claim default\/many\nFAIL +claim +Cannot make a volume.*\n +→ A claim cannot be changed.*\n- +not reached +class, scheduling, reservation, .*, pod\n$/,
   )
 })
 

@@ -17,6 +17,7 @@ import { buildJournal, ownFolder } from '../mount/records.ts'
 import { hostCommand, observeRunner, type Runner, run, runOnHost } from '../run.ts'
 import { Engine } from '../volume/engine.ts'
 import { codeOf, writeError } from '../volume/errors.ts'
+import type { Filesystems } from '../volume/host.ts'
 import type { DriverKind, Pool } from '../volume/pool.ts'
 
 /** What an engine for this machine's real disks is put together from. */
@@ -60,8 +61,10 @@ export async function openMachine(
     mountInfo: settings.hostTools ? '/proc/1/mountinfo' : '/proc/self/mountinfo',
   })
   const holding: Runner = (file, args, options) => runner(file, args, { ...options, keepOpen: lock?.descriptors })
+  const filesystems = buildFilesystems({ run: runner, lock: lock?.descriptors })
+  const { zero } = filesystems
   const buildPool: Record<DriverKind, () => Pool | Promise<Pool>> = {
-    LVM: () => buildLvmPool(settings, volumesDir, { runner, log, meter }),
+    LVM: () => buildLvmPool(settings, volumesDir, { runner, zero, log, meter }),
     // A losetup that outlives a killed daemon could attach an image once more, on a second device.
     LOOP: () => new LoopPool({ run: holding, volumesDir, preallocate: settings.loopPreallocate, now }),
     BINDMOUNT: () => new DirectoryPool({ run: runner, volumesDir, now }),
@@ -70,7 +73,7 @@ export async function openMachine(
   const engine = new Engine({
     pool,
     mounts,
-    filesystems: buildFilesystems({ run: runner, lock: lock?.descriptors }),
+    filesystems,
     journal: buildJournal(volumesDir),
     volumesDir,
     // The host's tools mount where the kubelet sees it.
@@ -86,11 +89,13 @@ const operations = ['create', 'adopt', 'mount', 'attach', 'unmount', 'grow', 're
 async function buildLvmPool(
   settings: MachineSettings,
   volumesDir: string,
-  { runner, log, meter }: { runner: Runner; log: Pick<Log, 'info' | 'warn'>; meter: Meter | undefined },
+  parts: { runner: Runner; zero: Filesystems['zero']; log: Pick<Log, 'info' | 'warn'>; meter: Meter | undefined },
 ): Promise<Pool> {
+  const { runner, zero, log, meter } = parts
   const configDir = join(volumesDir, ownFolder, 'lvm')
-  await writeLvmConfig({ run: runner, folder: configDir, hostTools: settings.hostTools })
-  const command: [string, readonly string[]] = settings.hostTools ? hostCommand('lvm', []) : ['lvm', []]
+  const { lvmVolumeGroup: volumeGroup, hostTools } = settings
+  await writeLvmConfig({ run: runner, folder: configDir, volumeGroup, hostTools })
+  const command: [string, readonly string[]] = hostTools ? hostCommand('lvm', []) : ['lvm', []]
   const thin = {
     poolName: settings.lvmThinPool,
     overcommitRatio: settings.lvmThinOvercommitRatio,
@@ -100,11 +105,12 @@ async function buildLvmPool(
   const machineId = await readMachineId()
   return new LvmPool({
     shell: new LvmShell({ command, configDir, uptimeMs, meter }),
-    volumeGroup: settings.lvmVolumeGroup,
+    volumeGroup,
     thin: settings.lvmUseThinVolumes ? thin : undefined,
     now,
     uptimeMs,
-    backupFile: join(configDir, 'backup', settings.lvmVolumeGroup),
+    backupFile: join(configDir, 'backup', volumeGroup),
+    zero,
     claim: machineId && buildClaim(machineId, await findHostPath(volumesDir)),
     log,
   })

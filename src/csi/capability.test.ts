@@ -33,6 +33,13 @@ test('what a volume of one node can be is taken', () => {
     fsType: 'xfs',
     mountOptions: ['noatime', 'inode64', 'wsync'],
   })
+  const block = { accessType: { case: 'block' as const, value: {} } }
+  assert.equal(parse({ ...block, accessMode: { mode: Mode.SINGLE_NODE_WRITER } }), { ...plain, fsType: 'block' })
+  assert.equal(parse({ ...block, accessMode: { mode: Mode.SINGLE_NODE_SINGLE_WRITER } }), {
+    ...plain,
+    fsType: 'block',
+    isAlone: true,
+  })
 })
 
 test('what it cannot be is refused, and said', async () => {
@@ -44,7 +51,6 @@ test('what it cannot be is refused, and said', async () => {
     [/access mode .* it is 4/, mount(Mode.MULTI_NODE_SINGLE_WRITER)],
     [/access mode .* it is 5/, mount(Mode.MULTI_NODE_MULTI_WRITER)],
     [/access mode .* it is 99/, mount(99 as Mode)],
-    [/it is a block device/, { accessType: { case: 'block', value: {} }, accessMode: { mode: 1 } }],
     [/it must name no group/, mount(1, { volumeMountGroup: '1000' })],
     [/its filesystem must be one of .*"vfat"/, mount(1, { fsType: 'vfat' })],
     [/option "suid"/, mount(1, { fsType: 'ext4', mountFlags: ['suid'] })],

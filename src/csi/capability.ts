@@ -1,12 +1,12 @@
 import { VolumeError } from '../volume/errors.ts'
 import { parseMountOptions } from '../volume/options.ts'
-import { type FsType, fsTypes } from '../volume/pool.ts'
+import { type Content, fsTypes } from '../volume/pool.ts'
 import { type VolumeCapability, VolumeCapability_AccessMode_Mode } from './proto/csi_pb.ts'
 
 /** How a volume is to be had. */
 export interface Capability {
-  /** Missing where none is named. */
-  fsType?: FsType
+  /** `block` for a block device; missing where no filesystem is named. */
+  fsType?: Content
   mountOptions: string[]
   readOnly: boolean
   /** Whether it may be seen in one place only. */
@@ -37,7 +37,11 @@ export function parseCapability(capability: VolumeCapability | undefined): Capab
     throw wrong('it must name an access type and an access mode: one of them is missing')
   const { mode } = accessMode
   if (!modes.includes(mode)) throw wrong(`its access mode must be one of a single node, or of readers: it is ${mode}`)
-  if (accessType.case === 'block') throw wrong('its access type must be a mount: it is a block device')
+  const access = {
+    readOnly: mode === SINGLE_NODE_READER_ONLY || mode === MULTI_NODE_READER_ONLY,
+    isAlone: mode === SINGLE_NODE_SINGLE_WRITER,
+  }
+  if (accessType.case === 'block') return { fsType: 'block', mountOptions: [], ...access }
   const { fsType: text, mountFlags, volumeMountGroup } = accessType.value
   if (volumeMountGroup !== '') throw wrong('it must name no group: the kubelet gives a volume to one')
   const fsType = fsTypes.find((type) => type === text)
@@ -47,8 +51,7 @@ export function parseCapability(capability: VolumeCapability | undefined): Capab
     ...(fsType ? { fsType } : {}),
     // Each may hold several, as mount(8) takes them.
     mountOptions: parseMountOptions(fsType, mountFlags.join(',')),
-    readOnly: mode === SINGLE_NODE_READER_ONLY || mode === MULTI_NODE_READER_ONLY,
-    isAlone: mode === SINGLE_NODE_SINGLE_WRITER,
+    ...access,
   }
 }
 

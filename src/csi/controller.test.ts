@@ -46,6 +46,32 @@ test('a volume is made once, found in the list, grown and removed', () =>
     assert.equal(await engine.list(), [])
   }))
 
+test('a block device is made, and neither found nor made where a filesystem is asked for as well', () =>
+  withCsi(async ({ controller, engine, machine }) => {
+    const block = { accessType: { case: 'block' as const, value: {} }, accessMode: { mode: 1 as const } }
+    const asked = request('pvc-1', { volumeCapabilities: [block], parameters: { mkfsOptions: '-i size=1024' } })
+    for (let i = 0; i < 2; i++) await controller.createVolume(asked)
+    assert.is((await engine.stored('pvc-1'))?.fsType, 'block')
+    assert.is((await failureOf(controller.createVolume(request('pvc-1')))).code, status.ALREADY_EXISTS)
+    await controller.createVolume(request('pvc-2'))
+    const other = request('pvc-2', { volumeCapabilities: [block] })
+    assert.is((await failureOf(controller.createVolume(other))).code, status.ALREADY_EXISTS)
+    const both = request('pvc-3', { volumeCapabilities: [block, capability()] })
+    assert.is((await failureOf(controller.createVolume(both))).code, status.INVALID_ARGUMENT)
+    const validate = (capabilities: object[]) =>
+      controller.validateVolumeCapabilities({ volumeId: 'pvc-1', volumeCapabilities: capabilities })
+    assert.ok((await validate([block])).confirmed)
+    assert.match((await validate([capability()])).message, /The volume holds block/)
+    const room = { volumeCapabilities: [block] }
+    assert.ok((await controller.getCapacity(room)).availableCapacity > 0n)
+    Object.assign(machine.pool, { sourceKind: 'directory' })
+    const { code, details } = await failureOf(
+      controller.createVolume(request('pvc-4', { volumeCapabilities: [block] })),
+    )
+    assert.is(code, status.INVALID_ARGUMENT)
+    assert.match(details, /as a block device as the volumes of this LVM pool are directories/)
+  }))
+
 test('one that is there and is another is not taken for it', () =>
   withCsi(async ({ controller }) => {
     await controller.createVolume(request('pvc-1'))

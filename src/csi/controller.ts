@@ -6,7 +6,7 @@ import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
 import { parseMkfsOptions } from '../volume/options.ts'
-import type { FsType, StoredVolume } from '../volume/pool.ts'
+import type { Content, StoredVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
 import { type Capability, parseCapability } from './capability.ts'
 import { CallError, need } from './codes.ts'
@@ -62,7 +62,7 @@ export function buildController({ engine, front, run, node }: ControllerParts): 
     const differs =
       volume.sizeBytes < sizeBytes || (limitBytes !== undefined && volume.sizeBytes > limitBytes)
         ? `${volume.sizeBytes} bytes`
-        : fsType && volume.fsType && fsType !== volume.fsType
+        : volume.fsType && !fits(fsType, volume.fsType)
           ? `with ${volume.fsType}`
           : undefined
     if (differs)
@@ -111,7 +111,7 @@ export function buildController({ engine, front, run, node }: ControllerParts): 
       const { fsType: stored } = await mustBeThere(engine, name)
       try {
         const fsType = fsTypeIn(parseAll(volumeCapabilities))
-        if (fsType && stored && fsType !== stored) return { message: `The volume holds ${stored}.` }
+        if (stored && !fits(fsType, stored)) return { message: `The volume holds ${stored}.` }
       } catch (error) {
         return { message: messageOf(error) }
       }
@@ -131,7 +131,9 @@ export function buildController({ engine, front, run, node }: ControllerParts): 
     getCapacity: async ({ volumeCapabilities, accessibleTopology }) => {
       const isElsewhere = accessibleTopology !== undefined && !isHere(accessibleTopology)
       if (isElsewhere || !canServe(volumeCapabilities)) return { availableCapacity: 0n }
-      const { freeBytes } = await engine.report()
+      const { freeBytes, driverKind } = await engine.report()
+      const isDevice = volumeCapabilities.some(({ accessType }) => accessType.case === 'block')
+      if (isDevice && driverKind === 'BINDMOUNT') return { availableCapacity: 0n }
       return { availableCapacity: freeBytes, maximumVolumeSize: freeBytes }
     },
   }
@@ -162,15 +164,20 @@ function canServe(capabilities: readonly VolumeCapability[]): boolean {
   }
 }
 
-/** The one filesystem that all name. Throws `invalid`. */
-function fsTypeIn(capabilities: readonly Capability[]): FsType | undefined {
-  const [first, ...others] = new Set(capabilities.flatMap(({ fsType }) => fsType ?? []))
-  if (others.length === 0) return first
+/** The one filesystem that all name, or `block` where all want a block device. Throws `invalid`. */
+function fsTypeIn(capabilities: readonly Capability[]): Content | undefined {
+  const named = new Set(capabilities.map(({ fsType }) => fsType))
+  if (!named.has('block')) named.delete(undefined)
+  const [first, ...others] = [...named].map((fsType) => fsType ?? 'a filesystem')
+  if (others.length === 0) return [...named][0]
   throw new VolumeError('invalid', `Cannot make a volume with ${first} and ${others.join(' and ')}.`)
 }
 
+/** Whether a volume with that is what was asked for: any filesystem will do where none is named. */
+const fits = (asked: Content | undefined, stored: Content) => (asked ? asked === stored : stored !== 'block')
+
 /** The options of mkfs. Throws `invalid` for a parameter, or a source, that nothing is made of. */
-function parseParameters({ parameters, mutableParameters, volumeContentSource }: CreateVolumeRequest, fsType: FsType) {
+function parseParameters({ parameters, mutableParameters, volumeContentSource }: CreateVolumeRequest, fsType: Content) {
   if (volumeContentSource) throw new VolumeError('invalid', 'Cannot make a volume from another, or from a snapshot.')
   const { mkfsOptions = '', ...others } = parameters
   // What the external-provisioner says of the claim.
@@ -181,7 +188,7 @@ function parseParameters({ parameters, mutableParameters, volumeContentSource }:
       'invalid',
       `Cannot make a volume with parameter ${JSON.stringify(unknown)}: only mkfsOptions is taken.`,
     )
-  return parseMkfsOptions(fsType, mkfsOptions)
+  return fsType === 'block' ? [] : parseMkfsOptions(fsType, mkfsOptions)
 }
 
 /** Throws `not-found`. */

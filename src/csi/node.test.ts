@@ -290,6 +290,76 @@ for (const [where, hold] of [
     }
   })
 
+test('a block device is published on files, told by its size, grown, and never taken for a filesystem', () =>
+  withCsi(
+    async (world) => {
+      const { node, engine, machine, kubeletDir } = world
+      await engine.create('pvc-1', { ...spec, fsType: 'block' })
+      await engine.create('pvc-2', spec)
+      const place = (pod: string, name = 'pvc-1') =>
+        join(kubeletDir, 'plugins/kubernetes.io/csi/volumeDevices/publish', name, pod)
+      const asDevice = {
+        accessType: { case: 'block' as const, value: {} },
+        accessMode: { mode: SINGLE_NODE_MULTI_WRITER },
+      }
+      const device = (pod: string, name = 'pvc-1') =>
+        node.nodePublishVolume({ volumeId: name, targetPath: place(pod, name), volumeCapability: asDevice })
+      for (const pod of ['one', 'two', 'two']) await device(pod)
+      assert.equal(
+        machine.mounted.map(({ target, fsType }) => [target, fsType]),
+        [
+          [place('one'), 'devtmpfs'],
+          [place('two'), 'devtmpfs'],
+        ],
+      )
+      const { usage } = await node.nodeGetVolumeStats({ volumeId: 'pvc-1', volumePath: place('one') })
+      assert.equal(
+        usage.map(({ unit, total, used, available }) => [unit, total, used, available]),
+        [[1, 64n * mebibyte, 0n, 0n]],
+      )
+      const range = { requiredBytes: 96n * mebibyte }
+      const grown = await node.nodeExpandVolume({ volumeId: 'pvc-1', volumePath: place('one'), capacityRange: range })
+      assert.is(grown.capacityBytes, 96n * mebibyte)
+      for (const [call, message] of [
+        [() => publish(world, 'three'), /as it is a block device/],
+        [() => publish(world, 'three', { targetPath: place('three') }), /a place for a block device only/],
+        [() => publish(world, 'three', { volumeCapability: asDevice }), /no place for a block device/],
+        [() => device('three', 'pvc-2'), /made with a filesystem, ext4/],
+      ] as const) {
+        const { code, details } = await failureOf(call())
+        assert.is(code, status.INVALID_ARGUMENT)
+        assert.match(details, message)
+      }
+      assert.is((await failureOf(engine.remove('pvc-1'))).code, 'busy')
+      for (const pod of ['one', 'two', 'two'])
+        await node.nodeUnpublishVolume({ volumeId: 'pvc-1', targetPath: place(pod) })
+      assert.equal(machine.mounted, [])
+    },
+    // A front that has no say in what the volume is.
+    ({ front }) => ({
+      front: {
+        ...front,
+        admit: async (request, work) => await work({ readOnly: false, mountOptions: [], ...pick(request.options) }),
+      },
+    }),
+  ))
+const pick = ({ fsType }: Request['options']) => (fsType ? { fsType } : {})
+
+test('a PersistentVolume of another volumeMode than the kubelet asks for is refused', () =>
+  withCsi(
+    async (world) => {
+      await world.engine.create('pvc-1', { ...spec, fsType: 'block' })
+      assert.match((await failureOf(publish(world, 'one'))).details, /its PersistentVolume has another volumeMode/)
+      assert.equal(world.machine.mounted, [])
+    },
+    ({ front }) => ({
+      front: {
+        ...front,
+        admit: async (_, work) => await work({ readOnly: false, mountOptions: [], fsType: 'block' }),
+      },
+    }),
+  ))
+
 test('whom the front refuses gets nothing', () =>
   withCsi(
     async (world) => {

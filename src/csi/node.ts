@@ -60,17 +60,28 @@ export function buildNode(parts: NodeParts): Handlers<typeof Node> {
     const name = need(request.volumeId, 'volume_id')
     const place = need(request.targetPath, 'target_path')
     const { isAlone, ...capability } = parseCapability(request.volumeCapability)
+    const isDevice = capability.fsType === 'block'
     const readOnly = request.readonly || capability.readOnly
     return await run({ what: 'NodePublishVolume', shown: `NodePublishVolume ${place}` }, async (about) => {
       const target = await targetAt(place)
       const podUid = target.pod?.uid
       note(about, name, target)
       mustBeFor(name, target, request.volumeContext)
+      if (target.pod && target.pod.isDevice !== isDevice)
+        throw new VolumeError(
+          'invalid',
+          `Cannot mount ${name} on ${target.path} as that is ${isDevice ? 'no place for a block device' : 'a place for a block device only'}.`,
+        )
       const pod = podIn(request.volumeContext)
       const options = { ...capability, readOnly, mkfsOptions: [], ...(pod ? { pod } : {}) }
       const wanted = { front: 'csi' as const, volumeName: name, options, ...(podUid ? { podUid } : {}) }
       try {
         await front.admit(wanted, async (admission) => {
+          if ((admission.fsType === 'block') !== isDevice)
+            throw new VolumeError(
+              'invalid',
+              `Cannot mount ${name} on ${target.path} as its PersistentVolume has another volumeMode.`,
+            )
           await engine.mount({ name, target: target.path, isAlone, ...admission })
         })
       } catch (error) {
@@ -122,7 +133,9 @@ export function buildNode(parts: NodeParts): Handlers<typeof Node> {
     nodeUnpublishVolume: (request) => inOrder(request.targetPath, JSON.stringify(request), () => unpublish(request)),
     nodeGetVolumeStats: async ({ volumeId, volumePath }) => {
       const [name, path] = [need(volumeId, 'volume_id'), need(volumePath, 'volume_path')]
-      const { usage, problems } = await looks.take(() => seenAt(name, path))
+      const { usage, problems, fsType, sizeBytes } = await looks.take(() => seenAt(name, path))
+      // What of it is in use, only its user knows.
+      if (fsType === 'block') return { usage: [{ unit: VolumeUsage_Unit.BYTES, total: sizeBytes }] }
       if (!usage) throw new VolumeError('failed', `Cannot tell the usage of ${name}: ${problems.join('; ')}`)
       const bytes = {
         unit: VolumeUsage_Unit.BYTES,

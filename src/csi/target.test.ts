@@ -1,4 +1,5 @@
-import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import fc from 'fast-check'
 import * as assert from 'uvu/assert'
@@ -6,7 +7,7 @@ import { rejects } from '../../test/contract.ts'
 import { withScratch } from '../../test/scratch.ts'
 import { suite } from '../../test/suite.ts'
 import { VolumeError } from '../volume/errors.ts'
-import { checkTarget } from './target.ts'
+import { checkTarget, removeTarget } from './target.ts'
 
 const test = suite('CSI targets')
 const volumeName = 'pvc-0b5d3c1e-7a52-4f8e-9c1d-2f6f0a1b2c3d'
@@ -20,8 +21,33 @@ test("a pod's folder is a target, whether it is there or not", () =>
     const path = join(kubeletDir, podWay)
     for (const folder of [kubeletDir, dirname(path), path]) {
       await mkdir(folder, { recursive: true })
-      assert.equal(await checkTarget(kubeletDir, path), { path, pod: { uid, volumeName } })
+      assert.equal(await checkTarget(kubeletDir, path), { path, pod: { uid, volumeName, isDevice: false } })
     }
+  }))
+
+test("a block device's target is a file, with the same checks, and goes when it is empty", () =>
+  withScratch(async (kubeletDir) => {
+    const way = `plugins/kubernetes.io/csi/volumeDevices/publish/${volumeName}/${uid}`
+    const path = join(kubeletDir, way)
+    const pod = { uid, volumeName, isDevice: true }
+    assert.equal(await checkTarget(kubeletDir, path), { path, pod })
+    await mkdir(dirname(path), { recursive: true })
+    await writeFile(path, '')
+    const target = await checkTarget(kubeletDir, path)
+    assert.equal(target, { path, pod })
+    await removeTarget(target)
+    await removeTarget(target)
+    assert.not.ok(existsSync(path))
+    await writeFile(path, 'not ours')
+    await removeTarget(target)
+    assert.ok(existsSync(path))
+    await rm(path)
+    await symlink('/dev/null', path)
+    for (const anywhere of [false, true]) await refuses(kubeletDir, path, { anywhere })
+    await refuses(kubeletDir, dirname(path))
+    await rm(dirname(path), { recursive: true })
+    await symlink('/tmp', dirname(path))
+    await refuses(kubeletDir, path)
   }))
 
 test("the kubelet, the daemon or both may reach the kubelet's folder through a link, and the target is then without it", () =>

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { rmdir } from 'node:fs/promises'
+import { lstat, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join, normalize, relative } from 'node:path'
 import { findKubeletDir, mustBeFolders } from '../daemon/place.ts'
 import { hasErrno, VolumeError } from '../volume/errors.ts'
@@ -9,42 +9,64 @@ import { csiDriverName } from './driver.ts'
 export interface CsiTarget {
   /** Absolute, without links. */
   path: string
-  /** Of a pod's folder: whose it is, and the volume that alone may be mounted there. */
-  pod?: { uid: string; volumeName: string }
+  /** Of a pod's place: whose it is, the volume that alone may be mounted there, and whether as a block device, on a file. */
+  pod?: { uid: string; volumeName: string; isDevice: boolean }
 }
 
-const podWay = 'pods/([0-9a-zA-Z-]{1,64})/volumes/kubernetes\\.io~csi/([^/]+)/mount'
-/** A place in a pod's folder, below the kubelet's: the pod's UID and the volume. */
-export const podPattern = new RegExp(`^${podWay}$`)
+const uid = '[0-9a-zA-Z-]{1,64}'
+const folderWay = `pods/(?<folderUid>${uid})/volumes/kubernetes\\.io~csi/(?<folderVolume>[^/]+)/mount`
+const fileWay = `plugins/kubernetes\\.io/csi/volumeDevices/publish/(?<fileVolume>[^/]+)/(?<fileUid>${uid})`
+const podPattern = new RegExp(`^(?:${folderWay}|${fileWay})$`)
 /** The kubelet's folder, and the way from there. */
-const targetPattern = new RegExp(`^(|/.*)/(${podWay})$`)
+const targetPattern = new RegExp(`^(?<kubelet>|/.*)/(?<way>${folderWay}|${fileWay})$`)
+
+/** The pod and the volume of a place that a pod has for it below the kubelet's folder; nothing for other places. */
+export function findPod(way: string): CsiTarget['pod'] {
+  const { folderUid, folderVolume, fileUid, fileVolume } = podPattern.exec(way)?.groups ?? {}
+  const [uid, volumeName] = [folderUid ?? fileUid, folderVolume ?? fileVolume]
+  return uid && volumeName ? { uid, volumeName, isDevice: fileUid !== undefined } : undefined
+}
 
 /**
- * Checks that a path is one that the kubelet gives to CSI drivers (`GetPath` in its CSI plugin), below its own folder, with
- * no symbolic link on the way; or, with `anywhere`, as other orchestrators have other places, any folder below it. Throws
- * `invalid`.
+ * Checks that a path is one that the kubelet gives to CSI drivers (`GetPath` in its CSI plugin, for a block device `getPublishPath`),
+ * below its own folder, with no symbolic link on the way; or, with `anywhere`, as other orchestrators have other places, any
+ * below it. Throws `invalid`.
  */
 export async function checkTarget(
   kubeletDir: string,
   path: string,
   { anywhere = false }: { anywhere?: boolean } = {},
 ): Promise<CsiTarget> {
-  const [, folderAsked, found, uid, volumeName] = targetPattern.exec(path) ?? []
-  const way = found ?? relative(kubeletDir, path)
-  const isPlace = anywhere ? way !== '' && path.startsWith(`${kubeletDir}/`) : uid !== undefined
+  const { kubelet, way = relative(kubeletDir, path) } = targetPattern.exec(path)?.groups ?? {}
+  const pod = findPod(way)
+  const isPlace = anywhere ? way !== '' && path.startsWith(`${kubeletDir}/`) : pod !== undefined
   if (!isPlace || normalize(path) !== path || path.includes('\0'))
     throw new VolumeError(
       'invalid',
-      `Cannot use ${path} as a target as it must be ${kubeletDir}/${anywhere ? '…' : 'pods/<pod UID>/volumes/kubernetes.io~csi/<volume>/mount'}.`,
+      `Cannot use ${path} as a target as it must be ${kubeletDir}/${anywhere ? '…' : 'pods/<pod UID>/volumes/kubernetes.io~csi/<volume>/mount, or plugins/kubernetes.io/csi/volumeDevices/publish/<volume>/<pod UID> of a block device'}.`,
     )
-  const root = await findKubeletDir(kubeletDir, folderAsked)
-  await mustBeFolders(root, way)
-  return { path: join(root, way), ...(uid && volumeName ? { pod: { uid, volumeName } } : {}) }
+  const root = await findKubeletDir(kubeletDir, kubelet)
+  await mustBeFolders(root, pod && !pod.isDevice ? way : dirname(way))
+  const target = { path: join(root, way), ...(pod ? { pod } : {}) }
+  if ((await lstatIfThere(target.path))?.isSymbolicLink())
+    throw new VolumeError('invalid', `Cannot use ${target.path} in a target as it must be none: it is a symbolic link.`)
+  return target
 }
 
-/** Removes the folder of a target in which nothing is mounted any more. */
+const lstatIfThere = (path: string) =>
+  lstat(path).catch((error) => {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  })
+
+/** Removes the folder, or the empty file, of a target in which nothing is mounted any more. */
 export async function removeTarget({ path }: CsiTarget): Promise<void> {
-  await removeEmpty(path)
+  const node = await lstatIfThere(path)
+  if (!node?.isFile()) return await removeEmpty(path)
+  if (node.size > 0) return
+  await unlink(path).catch((error) => {
+    if (!hasErrno(error, 'ENOENT', 'EBUSY', 'EROFS')) throw error
+  })
 }
 
 /**

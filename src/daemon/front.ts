@@ -1,7 +1,7 @@
 import type { Engine, VolumeSpec } from '../volume/engine.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { parseVolumeName } from '../volume/name.ts'
-import type { FsType, StoredVolume } from '../volume/pool.ts'
+import type { Content, StoredVolume } from '../volume/pool.ts'
 
 /** By which protocol kubelets have a volume mounted. */
 export const frontNames = ['flex', 'csi'] as const
@@ -11,8 +11,8 @@ export type FrontName = (typeof frontNames)[number]
 export interface CallOptions {
   /** Missing when the options name no size. */
   sizeBytes?: bigint
-  /** Missing when the options name none. */
-  fsType?: FsType
+  /** Missing when the options name none; `block` for a block device. */
+  fsType?: Content
   mkfsOptions: string[]
   mountOptions: string[]
   readOnly: boolean
@@ -55,7 +55,7 @@ export interface Request {
 export interface Admission {
   readOnly: boolean
   mountOptions: readonly string[]
-  fsType?: FsType
+  fsType?: Content
   /** How to make it, if it is not there and may be made. */
   create?: VolumeSpec
 }

@@ -29,6 +29,7 @@ import { checkDriver, checkKubeletDir } from './kubelet.ts'
 import type { Patient, PatientSettings } from './patient.ts'
 import { checkPool, checkVolumesDir } from './pool.ts'
 import { checkRights } from './rights.ts'
+import { checkScanning } from './scanning.ts'
 import { checkTools } from './tools.ts'
 import { checkUdev } from './udev.ts'
 import { checkVolumes } from './volumes.ts'
@@ -407,6 +408,61 @@ claim('of a volume group needs an id of the machine that lasts', async () => {
 claim.run()
 
 udev.run()
+
+const scanning = suite('doctor: LVM of the machine')
+
+scanning('must not look into block devices of tenants, which the finding says how to see to', async () => {
+  const socket = { '/kubelet/plugins/elastic-local/csi.sock': '' }
+  const devicesFile = { ...socket, '/etc/lvm/devices/system.devices': '' }
+  const all = 'devices {\n\tfilter=["a|.*|"]\n\tglobal_filter=["a|.*|"]\n\tuse_devicesfile=0\n\tscan_lvs=0\n}\n'
+  const filtered = all.replace('["a|.*|"]', '[ "a|^/dev/sd|", "r|^/dev/loop|", "a/.*/" ]')
+  for (const [files, stdout, line] of [
+    [socket, all, /^warn LVM of the machine: it looks into loop devices/],
+    [socket, filtered, /^ok LVM of the machine/],
+    [socket, all.replace('global_filter=["a|.*|"]', 'global_filter=["r|loop|"]'), /^ok /],
+    [socket, all.replace('["a|.*|"]', '["a|^/dev/loop|", "r|^/dev/loop|"]'), /^warn /],
+    [socket, all.replace('["a|.*|"]', '["a|(|"]'), /^warn /],
+    [socket, all.replace('use_devicesfile=0', 'use_devicesfile=1'), /^warn /],
+    [devicesFile, all.replace('use_devicesfile=0', 'use_devicesfile=1'), /^ok /],
+    [devicesFile, all, /^warn /],
+    [socket, filtered.replace('scan_lvs=0', 'scan_lvs=1'), /^warn LVM of the machine: it looks into logical volumes/],
+  ] as const) {
+    const { patient, close } = await openPatient(files, { with: { driverKind: 'LVM' }, run: answering({ stdout }) })
+    const [found = ''] = await lines(checkScanning(patient))
+    assert.match(found, line)
+    if (found.startsWith('warn'))
+      assert.match(await adviceOf(checkScanning(patient)), /global_filter = \[ "r\|\^\/dev\/loop\|" \]|scan_lvs = 0/)
+    await close()
+  }
+})
+
+scanning('is of no interest without LVM, or where there are no block devices', async () => {
+  const socket = { '/kubelet/plugins/elastic-local/csi.sock': '' }
+  for (const [files, driverKind, expected] of [
+    [socket, 'LOOP', ['ok LVM of the machine: there is none']],
+    [socket, 'BINDMOUNT', []],
+    [{}, 'LOOP', []],
+  ] as const) {
+    const { patient, close } = await openPatient(files, { with: { driverKind } })
+    assert.equal(await lines(checkScanning(patient)), expected)
+    await close()
+  }
+})
+
+scanning('is asked of the host where the daemon is in a container', async () => {
+  const asked: string[] = []
+  const run: Runner = async (file, args) => {
+    asked.push([file, ...args].join(' '))
+    return { exitCode: 0, stdout: '', stderr: '' }
+  }
+  const files = { '/kubelet/plugins/elastic-local/csi.sock': '' }
+  const { patient, close } = await openPatient(files, { with: { driverKind: 'LOOP' }, inContainer: true, run })
+  await checkScanning(patient)
+  assert.match(asked.join(), /^nsenter --target 1 .* lvm lvmconfig/)
+  await close()
+})
+
+scanning.run()
 
 const folder = suite('doctor: volumes folder')
 

@@ -12,6 +12,7 @@ import { checkDriver, checkKubeletDir } from './kubelet.ts'
 import type { Patient } from './patient.ts'
 import { checkPool, checkVolumesDir } from './pool.ts'
 import { checkRights } from './rights.ts'
+import { checkScanning } from './scanning.ts'
 import { checkTools } from './tools.ts'
 import { checkUdev } from './udev.ts'
 import { checkVolumes } from './volumes.ts'
@@ -22,6 +23,7 @@ const checks: readonly [name: string, check: (patient: Patient) => Promise<Findi
   ['kernel', checkKernel],
   ['tools', checkTools],
   ['udev', checkUdev],
+  ['LVM of the machine', checkScanning],
   ['volumes folder', checkVolumesDir],
   ['pool', checkPool],
   ['claim', checkClaim],

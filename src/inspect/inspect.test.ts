@@ -294,6 +294,9 @@ const surroundings = { paint: plain, now, pools: [poolReport] }
 listing('counts a pod once, and only pods', () => {
   const again = { target: '/kubelet/pods/uid-1/volumes/x/other', readOnly: true }
   assert.equal(podsOf({ ...view, mounts: [...view.mounts, again] }), ['uid-1'])
+  const devices = '/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices'
+  const mounts = [`${devices}/publish/pvc-1/uid-2`, `${devices}/pvc-1/dev/uid-2`, `${devices}/publish/pvc-1/uid-3`]
+  assert.equal(podsOf({ ...view, mounts: mounts.map((target) => ({ target, readOnly: false })) }), ['uid-2', 'uid-3'])
 })
 
 listing("does not show the whole disk's usage as that of a directory", () => {

@@ -54,13 +54,18 @@ export function formatVolumes(
   return `${table}\n${problems.join('')}"elastic-local volumes show <name>" says what to do.\n`
 }
 
+function filesystemOf({ fsType, driverKind }: VolumeView): string {
+  if (fsType === 'block') return 'none: it is a block device'
+  return fsType ?? (driverKind === 'BINDMOUNT' ? 'that of the disk below' : 'unknown')
+}
+
 /** All that is known of one volume, for a person to read. */
 export function formatVolume(volume: VolumeView, { paint, now, pools }: Surroundings): string {
   const fields: [string, string][] = [
     ['Name', volume.name],
     ['State', paint(stateColour(volume) ?? 'green', volume.state)],
     ['Size', formatExactly(volume.sizeBytes)],
-    ['Filesystem', volume.fsType ?? (volume.driverKind === 'BINDMOUNT' ? 'that of the disk below' : 'unknown')],
+    ['Filesystem', filesystemOf(volume)],
     ['Pool', poolOf(volume, pools)],
     ['Path', volume.path === undefined ? 'gone' : printable(volume.path)],
     [
@@ -94,8 +99,13 @@ export function podsOf(volume: VolumeView): string[] {
   return [...new Set(volume.mounts.map((mount) => podUid(mount.target)).filter((uid) => uid !== undefined))]
 }
 
+/** Of a block device, the kubelet has ours, and a mount of its own beside it, outside of the pod's folder. */
+const podPattern =
+  /\/pods\/(?<folder>[^/]+)\/|\/kubernetes\.io\/csi\/volumeDevices\/(publish\/[^/]+|[^/]+\/dev)\/(?<file>[^/]+)$/
+
 function podUid(target: string): string | undefined {
-  return /\/pods\/([^/]+)\//.exec(target)?.[1]
+  const { folder, file } = podPattern.exec(target)?.groups ?? {}
+  return folder ?? file
 }
 
 function formatExactly(bytes: bigint): string {

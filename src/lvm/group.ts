@@ -165,6 +165,19 @@ export class Group {
     return await this.#parts.shell.run(command).then(() => true as const, onError)
   }
 
+  /** Where a plain volume lies, as `/dev/sdb:0-99` (lvextend(8)). */
+  async rangesOf(name: string): Promise<{ place: string; extents: number }[]> {
+    const { shell, volumeGroup } = this.#parts
+    const what = `${volumeGroup}/${name}`
+    const { seg } = await shell.run(['lvs', '--segments', '-o', 'seg_pe_ranges', what])
+    return seg.map(({ seg_pe_ranges: place = '' }) => {
+      const [, first, last] = /^\S+:(\d+)-(\d+)$/.exec(place) ?? []
+      if (first === undefined || last === undefined)
+        throw new VolumeError('failed', `Cannot tell where ${what} lies: LVM says ${JSON.stringify(place)}.`)
+      return { place, extents: Number(last) - Number(first) + 1 }
+    })
+  }
+
   /** Whether the kernel's device is that very logical volume, at work, and as large as it was reported. */
   async isCurrent(volume: LogicalVolume): Promise<boolean> {
     const device = this.deviceOf(volume.name)

@@ -2,7 +2,7 @@ import * as assert from 'uvu/assert'
 import { rejects } from '../../test/contract.ts'
 import { formatLvmAnswer, readFixture } from '../../test/lvm-fixtures.ts'
 import { suite } from '../../test/suite.ts'
-import type { VolumeErrorCode } from '../volume/errors.ts'
+import { VolumeError, type VolumeErrorCode } from '../volume/errors.ts'
 import { buildClaim } from './claim.ts'
 import { LvmPool, type LvmPoolParts } from './pool.ts'
 import { type LvmAnswer, parseAnswer, type Row } from './report.ts'
@@ -47,6 +47,8 @@ const thinPool = (changes: Row = {}): Row => ({ ...poolRow, lv_name: 'pool', lv_
 const thinVolume = (name: string, sizeBytes: bigint): Row =>
   linearVolume(name, { segtype: 'thin', pool_lv: 'pool', lv_size: String(sizeBytes) })
 
+const none: LvmAnswer = { lv: [], vg: [], seg: [] }
+
 /** A shell on a volume group that is only rows. Its reports are those rows; every other command succeeds or ends in `answers`. */
 class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
   readonly changes: string[] = []
@@ -68,10 +70,10 @@ class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
     if (verb !== 'vgs' && verb !== 'lvs') this.changes.push(command.join(' '))
     if (text) return parseAnswer(command, text)
     if (verb === 'vgs')
-      return { vg: [{ ...this.group, lv_count: String(this.volumes.length) }, ...this.moreDisks], lv: [] }
-    if (verb !== 'lvs') return { vg: [], lv: [] }
+      return { ...none, vg: [{ ...this.group, lv_count: String(this.volumes.length) }, ...this.moreDisks] }
+    if (verb !== 'lvs') return none
     const name = command.at(-1)?.split('/')[1]
-    return { vg: [], lv: this.volumes.filter((row) => name === undefined || row.lv_name === name) }
+    return { ...none, lv: this.volumes.filter((row) => name === undefined || row.lv_name === name) }
   }
 
   async close(): Promise<void> {}
@@ -79,7 +81,7 @@ class FakeShell implements Pick<LvmShell, 'run' | 'pending' | 'close'> {
 
 function openPool(
   parts: ConstructorParameters<typeof FakeShell>[0] & { thin?: ThinOptions } & Partial<
-      Pick<LvmPoolParts, 'uptimeMs' | 'slowCommandMs' | 'backupFile' | 'claim'>
+      Pick<LvmPoolParts, 'zero' | 'uptimeMs' | 'slowCommandMs' | 'backupFile' | 'claim'>
     > = {},
 ) {
   const shell = new FakeShell(parts)
@@ -88,6 +90,7 @@ function openPool(
     shell,
     volumeGroup,
     thin: parts.thin,
+    zero: parts.zero ?? (async () => {}),
     now: () => new Date(0),
     uptimeMs: parts.uptimeMs ?? (() => 0),
     claim: parts.claim,
@@ -309,10 +312,10 @@ test('a group is believed to be empty only where its own row says so', async () 
   shell.run = async (command) => {
     if (command[0] !== 'lvs') return await run(command)
     looks += 1
-    return looks === 1 ? { vg: [], lv: [] } : await run(command)
+    return looks === 1 ? none : await run(command)
   }
   assert.is((await pool.list()).length, 1)
-  shell.run = async (command) => (command[0] === 'lvs' ? { vg: [], lv: [] } : await run(command))
+  shell.run = async (command) => (command[0] === 'lvs' ? none : await run(command))
   await rejects('failed', /it has 1 logical volumes, and shows none/, () => pool.list())
 })
 
@@ -392,6 +395,80 @@ test('grow() extends to whole extents, and asks LVM for nothing when the volume 
   assert.is(grown.action, 'grown')
   assert.is(grown.volume.sizeBytes, 12n * mebibyte)
   assert.equal(shell.changes, [`lvextend --size ${12n * mebibyte}b ${volumeGroup}/one`])
+})
+
+/** A pool with a block device of 8 MiB, and a shell that knows room as a volume; `zeroed` is what was made zeros, and after what. */
+function openBlockPool(zeroes: () => Promise<void> = async () => {}, ranges = ['/dev/sdb:10-11', '/dev/sdc:0-0']) {
+  const block = linearVolume('one', { lv_size: String(8n * mebibyte), lv_tags: 'elastic-local,elastic-local.fs=block' })
+  const zeroed: string[] = []
+  const zero = async (device: string) => {
+    zeroed.push(`${device} after ${shell.changes.at(-1)?.split(' ')[0]}`)
+    await zeroes()
+  }
+  const { pool, shell } = openPool({ volumes: [block], zero })
+  const room = linearVolume('one_room', { lv_tags: 'elastic-local.room' })
+  const run = shell.run
+  shell.run = async (command) => {
+    if (command.includes('--segments')) return { ...none, seg: ranges.map((seg_pe_ranges) => ({ seg_pe_ranges })) }
+    const answer = await run(command)
+    if (command[0] === 'lvcreate') shell.volumes.push(room)
+    if (command[0] === 'lvremove') shell.volumes = shell.volumes.filter((row) => row !== room)
+    return answer
+  }
+  return { pool, shell, zeroed, room }
+}
+const makesRoom = `lvcreate --yes --name one_room --type linear --size ${12n * mebibyte}b --wipesignatures y --zero y --addtag elastic-local.room ${volumeGroup}`
+const removesRoom = `lvremove --yes ${volumeGroup}/one_room`
+
+test('grow() gives a block device the very extents that were made zeros before, as its user sees them at once', async () => {
+  const { pool, shell, zeroed } = openBlockPool()
+  assert.is((await pool.grow('one', 20n * mebibyte)).volume.sizeBytes, 20n * mebibyte)
+  assert.equal(shell.changes, [
+    makesRoom,
+    removesRoom,
+    `lvextend --extents +3 ${volumeGroup}/one /dev/sdb:10-11 /dev/sdc:0-0`,
+  ])
+  assert.equal(zeroed, [`/dev/${volumeGroup}/one_room after lvcreate`])
+  shell.changes.length = 0
+  shell.volumes = shell.volumes.map((row) => ({ ...row, lv_size: String(20n * mebibyte) }))
+  assert.is((await pool.grow('one', 20n * mebibyte)).action, 'unchanged')
+  assert.equal(shell.changes, [])
+})
+
+test('grow() of a block device names no more extents at a time than a command may have words', async () => {
+  const { pool, shell } = openBlockPool(
+    undefined,
+    Array.from({ length: 120 }, (_, index) => `/dev/sdb:${2 * index}-${2 * index}`),
+  )
+  await pool.grow('one', 20n * mebibyte)
+  assert.equal(
+    shell.changes.filter((line) => line.startsWith('lvextend')).map((line) => line.split(' ')[2]),
+    ['+50', '+50', '+20'],
+  )
+})
+
+test('grow() of a block device that cannot be made zeros changes nothing, nor does one whose place nobody can tell', async () => {
+  const failing = async () => {
+    throw new VolumeError('failed', 'the disk burns')
+  }
+  const burning = openBlockPool(failing)
+  await rejects('failed', /burns/, () => burning.pool.grow('one', 20n * mebibyte))
+  const strange = openBlockPool(undefined, ['striped'])
+  await rejects('failed', /Cannot tell where .*one_room lies: LVM says "striped"/, () =>
+    strange.pool.grow('one', 20n * mebibyte),
+  )
+  for (const { shell } of [burning, strange]) assert.equal(shell.changes, [makesRoom, removesRoom])
+})
+
+test('room that a killed daemon was making is removed at the next start, and when the volume grows again', async () => {
+  const { pool, shell, room } = openBlockPool()
+  shell.volumes.push(room)
+  await pool.start()
+  assert.ok(shell.changes.includes(removesRoom))
+  shell.volumes.push(room)
+  shell.changes.length = 0
+  await pool.grow('one', 20n * mebibyte)
+  assert.equal(shell.changes.slice(0, 2), [removesRoom, makesRoom])
 })
 
 test('an active volume whose device is not what LVM says, after an lvextend that was killed, is refreshed before use', async () => {

@@ -5,7 +5,7 @@ import { isVolumeName } from '../volume/name.ts'
 import { mustBeClosed } from '../volume/openers.ts'
 import {
   type CreateRequest,
-  fsTypes,
+  contents,
   type Pool,
   type PoolReport,
   type Source,
@@ -24,11 +24,19 @@ import { measureThinPool, planThinPool, type ThinOptions } from './thin.ts'
 export const ownTag = 'elastic-local'
 const fsTagPrefix = `${ownTag}.fs=`
 const idTagPrefix = `${ownTag}.id=`
+/** The tag of room that is being zeroed for a block device to grow into. */
+const roomTag = `${ownTag}.room`
+/** Of which volume it is, which has no underscore in its name. */
+const roomOf = (name: string) => `${name}_room`
+/** How many ranges of extents one command names, of the words that it may have. */
+const mostRanges = 50
 
 export interface LvmPoolParts extends GroupParts {
   shell: Pick<LvmShell, 'run' | 'pending' | 'close'>
   /** Set for thin volumes; they share a pool that is made at the first one. */
   thin: ThinOptions | undefined
+  /** Makes a new device read as zeros. */
+  zero: (device: string) => Promise<void>
   now: () => Date
   log: Pick<Log, 'warn'>
 }
@@ -75,6 +83,8 @@ export class LvmPool implements Pool {
     if (pool && !pool.active) await this.#activateAll([`${volumeGroup}/${pool.name}`])
     if (this.#ours().some((volume) => !volume.active))
       await this.#activateAll(['--select', `lv_tags=${ownTag}`, volumeGroup])
+    for (const { name, tags } of this.#group.volumes.values())
+      if (tags.includes(roomTag)) await this.#removeRoom(name).catch((error) => log.warn(messageOf(error)))
     for (const volume of this.#ours()) {
       await this.#heal(volume).catch((error) => log.warn(messageOf(error), { volume: volume.name }))
     }
@@ -247,10 +257,63 @@ export class LvmPool implements Pool {
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
-    return await this.#space.acquire(this.#parts.volumeGroup, () => this.#grow(name, sizeBytes))
+    const { volumeGroup, zero } = this.#parts
+    const room = await this.#space.acquire(volumeGroup, () => this.#makeRoom(name, sizeBytes))
+    try {
+      // Others need not wait for that.
+      if (room) await zero(this.#group.deviceOf(room))
+      return await this.#space.acquire(volumeGroup, () => this.#grow(name, sizeBytes, room))
+    } catch (error) {
+      if (room && this.#group.volumes.has(room)) await this.#removeRoom(room).catch(() => {})
+      throw error
+    }
   }
 
-  async #grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  /**
+   * What a block device is to grow by, as a volume by itself: whoever has the device open sees its new end at once, and must find
+   * there nothing of others; nor may zeros be written where he has written by then. Nothing where new blocks are zeros.
+   */
+  async #makeRoom(name: string, sizeBytes: bigint): Promise<string | undefined> {
+    const { volumeGroup } = this.#parts
+    if (!this.#findOurs(name)) await this.#group.refresh()
+    const known = this.#findOurs(name)
+    if (!known || known.thinPool || this.#toStored(known).fsType !== 'block') return undefined
+    await this.#group.refresh()
+    const volume = this.#findOurs(name)
+    if (!volume) return undefined
+    const room = roomOf(name)
+    if (this.#group.volumes.has(room)) await this.#removeRoom(room)
+    const missingBytes = roundUp(sizeBytes, (await this.#group.facts()).extentBytes) - volume.sizeBytes
+    if (missingBytes <= 0n) return undefined
+    const place = ['--type', 'linear', '--size', `${missingBytes}b`, '--wipesignatures', 'y', '--zero', 'y']
+    await this.#group.change(
+      ['lvcreate', '--yes', '--name', room, ...place, '--addtag', roomTag, volumeGroup],
+      async (error) => {
+        throw await this.#failureToGrow(name, sizeBytes, error)
+      },
+    )
+    await this.#group.refresh()
+    return room
+  }
+
+  async #removeRoom(room: string): Promise<void> {
+    const { volumeGroup } = this.#parts
+    await this.#group.change(['lvremove', '--yes', `${volumeGroup}/${room}`], async (error) => {
+      throw await this.#group.failure(`Cannot remove ${room} from volume group ${volumeGroup}`, error)
+    })
+    this.#group.volumes.delete(room)
+  }
+
+  async #failureToGrow(name: string, sizeBytes: bigint, error: unknown): Promise<VolumeError> {
+    const { volumeGroup } = this.#parts
+    return await this.#group.failure(`Cannot grow ${name} to ${sizeBytes} bytes in volume group ${volumeGroup}`, error)
+  }
+
+  async #grow(
+    name: string,
+    sizeBytes: bigint,
+    room: string | undefined,
+  ): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
     const { volumeGroup, thin } = this.#parts
     await this.#group.refresh()
     const volume = this.#findOurs(name)
@@ -259,15 +322,30 @@ export class LvmPool implements Pool {
     await this.#heal(volume)
     if (grownBytes <= volume.sizeBytes) return { action: 'unchanged', volume: this.#toStored(volume) }
     if (thin && volume.thinPool) await this.#mustFitThin(thin, name, grownBytes - volume.sizeBytes)
-    await this.#group.change(['lvextend', '--size', `${grownBytes}b`, `${volumeGroup}/${name}`], async (error) => {
-      throw await this.#group.failure(
-        `Cannot grow ${name} to ${grownBytes} bytes in volume group ${volumeGroup}`,
-        error,
-      )
-    })
+    if (room) await this.#extendInto(name, room, grownBytes)
+    else
+      await this.#group.change(['lvextend', '--size', `${grownBytes}b`, `${volumeGroup}/${name}`], async (error) => {
+        throw await this.#failureToGrow(name, grownBytes, error)
+      })
     const grown = { ...volume, sizeBytes: grownBytes }
     this.#group.volumes.set(name, grown)
     return { action: 'grown', volume: this.#toStored(grown) }
+  }
+
+  /** Gives the volume the very extents of that room. */
+  async #extendInto(name: string, room: string, grownBytes: bigint): Promise<void> {
+    const { volumeGroup } = this.#parts
+    const ranges = await this.#group.rangesOf(room)
+    await this.#removeRoom(room)
+    for (let from = 0; from < ranges.length; from += mostRanges) {
+      const some = ranges.slice(from, from + mostRanges)
+      const extents = some.reduce((sum, range) => sum + range.extents, 0)
+      const places = some.map(({ place }) => place)
+      const command = ['lvextend', '--extents', `+${extents}`, `${volumeGroup}/${name}`, ...places]
+      await this.#group.change(command, async (error) => {
+        throw await this.#failureToGrow(name, grownBytes, error)
+      })
+    }
   }
 
   async remove(name: string): Promise<{ action: 'removed' | 'unchanged' }> {
@@ -435,7 +513,7 @@ export class LvmPool implements Pool {
   #toStored(volume: LogicalVolume): StoredVolume {
     const path = this.#group.deviceOf(volume.name)
     const tagValue = (prefix: string) => volume.tags.find((tag) => tag.startsWith(prefix))?.slice(prefix.length)
-    const fsType = fsTypes.find((type) => type === tagValue(fsTagPrefix))
+    const fsType = contents.find((type) => type === tagValue(fsTagPrefix))
     const id = tagValue(idTagPrefix)
     return {
       name: volume.name,

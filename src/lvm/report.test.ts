@@ -83,11 +83,12 @@ test('errors that LVM got over are no failure', () => {
   assert.equal(parseAnswer(['lvextend'], formatLvmAnswer({}, ['Attempted to decrement below zero.'], '1')), {
     lv: [],
     vg: [],
+    seg: [],
   })
 })
 
 test('an empty group is a report without rows', () => {
-  assert.equal(answerOf('shell-list-empty-group'), { lv: [], vg: [] })
+  assert.equal(answerOf('shell-list-empty-group'), { lv: [], vg: [], seg: [] })
 })
 
 test('the rows of several reports are put together', () => {
@@ -96,6 +97,7 @@ test('the rows of several reports are put together', () => {
   assert.equal(parseAnswer(['lvs'], JSON.stringify({ ...document, log })), {
     lv: [{ lv_name: 'a' }, { lv_name: 'c' }],
     vg: [{ vg_name: 'b' }],
+    seg: [],
   })
 })
 

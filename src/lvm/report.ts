@@ -6,12 +6,13 @@ import { messageOf, VolumeError } from '../volume/errors.ts'
 export interface LvmAnswer {
   lv: Row[]
   vg: Row[]
+  seg: Row[]
 }
 export type Row = Record<string, string>
 
 const rowsSchema = v.optional(v.array(v.record(v.string(), v.string())), [])
 const answerSchema = v.object({
-  report: v.optional(v.array(v.object({ lv: rowsSchema, vg: rowsSchema })), []),
+  report: v.optional(v.array(v.object({ lv: rowsSchema, vg: rowsSchema, seg: rowsSchema })), []),
   log: v.array(
     v.object({ log_type: v.string(), log_object_name: v.string(), log_message: v.string(), log_ret_code: v.string() }),
   ),
@@ -41,7 +42,8 @@ export function parseAnswer(command: readonly string[], text: string): LvmAnswer
       { exitCode: Number(status?.log_ret_code ?? 0), stderr },
     )
   }
-  return { lv: answer.report.flatMap((part) => part.lv), vg: answer.report.flatMap((part) => part.vg) }
+  const rowsOf = (kind: keyof LvmAnswer) => answer.report.flatMap((part) => part[kind])
+  return { lv: rowsOf('lv'), vg: rowsOf('vg'), seg: rowsOf('seg') }
 }
 
 /** The command that a document of the `lvm` shell answers; nothing when nobody can read it. */

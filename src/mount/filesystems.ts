@@ -148,6 +148,16 @@ export function buildFilesystems(parts: FilesystemsParts): Filesystems {
       }
     },
 
+    zero: async (device) => {
+      try {
+        await run('blkdiscard', ['--zeroout', device], { keepOpen: lock })
+      } catch (error) {
+        throw new VolumeError('failed', `Cannot fill ${device} with zeros: ${messageOf(error)}${adviseOnDisk(error)}`, {
+          cause: error,
+        })
+      }
+    },
+
     hasErrors: async (device) => {
       // Of ext4 (Documentation/ABI/testing/sysfs-fs-ext4). Some kernels stop writing after an error and show no "ro".
       try {

@@ -4,7 +4,7 @@ import { join, relative } from 'node:path'
 import { formatDeviceNumber } from '../device-number.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import type { Source } from '../volume/pool.ts'
-import { isWithin, type MountEntry, parseMountInfo, readSteadily } from './table.ts'
+import { deviceNumber, isOfNodes, isWithin, type MountEntry, parseMountInfo, readSteadily } from './table.ts'
 
 /** O_PATH of open(2), which Node does not name: a file is named by it, and neither read nor asked of its filesystem. */
 const openPath = 0o10000000
@@ -40,7 +40,21 @@ export async function findHolder(source: Source): Promise<string | undefined> {
   })
   if (!node) return undefined
   if (!(await isHeld(path))) return undefined
-  return (await processes.findMount(formatDeviceNumber(node.rdev))) ?? `the kernel has ${path} in use`
+  const number = formatDeviceNumber(node.rdev)
+  return (await processes.findMount(number)) ?? `the kernel has ${path} in use${describeMadeOf(number)}`
+}
+
+/** Which devices are made of one, by the names that device-mapper has for them. */
+function describeMadeOf(number: string): string {
+  const folder = `/sys/dev/block/${number}/holders`
+  const names = list(folder).map((name) => read(join(folder, name, 'dm/name')).trim() || name)
+  return names.length > 0 ? `: ${names.join(', ')} made of it; "dmsetup ls --tree" shows that` : ''
+}
+
+/** Who has the node of the device mounted, in whatever namespace, in words that complete "as …", or nothing when nobody has. */
+export async function findNodeHolder(device: string): Promise<string | undefined> {
+  const number = deviceNumber(device)
+  return number === undefined ? undefined : await new Processes('/proc').findNode(number)
 }
 
 /** The mounts of a namespace by their ids, with targets as paths from its root: a process in a chroot sees a part. */
@@ -76,6 +90,20 @@ class Processes {
     for (const { pid, view } of await this.#all()) {
       const entry = [...view.values()].find(({ device }) => device === number)
       if (entry) return `process ${this.#describe(pid)} has it mounted on ${entry.target}`
+    }
+    return undefined
+  }
+
+  /** Who has the node of the device with that number mounted. */
+  async findNode(number: string): Promise<string | undefined> {
+    const oneOfEach = new Map((await this.#all()).map((process) => [process.view, process]))
+    for (const { pid, view } of oneOfEach.values()) {
+      // As the process sees it: another namespace has other mounts on the way there.
+      const entry = [...view.values()].find(
+        (entry) => isOfNodes(entry) && deviceNumber(join(this.#proc, pid, 'root', entry.target)) === number,
+      )
+      if (entry) return `process ${this.#describe(pid)} has it on ${entry.target}`
+      await afterOthers()
     }
     return undefined
   }

@@ -215,6 +215,9 @@ export class LoopPool implements Pool {
       )
     await this.#takeRoom(name)
     if (volume.source && !(await isLeaving(volume.source.path))) {
+      // A growth that was cut short has made the image larger, and not the device.
+      if ((await sizeOfDevice(volume.source.path)) < volume.sizeBytes)
+        await this.#losetup('--set-capacity', volume.source.path)
       await this.#refuseDiscards(volume.source.path)
       return volume.source
     }
@@ -368,6 +371,11 @@ async function isLeaving(device: string): Promise<boolean> {
 
 async function isReadOnly(device: string): Promise<boolean> {
   return (await readFile(`/sys/block/${basename(device)}/ro`, 'utf8')).startsWith('1')
+}
+
+/** In whole sectors. */
+async function sizeOfDevice(device: string): Promise<bigint> {
+  return BigInt((await readFile(`/sys/block/${basename(device)}/size`, 'utf8')).trim()) * statBlockBytes
 }
 
 /** What the kernel says of a loop device, or nothing when it is free. */

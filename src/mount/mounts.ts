@@ -1,11 +1,12 @@
-import { lstat, realpath, rmdir, statfs } from 'node:fs/promises'
+import { lstat, open, realpath, rmdir, statfs } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { makeFolders } from '../files.ts'
 import { CommandError, type Runner } from '../run.ts'
 import { sharing } from '../sharing.ts'
 import { adviseOnDisk, hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import type { Mounts } from '../volume/host.ts'
 import type { FsType } from '../volume/pool.ts'
-import { findHolder, findUser, isHeld } from './holders.ts'
+import { findHolder, findNodeHolder, findUser, isHeld } from './holders.ts'
 import { type DeviceNumbers, readMountTable } from './table.ts'
 
 /** What each filesystem always gets: a copy of an xfs volume has the same UUID as its original (xfs(5)). */
@@ -51,6 +52,16 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
       }
     },
 
+    bindNode: async (device, target, { readOnly }) => {
+      await ensureFile(target)
+      try {
+        await run('mount', ['-o', readOnly ? 'bind,ro' : 'bind', '--', device, target])
+        await mustBeOn(target)
+      } catch (error) {
+        throw new VolumeError('failed', `Cannot show ${device} at ${target}: ${messageOf(error)}`, { cause: error })
+      }
+    },
+
     unmount: async (target) => {
       try {
         await run('umount', ['--', target])
@@ -72,6 +83,8 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
     findHolder,
 
     isHeld,
+
+    findNodeHolder,
 
     usage: async (folder) => {
       const { bsize, blocks, bfree, bavail, files, ffree } = await statfs(folder, { bigint: true })
@@ -97,8 +110,25 @@ async function ensureFolder(folder: string): Promise<void> {
     throw new VolumeError('invalid', `Cannot mount on ${folder} as it must be a folder: it is a ${kindOf(node)}.`)
 }
 
-function kindOf(node: { isSymbolicLink(): boolean; isFile(): boolean }): string {
+/** Makes the empty file, which nothing but an empty, real file may stand in for. */
+async function ensureFile(path: string): Promise<void> {
+  try {
+    await makeFolders(dirname(path), 0o750)
+    await (await open(path, 'wx', 0o600)).close()
+  } catch (error) {
+    if (!hasErrno(error, 'EEXIST')) throw writeError(`Cannot make the file ${path}`, error)
+  }
+  const node = await lstat(path)
+  if (!node.isFile() || node.size > 0)
+    throw new VolumeError(
+      'invalid',
+      `Cannot show a device at ${path} as it must be an empty file: it is ${node.isFile() ? 'not empty' : `a ${kindOf(node)}`}.`,
+    )
+}
+
+function kindOf(node: { isSymbolicLink(): boolean; isFile(): boolean; isDirectory(): boolean }): string {
   if (node.isSymbolicLink()) return 'symbolic link'
+  if (node.isDirectory()) return 'folder'
   return node.isFile() ? 'file' : 'special file'
 }
 

@@ -4,7 +4,7 @@ import * as v from 'valibot'
 import { makeFolders, removeFile, replaceFile, syncFolder } from '../files.ts'
 import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import type { Intent, Journal, UnreadableIntent } from '../volume/journal.ts'
-import { fsTypes } from '../volume/pool.ts'
+import { contents } from '../volume/pool.ts'
 
 /** The folder in `volumesDir` that holds what is ours alone; no volume can have that name. */
 export const ownFolder = '.elastic-local'
@@ -79,7 +79,7 @@ export function damageOf(error: unknown): VolumeError {
   throw error
 }
 
-const fsTypeSchema = v.picklist(fsTypes)
+const fsTypeSchema = v.picklist(contents)
 
 /** Bytes, as decimal text in JSON, whose numbers end at 2^53. */
 const bytesSchema = v.pipe(v.string(), v.regex(/^[0-9]{1,19}$/))

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs'
+import { realpathSync, statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { release } from 'node:os'
 import { dirname, isAbsolute, join, relative } from 'node:path'
@@ -127,6 +127,7 @@ export function buildMountTable(entries: readonly MountEntry[], numbers: DeviceN
       }
     return places
   })
+  const byNode = once(() => Map.groupBy(entries.filter(isOfNodes), (entry) => deviceNumber(entry.target)))
   const order = once(() => new Map(entries.map((entry, index) => [entry, index])))
   const ofDevice = (path: string): MountEntry[] => {
     const named = bySource().get(path) ?? []
@@ -136,22 +137,32 @@ export function buildMountTable(entries: readonly MountEntry[], numbers: DeviceN
     const all = new Set([...named, ...(byDevice().get(device) ?? []), ...(byBtrfsDevice().get(device) ?? [])])
     return [...all].sort((a, b) => (order().get(a) ?? 0) - (order().get(b) ?? 0))
   }
-  const ofDirectory = (path: string): MountEntry[] => {
+  const ofPlace = (path: string): MountEntry[] => {
     const holder = findHolding(byTarget, dirname(path))
     if (!holder) return []
     return byPlace().get(`${holder.device} ${join(holder.root, relative(holder.target, path))}`) ?? []
   }
+  /** One that another mount hides is known by the node's own place. */
+  const ofNode = (path: string): MountEntry[] => {
+    const device = deviceNumber(path)
+    if (device === undefined) return []
+    return [...new Set([...(byNode().get(device) ?? []), ...ofPlace(realpathSync(path))])]
+  }
   return {
     at: (target) => toMountPoint(byTarget.get(target)),
     holding: (path) => toMountPoint(findHolding(byTarget, path)),
-    of: ({ kind, path }) =>
-      (kind === 'device' ? ofDevice(path) : ofDirectory(path)).map((entry) => toMountPoint(entry)),
+    of: ({ kind, path }) => (kind === 'device' ? ofDevice(path) : ofPlace(path)).map((entry) => toMountPoint(entry)),
+    ofNode: ({ kind, path }) => (kind === 'device' ? ofNode(path) : []).map((entry) => toMountPoint(entry)),
     under: (folder) =>
       entries
         .filter((entry) => entry.target === folder || entry.target.startsWith(`${folder}/`))
         .map((entry) => toMountPoint(entry)),
   }
 }
+
+/** Whether it may be the mount of a device's node: a single file of what /dev is. */
+export const isOfNodes = ({ fsType, root }: Pick<MountEntry, 'fsType' | 'root'>) =>
+  root !== '/' && (fsType === 'devtmpfs' || fsType === 'tmpfs')
 
 /** The mount that a path is seen in. */
 const findHolding = (byTarget: ReadonlyMap<string, MountEntry>, path: string) =>
@@ -197,7 +208,7 @@ export function isWithin(folder: string, path: string): boolean {
 }
 
 /** `major:minor` of a block device's node, or nothing when it is none. */
-function deviceNumber(path: string): string | undefined {
+export function deviceNumber(path: string): string | undefined {
   if (!path.startsWith('/')) return undefined
   try {
     const node = statSync(path, { throwIfNoEntry: false })

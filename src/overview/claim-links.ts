@@ -1,5 +1,5 @@
 /** The links that the cluster makes: from the claim to its PersistentVolume. */
-import { type ClassFacts, checkClaim, describeWish, readClass } from '../k8s/model/claim.ts'
+import { type ClassFacts, checkClaim, describeWish, type PoolWish, readClass } from '../k8s/model/claim.ts'
 import { poolOf, takenBytes } from '../k8s/model/ledger.ts'
 import { provisionerNames } from '../k8s/model/names.ts'
 import { formatBytes } from '../text/quantity.ts'
@@ -12,12 +12,12 @@ import { describePlaces, findPlaces, hasPool, type Place } from './places.ts'
 import type { Link, LinkName } from './records.ts'
 import type { Subject } from './subject.ts'
 
-export function claimLink(facts: ClusterFacts, { name, claim, volume, promise }: Subject): Link {
+export function claimLink(facts: ClusterFacts, { name, claim, volume, promise, storageClass }: Subject): Link {
   if (claim?.phase === 'Lost') return lostClaim(facts, claim, name)
   if (claim) {
     const size = claim.requestedBytes === undefined ? claim.request : formatBytes(claim.requestedBytes)
     try {
-      if (!volume) checkClaim(claim)
+      if (!volume) mustBeServed(facts, claim, storageClass?.facts)
     } catch (error) {
       return link('claim', 'fail', messageOf(error), {
         advice: 'A claim cannot be changed: delete it, and recreate it as a local volume can be.',
@@ -32,6 +32,21 @@ export function claimLink(facts: ClusterFacts, { name, claim, volume, promise }:
     'ok',
     promise?.entry.pendingFor ? `promised to ${promise.entry.pendingFor}, which is gone` : 'none',
   )
+}
+
+/** Throws with what no volume can give. Of a class that names no front, the provisioner knows which it is, and says so. */
+function mustBeServed(facts: ClusterFacts, claim: ClaimState, storageClass: ClassFacts | undefined): void {
+  checkClaim(claim, wishOfClass(storageClass))
+  const refused = claim.volumeMode === 'Block' ? refusal(facts, claim) : undefined
+  if (refused?.includes('volumeMode must be')) throw new Error(refused)
+}
+
+function wishOfClass(storageClass: ClassFacts | undefined): PoolWish {
+  try {
+    return storageClass ? readClass(storageClass) : {}
+  } catch {
+    return {}
+  }
 }
 
 function lostClaim(facts: ClusterFacts, { namespace, name, volumeName }: ClaimState, volume: string): Link {
@@ -111,7 +126,7 @@ function unscheduled(
   storageClass: ClassFacts,
   pods: readonly PodFacts[],
 ): Link {
-  const places = findPlaces(facts, storageClass, claim.requestedBytes ?? 0n)
+  const places = findPlaces(facts, storageClass, claim)
   const pod = pods.find(({ unschedulable }) => unschedulable !== undefined)
   const refused = refusal(facts, claim)
   const details = [
@@ -182,7 +197,7 @@ export function reservationLink(
   const refused = refusal(facts, claim)
   if (!refused) return link('reservation', 'wait', 'asked of the provisioner just now')
   if (!storageClass?.facts) return link('reservation', 'fail', refused)
-  const places = findPlaces(facts, storageClass.facts, claim.requestedBytes ?? 0n)
+  const places = findPlaces(facts, storageClass.facts, claim)
   const advice = adviseOnPlaces(facts, storageClass.facts, places)
   return link('reservation', 'fail', refused, { details: describePlaces(places), advice })
 }

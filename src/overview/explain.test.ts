@@ -210,10 +210,13 @@ const cases: Case[] = [
     message: /Cannot use StorageClass dev as a volume cannot be made with it/,
   },
   {
-    title: 'volumeMode Block',
-    set: (world) => void world.addClaim('data', { spec: { volumeMode: 'Block' } }),
+    title: 'volumeMode Block of a class of FlexVolumes',
+    set: (world) => {
+      world.addClass('flex', { parameters: { front: 'flex' } })
+      world.addClaim('data', { class: 'flex', spec: { volumeMode: 'Block' } })
+    },
     at: 'claim',
-    message: /volumeMode must be Filesystem: it is Block/,
+    message: /volumeMode must be Filesystem, as FlexVolumes are no block devices/,
     advice: /delete it, and recreate it/,
   },
   {
@@ -738,6 +741,16 @@ const cases: Case[] = [
     at: 'mount',
     message: /^pod web: Cannot mount pvc-\S+ as its disk is away/,
     advice: /elastic-local volumes show pvc-/,
+  },
+  {
+    title: 'a block device that is refused',
+    set: (world) => {
+      const volume = mounting(world, 'csi')
+      const words = `MapVolume.MapPodDevice failed for volume "${volume}" : rpc error: code = Internal desc = Cannot mount ${volume} as its disk is away.`
+      world.say(`${podsPath}/web`, 'FailedMapVolume', words, { component: 'kubelet' })
+    },
+    at: 'mount',
+    message: /^pod web: Cannot mount pvc-\S+ as its disk is away/,
   },
   {
     title: 'a driver that finds no daemon',

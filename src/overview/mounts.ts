@@ -35,7 +35,7 @@ export function inlineProblem(facts: ClusterFacts, pod: PodFacts, volume: string
   }
 }
 
-const mountReasons = ['FailedMount', 'FailedAttachVolume']
+const mountReasons = ['FailedMount', 'FailedMapVolume', 'FailedAttachVolume']
 const noDriver = /no volume plugin matched/
 /** Of a CSI driver (pkg/volume/csi, csi_plugin.go). */
 const notRegistered = /driver name \S+ not found in the list of registered CSI drivers/

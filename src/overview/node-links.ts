@@ -101,6 +101,8 @@ export function findStuck(
 export function filesystemLink(facts: ClusterFacts, { name, volume, promise }: Subject): Link | undefined {
   const { ledger } = promise ?? {}
   if (!ledger) return undefined
+  if (volume?.fsType === 'block')
+    return link('filesystem', 'ok', 'none: it is a block device, and what is on it only its user knows')
   const kind = poolOf(ledger).driverKind === 'BINDMOUNT' ? 'that of the disk below' : volume?.fsType || 'ext4'
   const advice = `What is in use, its node knows: ${commandOn(facts, ledger.node, `volumes show ${name}`)}.`
   return link('filesystem', 'ok', kind, { advice })

@@ -286,8 +286,11 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
   ],
   [
     'a claim that cannot be served',
-    (world) => world.addClaim('block', { spec: { volumeMode: 'Block' } }),
-    /^fail claim default\/block: .*volumeMode must be Filesystem/,
+    (world) => {
+      world.addClass('directories', { parameters: { front: 'csi', driverKind: 'BINDMOUNT' } })
+      return world.addClaim('block', { class: 'directories', spec: { volumeMode: 'Block' } })
+    },
+    /^fail claim default\/block: .*volumeMode must be Filesystem, as volumes of driverKind BINDMOUNT are directories/,
   ],
   [
     'rights that are missing',

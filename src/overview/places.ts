@@ -1,4 +1,13 @@
-import { type ClassFacts, describePool, describeWish, isWanted, readClass } from '../k8s/model/claim.ts'
+import {
+  type ClaimFacts,
+  type ClassFacts,
+  describePool,
+  describeWish,
+  isWanted,
+  type PoolWish,
+  readClass,
+  wishOf,
+} from '../k8s/model/claim.ts'
 import { freeBytes, poolOf } from '../k8s/model/ledger.ts'
 import { formatTopology, isAllowed, type Topology } from '../k8s/model/node.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
@@ -18,17 +27,22 @@ export interface Place {
   lacks?: 'room' | 'pool' | 'node'
 }
 
-/** What each node is to a new volume of that class and size, in the order of their names. The class must be a right one. */
-export function findPlaces(facts: ClusterFacts, storageClass: ClassFacts, requestedBytes: bigint): readonly Place[] {
-  const { fsType } = readClass(storageClass)
-  const least = minimumBytes[fsType]
+/** What each node is to the volume of a claim of that class, in the order of their names. The class must be a right one. */
+export function findPlaces(
+  facts: ClusterFacts,
+  storageClass: ClassFacts,
+  claim: Pick<ClaimFacts, 'volumeMode'> & { requestedBytes?: bigint },
+): readonly Place[] {
+  const wish = wishOf(claim, readClass(storageClass))
+  const { requestedBytes = 0n } = claim
+  const least = minimumBytes[wish.fsType]
   const wanted = requestedBytes > least ? requestedBytes : least
-  const key = `${storageClass.name}/${wanted}`
+  const key = `${storageClass.name}/${claim.volumeMode}/${wanted}`
   const found =
     knownPlaces(facts).get(key) ??
     [...facts.nodes.values()]
       .sort((a, b) => (a.name < b.name ? -1 : 1))
-      .map((node) => ({ node: node.name, ...judge(facts, node, storageClass, wanted) }))
+      .map((node) => ({ node: node.name, ...judge(facts, node, storageClass, wish, wanted) }))
   knownPlaces(facts).set(key, found)
   return found
 }
@@ -43,7 +57,7 @@ export function hasPool(facts: ClusterFacts, storageClass: ClassFacts): boolean 
   }
 }
 
-/** By class and size: many claims want the same. */
+/** By class, mode and size: many claims want the same. */
 const knownPlaces = indexed(() => new Map<string, readonly Place[]>())
 
 /** Whether the scheduler knows what room the class has on nodes with that label. */
@@ -55,7 +69,13 @@ const toldRoom = indexed(
   ({ capacities }) => new Set(capacities.map(({ className, topology }) => `${className}/${topology}`)),
 )
 
-function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, wanted: bigint): Omit<Place, 'node'> {
+function judge(
+  facts: ClusterFacts,
+  node: NodeState,
+  storageClass: ClassFacts,
+  wish: PoolWish,
+  wanted: bigint,
+): Omit<Place, 'node'> {
   const no = (reason: string, lacks: Place['lacks'] = 'node') => ({ fits: false, reason, lacks })
   if (!node.isReady) return no('is not ready')
   if (!node.isSchedulable) return no('is cordoned')
@@ -66,9 +86,11 @@ function judge(facts: ClusterFacts, node: NodeState, storageClass: ClassFacts, w
   const ledger = facts.ledgers.get(node.name)
   if (!ledger) return no(missingLedger(facts, node.name))
   const pool = poolOf(ledger)
-  const wish = readClass(storageClass)
   if (!isWanted(wish, pool))
-    return no(`has pool ${describePool(pool, wish)}, and the class wants ${describeWish(wish)}`, 'pool')
+    return no(
+      `has pool ${describePool(pool, wish)}, and the ${wish.isBlock ? 'claim' : 'class'} wants ${describeWish(wish)}`,
+      'pool',
+    )
   const free = freeBytes(ledger)
   if (roundUp(wanted, pool.unitBytes) > free)
     return no(

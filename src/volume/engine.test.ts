@@ -7,7 +7,7 @@ import { sharing } from '../sharing.ts'
 import { Engine } from './engine.ts'
 import { MemoryMachine } from './memory.ts'
 
-contract('engine in memory', openMemoryWorld, ['ext4', 'xfs', 'btrfs'])
+contract('engine in memory', openMemoryWorld, ['ext4', 'xfs', 'btrfs', 'block'])
 deviceContract('engine in memory', openMemoryWorld)
 
 const test = suite('engine whose pool is away')

@@ -9,7 +9,7 @@ import { Intents } from './intents.ts'
 import type { Intent, Journal, UnreadableIntent } from './journal.ts'
 import { parseVolumeName } from './name.ts'
 import {
-  type FsType,
+  type Content,
   fsTypes,
   type Pool,
   type PoolReport,
@@ -23,13 +23,13 @@ import { buildView, type VolumeView } from './view.ts'
 /** What a volume is to be. */
 export interface VolumeSpec {
   sizeBytes: bigint
-  fsType: FsType
+  fsType: Content
   mkfsOptions: readonly string[]
 }
 
 export interface MountRequest {
   name: string
-  /** The folder in which the volume shall be seen. */
+  /** The folder in which the volume shall be seen; of a block device, the file. */
   target: string
   /**
    * A folder of the caller's in which the whole volume may be mounted first, in place of the engine's own: by a request
@@ -38,8 +38,8 @@ export interface MountRequest {
   stage?: string
   readOnly: boolean
   mountOptions: readonly string[]
-  /** What the asker believes is on the volume; a different filesystem is an error. */
-  fsType?: FsType
+  /** What the asker believes is on the volume; anything else is an error. A block device is had only by whoever says so. */
+  fsType?: Content
   /** Makes the volume if it is not there. */
   create?: VolumeSpec
   /** Whether it may be seen in no other target meanwhile. */
@@ -157,8 +157,9 @@ export class Engine {
   async mount(request: MountRequest): Promise<{ action: 'mounted' | 'unchanged' }> {
     const name = parseVolumeName(request.name)
     return await this.#locked(name, { operation: 'mount', target: request.target }, async () => {
-      const { pool, mounts } = this.#parts
+      const { pool } = this.#parts
       const volume = await this.#mustBeReady(name, request.create)
+      mustBeAsked(request, volume)
       const source = await pool.activate(name)
       try {
         const table = await this.#readGrown(volume, source)
@@ -167,15 +168,22 @@ export class Engine {
         if (unseen) throw new VolumeError('unavailable', `Cannot mount ${name} as ${unseen}.`)
         const seen = table.at(request.target)
         if (seen) return this.#alreadyMounted(request, seen.readOnly, table, source)
-        if (request.isAlone) this.#mustBeAlone(request, volume, table.of(source))
-        const folder = await this.#stages.ensure(name, source, table, request)
-        if (folder !== request.target) await mounts.bind(folder, request.target, { readOnly: request.readOnly })
+        if (request.isAlone) this.#mustBeAlone(request, this.#stages.targets(table, { ...volume, source }))
+        await this.#show(request, source, table)
         return { action: 'mounted' }
       } catch (error) {
         await this.#stages.releaseUnused(name)
         throw error
       }
     })
+  }
+
+  async #show(request: MountRequest, source: Source, table: MountTable): Promise<void> {
+    const { mounts } = this.#parts
+    const { name, target, readOnly } = request
+    if (request.fsType === 'block') return await mounts.bindNode(source.path, target, { readOnly })
+    const folder = await this.#stages.ensure(name, source, table, request)
+    if (folder !== target) await mounts.bind(folder, target, { readOnly })
   }
 
   /** The mounts, after a growth that was cut short is finished: once it is mounted, that may be forbidden. */
@@ -192,8 +200,7 @@ export class Engine {
     return await mounts.read()
   }
 
-  #mustBeAlone({ name, target }: MountRequest, volume: StoredVolume, shown: readonly MountPoint[]): void {
-    const [other] = this.#stages.targetsIn(shown, volume)
+  #mustBeAlone({ name, target }: MountRequest, [other]: readonly MountPoint[]): void {
     if (other)
       throw new VolumeError(
         'busy',
@@ -207,7 +214,8 @@ export class Engine {
     table: MountTable,
     source: Source,
   ): { action: 'unchanged' } {
-    if (!table.of(source).some((mount) => mount.target === request.target))
+    const shown = request.fsType === 'block' ? table.ofNode(source) : table.of(source)
+    if (!shown.some((mount) => mount.target === request.target))
       throw new VolumeError(
         'busy',
         `Cannot mount ${request.name} on ${request.target} as ${table.at(request.target)?.source} is mounted there; unmount that first.`,
@@ -304,7 +312,8 @@ export class Engine {
   async #fill(name: string): Promise<void> {
     const { pool, mounts, filesystems } = this.#parts
     const source = await pool.activate(name)
-    if (source.kind === 'device') {
+    if ((await pool.find(name))?.fsType === 'block') await this.#stages.releaseUnused(name)
+    else if (source.kind === 'device') {
       const table = await mounts.read()
       const mounted = table.of(source)[0]?.target
       try {
@@ -362,8 +371,10 @@ export class Engine {
   /** Throws `busy`. Of one that is not active, nobody can have anything. */
   async #mustBeFree(name: string): Promise<void> {
     const { pool, mounts } = this.#parts
-    const source = (await pool.find(name))?.source
-    const holder = source && (await mounts.findHolder(source))
+    const { source, fsType } = (await pool.find(name)) ?? {}
+    const holder =
+      source &&
+      ((await mounts.findHolder(source)) ?? (fsType === 'block' && (await mounts.findNodeHolder(source.path))))
     if (holder) throw new VolumeError('busy', `Cannot remove ${name} as ${holder}; end that first.`)
     await pool.mustBeFree?.(name)
   }
@@ -464,11 +475,16 @@ export class Engine {
         'invalid',
         `Cannot make ${name} with ${fsType} as its size must be at least ${minimumBytes[fsType]} bytes: it is ${sizeBytes}.`,
       )
-    if (existing && begun?.phase === 'formatting' && begun.fsType !== fsType) {
+    if (fsType === 'block' && pool.sourceKind === 'directory')
+      throw new VolumeError(
+        'invalid',
+        `Cannot make ${name} as a block device as the volumes of this ${pool.driverKind} pool are directories.`,
+      )
+    if (existing && begun?.phase === 'formatting' && begun.fsType !== fsType && begun.fsType !== 'block') {
       // What it would be removed with, but for the filesystem that it was to have, is somebody's.
       const source = await pool.activate(name)
       if (source.kind === 'device') await this.#mustBeBlank(name, source.path, begun.fsType)
-    } else if (existing && begun?.phase === 'formatting') {
+    } else if (existing && begun?.phase === 'formatting' && begun.fsType === fsType) {
       const { volume } = await pool.grow(name, sizeBytes)
       await this.#formatAgain(name, { ...begun, sizeBytes, fsType, mkfsOptions })
       return { action: 'created', volume }
@@ -515,18 +531,21 @@ export class Engine {
     const { pool, filesystems } = this.#parts
     await this.#intents.set(name, { ...intent, phase: 'formatting' })
     const source = await pool.activate(name)
+    const { fsType, mkfsOptions, sizeBytes } = intent
     if (source.kind === 'device') {
-      await this.#mustBeBlank(name, source.path, intent.fsType)
+      if (fsType !== 'block') await this.#mustBeBlank(name, source.path, fsType)
       if (await this.#parts.mounts.isHeld(source.path))
         throw new VolumeError('busy', `Cannot format ${name} as the kernel has ${source.path} in use.`)
-      await filesystems.make(source.path, intent.fsType, intent.mkfsOptions, intent.sizeBytes)
-      await this.#stages.noteMade(name, source.path, intent)
+      if (fsType !== 'block') {
+        await filesystems.make(source.path, fsType, mkfsOptions, sizeBytes)
+        await this.#stages.noteMade(name, source.path, { fsType, mkfsOptions })
+      } else if ((await pool.find(name))?.leavesBlocks) await filesystems.zero(source.path)
     }
     await this.#intents.finish(name)
   }
 
   /** Throws `exists` where there is more than an earlier attempt may have left. */
-  async #mustBeBlank(name: string, device: string, fsType: FsType): Promise<void> {
+  async #mustBeBlank(name: string, device: string, fsType: Content): Promise<void> {
     const found = await this.#parts.filesystems.signatures(device)
     if (found.some((type) => type !== fsType))
       throw new VolumeError(
@@ -546,11 +565,22 @@ export class Engine {
       isBusy: this.#locks.isBusy(volume.name),
       failures: this.failures.of(volume.name),
       shown,
-      targets: this.#stages.targetsIn(shown, volume),
+      targets: this.#stages.targets(table, volume),
       hasErrors: shown.length > 0 && (await this.#stages.hasErrors(volume)),
       usage: readable && !volume.problem ? await mounts.usage(readable).catch(messageOf) : undefined,
     })
   }
+}
+
+/** Throws `invalid`: what is a block device is never taken for a filesystem, nor the other way round. */
+function mustBeAsked({ name, fsType }: MountRequest, volume: StoredVolume): void {
+  if ((fsType === 'block') === (volume.fsType === 'block')) return
+  throw new VolumeError(
+    'invalid',
+    fsType === 'block'
+      ? `Cannot give ${name} as a block device as it was made with a filesystem${volume.fsType ? `, ${volume.fsType}` : ''}.`
+      : `Cannot mount ${name} as it is a block device, whose content is its user's.`,
+  )
 }
 
 function unreadable(name: string, { problem }: UnreadableIntent): VolumeError {

@@ -9,3 +9,4 @@ histories('engine in memory', openMemoryWorld, {
   rounds: 12,
   shuffling: true,
 })
+histories('engine in memory', openMemoryWorld, { fsType: 'block', count: 200, rounds: 12, shuffling: true })

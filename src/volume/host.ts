@@ -1,4 +1,4 @@
-import type { FsType, Source } from './pool.ts'
+import type { Content, FsType, Source } from './pool.ts'
 
 /** One line of the mount table, as far as volumes are concerned. */
 export interface MountPoint {
@@ -23,6 +23,8 @@ export interface MountTable {
   holding(path: string): MountPoint | undefined
   /** All mounts that show that source or a folder in it, its own path not counted. */
   of(source: Source): MountPoint[]
+  /** All mounts that show the device's node itself, by which whoever opens it has the device. */
+  ofNode(source: Source): MountPoint[]
   /** All mounts at or below that folder. */
   under(folder: string): MountPoint[]
 }
@@ -44,6 +46,8 @@ export interface Mounts {
   mountDevice(device: string, folder: string, fsType: FsType, options: readonly string[]): Promise<void>
   /** Shows the folder `from` also at `target`, which is made if missing. */
   bind(from: string, target: string, options: { readOnly: boolean }): Promise<void>
+  /** Shows the node of a device at `target`, a file that is made if missing. */
+  bindNode(device: string, target: string, options: { readOnly: boolean }): Promise<void>
   /** Throws `busy` while a process works in it. */
   unmount(target: string): Promise<void>
   /** Removes an empty folder that was a mount point; nothing to do when there is none. */
@@ -57,6 +61,8 @@ export interface Mounts {
   findHolder(source: Source): Promise<string | undefined>
   /** Whether the kernel has the device in use, mounted anywhere. */
   isHeld(device: string): Promise<boolean>
+  /** Who shows the device's node in whatever namespace, in words that complete "as …"; nothing when nobody does. */
+  findNodeHolder(device: string): Promise<string | undefined>
 }
 
 /** Filesystems on block devices. All throw `VolumeError`. */
@@ -69,6 +75,8 @@ export interface Filesystems {
   check(device: string, fsType: FsType): Promise<void>
   /** Makes what is on the device unreadable for whoever gets its blocks next. */
   wipe(device: string): Promise<void>
+  /** Makes a new device read as zeros from its begin to its end. */
+  zero(device: string): Promise<void>
   /** Whether the kernel has found errors on the mounted filesystem, which a check will have to repair. */
   hasErrors(device: string): Promise<boolean>
   /** Whether it is to be grown while nobody has it mounted, as this process may not grow it then. */
@@ -78,11 +86,13 @@ export interface Filesystems {
 }
 
 /**
- * The smallest device each filesystem can be made on, as its mkfs says, with room to breathe. The kernel resizes no btrfs
+ * The smallest device each filesystem can be made on, as its mkfs says, with room to breathe; a block device is an
+ * extent of a volume group, as it usually is. The kernel resizes no btrfs
  * to less (btrfs_ioctl_resize in fs/btrfs/ioctl.c).
  */
-export const minimumBytes: Record<FsType, bigint> = {
+export const minimumBytes: Record<Content, bigint> = {
   ext4: 8n << 20n,
   xfs: 300n << 20n,
   btrfs: 256n << 20n,
+  block: 4n << 20n,
 }

@@ -1,13 +1,13 @@
-import type { FsType } from './pool.ts'
+import type { Content } from './pool.ts'
 
 /**
  * What was begun on a volume and is not known to be finished. `creating`: it may or may not exist, and is not even
- * blank for sure. `formatting`: it exists, blank, and mkfs may have run. `growing`: its filesystem may be smaller than its
+ * blank for sure. `formatting`: it exists, blank, and mkfs may have run; or it is a block device, and is being zeroed. `growing`: its filesystem may be smaller than its
  * device. `removing`: its data is not wanted any more.
  * `id` is that of the volume which the intent is about; one of the same name with another id is not meant.
  */
 export type Intent =
-  | { phase: 'creating' | 'formatting'; id: string; sizeBytes: bigint; fsType: FsType; mkfsOptions: readonly string[] }
+  | { phase: 'creating' | 'formatting'; id: string; sizeBytes: bigint; fsType: Content; mkfsOptions: readonly string[] }
   | { phase: 'growing' | 'removing'; id?: string }
 
 /** Something was begun, and its record is damaged: nobody knows what. */

@@ -135,6 +135,7 @@ export class MemoryMachine {
         at: (target) => seen.findLast((mount) => mount.target === target),
         holding: () => this.root,
         of: (source) => seen.filter((mount) => mount.source === source.path),
+        ofNode: (source) => seen.filter((mount) => mount.source === nodeOf(source.path)),
         under: (folder) => seen.filter((mount) => mount.target === folder || mount.target.startsWith(`${folder}/`)),
       }
     },
@@ -160,6 +161,11 @@ export class MemoryMachine {
       await this.onStep('bind', base.name)
       this.mounted.push({ ...base, target, readOnly: options.readOnly || base.readOnly })
     },
+    bindNode: async (device, target, { readOnly }) => {
+      const name = nameOf(device)
+      await this.onStep('bind-node', name)
+      this.mounted.push({ ...this.root, target, readOnly, fsType: 'devtmpfs', source: nodeOf(device), name })
+    },
     unmount: async (target) => {
       const index = this.mounted.findLastIndex((mount) => mount.target === target)
       const mount = this.mounted[index]
@@ -171,6 +177,10 @@ export class MemoryMachine {
     findHolder: async ({ path }) =>
       this.held.has(nameOf(path)) ? 'process 1 (init) has it mounted on /mnt' : undefined,
     isHeld: async (device) => this.held.has(nameOf(device)) || this.mounted.some(({ source }) => source === device),
+    findNodeHolder: async (device) => {
+      const mount = this.mounted.find(({ source }) => source === nodeOf(device))
+      return mount && `process 1 (init) has it on ${mount.target}`
+    },
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)
@@ -193,6 +203,11 @@ export class MemoryMachine {
     check: async () => {},
     wipe: async (device) => {
       await this.onStep('wipe', nameOf(device))
+      this.#mustGet(nameOf(device)).files.clear()
+    },
+    zero: async (device) => {
+      await this.onStep('zero', nameOf(device))
+      Object.assign(this.#mustGet(nameOf(device)), { signatures: [] })
       this.#mustGet(nameOf(device)).files.clear()
     },
     hasErrors: async () => false,
@@ -258,6 +273,8 @@ export class MemoryMachine {
 }
 
 const devicePath = (name: string) => `/dev/memory/${name}`
+/** What a mount of the device's node shows. */
+const nodeOf = (device: string) => `udev[${device}]`
 const nameOf = (device: string) => device.slice(devicePath('').length)
 
 function stored(name: string, volume: MemoryVolume): StoredVolume {

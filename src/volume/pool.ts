@@ -2,6 +2,10 @@
 export const fsTypes = ['ext4', 'xfs', 'btrfs'] as const
 export type FsType = (typeof fsTypes)[number]
 
+/** What a volume is made to hold: a filesystem, or, as a raw block device, whatever its user writes on it. */
+export const contents = [...fsTypes, 'block'] as const
+export type Content = (typeof contents)[number]
+
 /** Where the data of an activated volume is: a block device to put a filesystem on, or a directory as it is. */
 export type Source = { kind: 'device'; path: string } | { kind: 'directory'; path: string }
 
@@ -13,13 +17,13 @@ export interface StoredVolume {
   /** What the volume really takes of its pool: whole extents. */
   sizeBytes: bigint
   /** What its creator asked for, as far as the pool remembers. */
-  fsType?: FsType
+  fsType?: Content
   createdAt?: Date
   /** Where the data is kept, for a person to look at: the logical volume's device, the image, the directory. */
   path: string
   /** Where it can be reached; missing while it is not active. */
   source?: Source
-  /** Whether another volume may get its blocks as they are when it is removed. */
+  /** Whether another volume may get its blocks as they are when it is removed, and whether it may have got such. */
   leavesBlocks?: boolean
   /** What is wrong with the stored volume itself, such as a missing image. */
   problem?: string
@@ -59,7 +63,7 @@ export interface CreateRequest {
   /** Becomes the volume's `id`: a UUID. */
   id: string
   sizeBytes: bigint
-  fsType: FsType
+  fsType: Content
 }
 
 /**

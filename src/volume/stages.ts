@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { messageOf, VolumeError } from './errors.ts'
 import type { Filesystems, MountPoint, Mounts, MountTable } from './host.ts'
-import { type FsType, fsTypes, type Pool, type Source, type StoredVolume } from './pool.ts'
+import { type Content, type FsType, fsTypes, type Pool, type Source, type StoredVolume } from './pool.ts'
 
 /** How a volume's filesystem is to be mounted. */
 export interface StageRequest {
@@ -9,7 +9,7 @@ export interface StageRequest {
   target?: string
   stage?: string
   mountOptions: readonly string[]
-  fsType?: FsType
+  fsType?: Content
 }
 
 export interface StagesParts {
@@ -140,11 +140,8 @@ export class Stages {
 
   /** Mounts of the volume other than the engine's own. */
   targets(table: MountTable, volume: StoredVolume): MountPoint[] {
-    return this.targetsIn(shownBy(table, volume), volume)
-  }
-
-  targetsIn(shown: readonly MountPoint[], { name }: StoredVolume): MountPoint[] {
-    return shown.filter((mount) => mount.target !== this.#pathOf(name))
+    const shown = shownBy(table, volume).filter((mount) => mount.target !== this.#pathOf(volume.name))
+    return volume.source ? [...shown, ...table.ofNode(volume.source)] : shown
   }
 
   #pathOf(name: string): string {

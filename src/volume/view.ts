@@ -63,7 +63,7 @@ export function buildView(observed: Observation): VolumeView {
     ({ operation, target }) => operation !== 'unmount' || targets.some((mount) => mount.target === target),
   )
   const last = failures.at(-1)
-  const fsType = shown[0]?.fsType ?? volume.fsType
+  const fsType = volume.fsType === 'block' ? 'block' : (shown[0]?.fsType ?? volume.fsType)
   const problems = [
     ...(volume.problem ? [volume.problem] : []),
     ...(intent && !isBusy ? [unfinishedBy(intent)] : []),

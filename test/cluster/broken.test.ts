@@ -176,7 +176,7 @@ test('claims that ask for what a local disk cannot give', async () => {
     claim('many', { class: 'on-node-1', spec: { accessModes: ['ReadWriteMany'] } }),
   )
   for (const [name, message] of [
-    ['block', /volumeMode must be Filesystem: it is Block/],
+    ['block', /volumeMode must be Filesystem, as FlexVolumes are no block devices/],
     ['many', /accessModes must be of .*: one is ReadWriteMany/],
   ] as const)
     await shows({
@@ -290,7 +290,8 @@ test('a node without a volume group', async () => {
       what: 'pvc/groupless',
       at: 'scheduling',
       message: /no node can take it/,
-      detail: /bare: cannot use its pool: Cannot read volume group elastic-local-none; make it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
+      detail:
+        /bare: cannot use its pool: Cannot read volume group elastic-local-none; make it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
       advice: /^Mend the nodes above/,
     },
     doctor: {

@@ -125,14 +125,18 @@ test('what no local disk can give, or nobody knows, is refused with one event th
     storageClass('typo', { volumeBindingMode: 'Immediate', parameters: { fstype: 'xfs' } }),
     storageClass('dev', { volumeBindingMode: 'Immediate', mountOptions: ['dev'] }),
     claim('many', { class: 'immediate', spec: { accessModes: ['ReadWriteMany'] } }),
-    claim('block', { class: 'immediate', spec: { volumeMode: 'Block' } }),
+    storageClass('directories', { volumeBindingMode: 'Immediate', parameters: { driverKind: 'BINDMOUNT' } }),
+    claim('block', { class: 'directories', spec: { volumeMode: 'Block' } }),
     claim('selector', { class: 'immediate', spec: { selector: { matchLabels: { a: 'b' } } } }),
     claim('typo', { class: 'typo' }),
     claim('dev', { class: 'dev' }),
     claim('huge', { class: 'immediate', size: '100Ti' }),
   )
   assert.match(await said('many', /ReadWriteMany/), /accessModes must be of ReadWriteOnce/)
-  await said('block', /volumeMode must be Filesystem: it is Block/)
+  await said(
+    'block',
+    isFlex ? /as FlexVolumes are no block devices/ : /as volumes of driverKind BINDMOUNT are directories/,
+  )
   await said('selector', /selector/)
   await said('typo', /parameters must be of fsType,.*"fstype"/)
   await said('dev', /Cannot use StorageClass dev.*"dev"/)

@@ -263,9 +263,19 @@ export class Cluster {
   async #close(): Promise<void> {
     this.#api?.close()
     await Promise.all([...this.#programs].map((program) => program.kill()))
+    await this.#detachLocks()
     const targets = (await readMountTable()).under(this.folder).map(({ target }) => target)
     for (const target of targets.reverse()) await run('umount', ['--', target])
     this.#forget()
+  }
+
+  /** Ends the loop devices that kubelets lay over block devices of pods (`AttachFileDevice`). */
+  async #detachLocks(): Promise<void> {
+    const { stdout } = await run('losetup', ['--list', '--raw', '--noheadings', '--output', 'NAME,BACK-FILE'])
+    const loops = stdout.split('\n').map((line) => line.split(' ', 2))
+    for (const [loop = '', file] of loops)
+      if (file?.startsWith(`${this.folder}/`) && file.includes('/volumeDevices/'))
+        await run('losetup', ['--detach', loop])
   }
 }
 

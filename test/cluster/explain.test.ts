@@ -106,14 +106,15 @@ test('what is refused by claim or class says so', async () => {
     storageClass('typo', { ...immediate, parameters: { fstype: 'xfs' } }),
     claim('typo', { class: 'typo' }),
     claim('nowhere', { class: 'not-there' }),
-    claim('block', { spec: { volumeMode: 'Block' } }),
+    storageClass('flex', { parameters: { front: 'flex' } }),
+    claim('block', { class: 'flex', spec: { volumeMode: 'Block' } }),
     claim('many', { spec: { accessModes: ['ReadWriteMany'] } }),
     claim('selector', { spec: { selector: { matchLabels: { a: 'b' } } } }),
     claim('idle'),
   )
   await explained('typo', 'class', /parameters must be of fsType.*"fstype"/, /delete it, and recreate it/)
   await explained('nowhere', 'class', /there is no StorageClass not-there/, /Name a class of ours: .*elastic-local/)
-  await explained('block', 'claim', /volumeMode must be Filesystem/, /delete it/)
+  await explained('block', 'claim', /volumeMode must be Filesystem, as FlexVolumes are no block devices/, /delete it/)
   await explained('many', 'claim', /ReadWriteMany/, /delete it/)
   await explained('selector', 'claim', /it has a selector/, /delete it/)
   await explained('idle', 'scheduling', /no pod uses the claim yet/, /start a pod/, 'wait')
@@ -200,7 +201,12 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
   const renewTime = new Date(Date.now() - 300_000).toISOString().replace('Z', '000Z')
   const lease = ['patch', 'lease', 'elastic-local.node-2.alive', `--namespace=${namespace}`]
   await cluster.kubectl([...lease, '--type=merge', '--patch', JSON.stringify({ spec: { renewTime } })])
-  await explained('unmade', 'node', /the daemon of node node-2 was last heard 5m(\d+s)? ago/, /Start it.*describe daemonset/)
+  await explained(
+    'unmade',
+    'node',
+    /the daemon of node node-2 was last heard 5m(\d+s)? ago/,
+    /Start it.*describe daemonset/,
+  )
   const [, late] = [await plugin('nodes'), await plugin('volumes')]
   assert.match(late.stdout, /^unmade +making/m)
   await elastic.restartDaemon(nodeOf('node-2'))

@@ -90,7 +90,11 @@ const immediate = {
 
 const csi = {
   StorageClass: { FromExistingClassName: 'elastic-local-csi' },
-  DriverInfo: { ...flex.DriverInfo, TopologyKeys: ['volumes.k8s.elastic.co/node'] },
+  DriverInfo: {
+    ...flex.DriverInfo,
+    TopologyKeys: ['volumes.k8s.elastic.co/node'],
+    Capabilities: { ...capabilities, block: true },
+  },
 }
 
 const csiXfs = {

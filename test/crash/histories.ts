@@ -5,7 +5,7 @@ import type { FrontName } from '../../src/daemon/front.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { messageOf, VolumeError } from '../../src/volume/errors.ts'
 import { minimumBytes } from '../../src/volume/host.ts'
-import type { FsType } from '../../src/volume/pool.ts'
+import type { Content } from '../../src/volume/pool.ts'
 import type { World } from '../contract.ts'
 import { suite } from '../suite.ts'
 import { type CsiCalls, csiCalls, csiTarget } from './csi-calls.ts'
@@ -41,7 +41,7 @@ interface Round {
 export interface HistoryOptions {
   /** By which front pods have volumes; flex, which is what the engine is asked, where nothing is said. */
   front?: FrontName
-  fsType: FsType
+  fsType: Content
   /** How many histories, and of how many rounds at the most; in a torture, times its length. */
   count: number
   rounds: number
@@ -138,7 +138,7 @@ const done = async (call: Promise<unknown>) => {
 /** One history on one world. */
 class History {
   readonly #world: World
-  readonly #fsType: FsType
+  readonly #fsType: Content
   readonly #front: FrontName
   readonly #pace: readonly number[]
   /** What each volume can be. */
@@ -245,6 +245,7 @@ class History {
               target: this.#target(request.pod, name),
               readOnly: request.readOnly,
               mountOptions: [],
+              ...(this.#fsType === 'block' ? { fsType: 'block' } : {}),
               ...(request.create === undefined ? {} : { create: this.#spec(request.create) }),
             })
           ).action

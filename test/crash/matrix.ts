@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import type { FrontName } from '../../src/daemon/front.ts'
 import { Engine, type EngineParts, type MountRequest, type VolumeSpec } from '../../src/volume/engine.ts'
 import { minimumBytes } from '../../src/volume/host.ts'
-import type { FsType } from '../../src/volume/pool.ts'
+import type { Content } from '../../src/volume/pool.ts'
 import type { World } from '../contract.ts'
 import { suite } from '../suite.ts'
 import { type CsiCalls, csiCalls, csiTarget } from './csi-calls.ts'
@@ -20,7 +20,7 @@ interface Scenario {
   after(site: Site): Promise<void>
   /** Whether the daemon is killed while it starts, and nothing is asked of it. */
   starting?: boolean
-  needs?: readonly ('growth' | 'device')[]
+  needs?: readonly ('growth' | 'device' | 'filesystem')[]
   /** Whether what is done differs where a kubelet asks for it by CSI. */
   byCsi?: true
 }
@@ -38,6 +38,10 @@ class Site {
     this.engine = new Engine(parts)
     this.#csi = front === 'csi' ? csiCalls(world, this.engine) : undefined
     this.spec = { sizeBytes: minimumBytes[fsType] + 8n * mebibyte, fsType, mkfsOptions: [] }
+  }
+
+  get isBlock(): boolean {
+    return this.spec.fsType === 'block'
   }
 
   async start(): Promise<void> {
@@ -60,6 +64,7 @@ class Site {
       target: this.target(pod),
       readOnly: false,
       mountOptions: [],
+      ...(this.isBlock ? { fsType: 'block' } : {}),
       ...changes,
     })
   }
@@ -126,7 +131,8 @@ class Site {
     await this.mustHoldData(pod)
     const view = await this.engine.find('one')
     assert.is(view?.sizeBytes, this.spec.sizeBytes * 2n)
-    if (this.world.parts.pool.sourceKind === 'device')
+    if (this.isBlock) assert.is(await this.world.sizeAt(this.target(pod)), this.spec.sizeBytes * 2n)
+    else if (this.world.parts.pool.sourceKind === 'device')
       assert.ok((view?.usage?.totalBytes ?? 0n) > (this.spec.sizeBytes * 3n) / 2n, 'the filesystem grew too')
   }
 }
@@ -160,7 +166,7 @@ const leaveHalfMade = (site: Site) =>
   dieIn(
     site,
     (parts, hang) =>
-      parts.pool.sourceKind === 'device'
+      parts.pool.sourceKind === 'device' && !site.isBlock
         ? { ...parts, filesystems: { ...parts.filesystems, make: hang } }
         : { ...parts, journal: { ...parts.journal, finish: hang } },
     (engine) => engine.create('one', site.spec),
@@ -183,7 +189,15 @@ async function leaveHalfGrown(site: Site): Promise<void> {
   await site.makeWithData()
   await dieIn(
     site,
-    (parts, hang) => ({ ...parts, filesystems: { ...parts.filesystems, grow: hang } }),
+    (parts, hang) => {
+      if (!site.isBlock) return { ...parts, filesystems: { ...parts.filesystems, grow: hang } }
+      const grow = parts.pool.grow.bind(parts.pool)
+      parts.pool.grow = async (...args) => {
+        await grow(...args)
+        return await hang()
+      }
+      return parts
+    },
     (engine) => engine.grow('one', site.spec.sizeBytes * 2n),
   )
 }
@@ -236,12 +250,14 @@ const scenarios: Scenario[] = [
   },
   {
     title: "a mount on a stage of the caller's",
+    needs: ['filesystem'],
     before: (site) => site.makeWithData(),
     ask: (site) => site.stage('stage'),
     after: (site) => site.mustBeMounted({ stage: 'rw' }),
   },
   {
     title: 'a mount from a stage',
+    needs: ['filesystem'],
     before: async (site) => {
       await site.makeWithData()
       await site.stage('stage')
@@ -275,6 +291,7 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'the unmount of a stage',
+    needs: ['filesystem'],
     before: async (site) => {
       await site.makeWithData()
       await site.stage('stage')
@@ -364,7 +381,7 @@ const scenarios: Scenario[] = [
 
 /** What a matrix is played with. */
 interface Variant {
-  fsType: FsType
+  fsType: Content
   front: FrontName
 }
 
@@ -372,7 +389,7 @@ export interface MatrixOptions {
   /** By which front pods have the volume; flex, which is what the engine is asked, where nothing is said. */
   front?: FrontName
   /** Named only where growth is possible with it. */
-  fsTypes: readonly FsType[]
+  fsTypes: readonly Content[]
   moments: readonly Moment[]
   /** Which of the scenarios; all if left out. */
   only?: RegExp
@@ -417,6 +434,7 @@ function matrixFor(
     target: world.target(pod, name),
     readOnly: false,
     mountOptions: [],
+    ...(variant.fsType === 'block' ? { fsType: variant.fsType } : {}),
   })
 
   test.before(async () => {
@@ -526,6 +544,7 @@ function matrixFor(
     test(`in ${scenario.title}`, async () => {
       if (scenario.needs?.includes('growth') && !world.canGrow(variant.fsType)) return
       if (scenario.needs?.includes('device') && world.parts.pool.sourceKind !== 'device') return
+      if (scenario.needs?.includes('filesystem') && variant.fsType === 'block') return
       const steps = await play(scenario, [undefined])
       assert.ok(steps.length > 0 || scenario.starting)
       for (const moment of moments)

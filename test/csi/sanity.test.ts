@@ -7,10 +7,14 @@ import { mustBeSane } from './sanity.ts'
 const test = suite('csi-sanity')
 const executable = await build({ log: () => {} })
 
-for (const kind of ['LOOP', 'BINDMOUNT'])
+for (const [kind, accessType] of [
+  ['LOOP', 'mount'],
+  ['LOOP', 'block'],
+  ['BINDMOUNT', 'mount'],
+] as const)
   test(
-    `all specs that our capabilities select pass with ${kind}, and nothing stays`,
-    withNode((node) => mustBeSane(node, [executable], ['--driver-kind', kind])),
+    `all specs that our capabilities select pass with ${kind}, accessed as ${accessType}, and nothing stays`,
+    withNode((node) => mustBeSane(node, [executable], ['--driver-kind', kind], accessType)),
   )
 
 test.run()

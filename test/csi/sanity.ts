@@ -11,7 +11,12 @@ const mebibyte = 2 ** 20
  * Runs csi-sanity (kubernetes-csi/csi-test) on a daemon without a cluster, and asserts that all specs that its capabilities
  * select pass, and that nothing stays. `program` starts our command line, `pool` are the flags of the pool.
  */
-export async function mustBeSane(node: TestNode, program: readonly string[], pool: readonly string[]): Promise<void> {
+export async function mustBeSane(
+  node: TestNode,
+  program: readonly string[],
+  pool: readonly string[],
+  accessType: 'mount' | 'block' = 'mount',
+): Promise<void> {
   const { kubeletDir, volumesDir, socket } = node
   const folders = ['--kubelet-dir', kubeletDir, '--volumes-dir', volumesDir, '--socket', socket]
   const daemon = node.spawn([...program, 'daemon', '--standalone', '--csi', ...pool, ...folders])
@@ -20,6 +25,7 @@ export async function mustBeSane(node: TestNode, program: readonly string[], poo
     'csi.endpoint': csiSocket(kubeletDir),
     'csi.mountdir': join(kubeletDir, 'mount'),
     'csi.stagingdir': join(kubeletDir, 'staging'),
+    'csi.testvolumeaccesstype': accessType,
     'csi.testvolumesize': 32 * mebibyte,
     'csi.testvolumeexpandsize': 64 * mebibyte,
   }

@@ -13,12 +13,16 @@ await run('vgcreate', ['--quiet', volumeGroup, '/dev/vda'])
 // Every filesystem on every kind in a long run; in a short one, the kernel's own tests have them on loop images.
 const { LONG } = process.env
 if (part === 'linear') {
-  contract('linear volumes', () => openLvmWorld({ volumeGroup }), LONG ? ['ext4', 'xfs', 'btrfs'] : ['ext4'])
+  contract(
+    'linear volumes',
+    () => openLvmWorld({ volumeGroup }),
+    LONG ? ['ext4', 'xfs', 'btrfs', 'block'] : ['ext4', 'block'],
+  )
   deviceContract('linear volumes', () => openLvmWorld({ volumeGroup }))
 }
 if (part === 'thin') {
   const openWorld = () => openLvmWorld({ volumeGroup, thin: thinOptions })
-  contract('thin volumes', openWorld, LONG ? ['ext4', 'xfs', 'btrfs'] : ['xfs'])
+  contract('thin volumes', openWorld, LONG ? ['ext4', 'xfs', 'btrfs', 'block'] : ['xfs'])
   // How devices are formatted is no other on thin ones.
   if (LONG) deviceContract('thin volumes', openWorld)
 }

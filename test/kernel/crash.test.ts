@@ -24,6 +24,13 @@ crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), {
   only: isTorture ? /^/ : isLong ? /^(a creation|the growth)/ : /^the growth of a mounted/,
   ...again,
 })
+// What of them is not as with a filesystem.
+crashMatrix('loop images', () => openLoopWorld({ preallocate: false }), {
+  fsTypes: ['block'],
+  moments,
+  only: isLong ? /^/ : /^the growth of a mounted/,
+  ...again,
+})
 crashMatrix('preallocated loop images', () => openLoopWorld({ preallocate: true }), {
   fsTypes: ['xfs'],
   moments,

@@ -12,7 +12,7 @@ import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
 import { withScratch } from '../scratch.ts'
 import { suite } from '../suite.ts'
 
-contract('loop images', () => openLoopWorld({ preallocate: false }), ['ext4', 'xfs', 'btrfs'])
+contract('loop images', () => openLoopWorld({ preallocate: false }), ['ext4', 'xfs', 'btrfs', 'block'])
 contract('preallocated loop images', () => openLoopWorld({ preallocate: true }), ['ext4'])
 deviceContract('loop images', () => openLoopWorld({ preallocate: false }))
 const test = suite('loop images on the disk')

@@ -102,9 +102,16 @@ export const suites: Readonly<Record<string, Suite>> = {
       guestJob('faults.ts', { args: [] }),
       guestJob('pools.ts', { args: ['loop'] }),
       reboots('linear'),
-      ...['csi.ts', 'room.ts', 'others.ts', 'container.ts', 'group.ts', 'full.ts', 'thin-metadata.ts'].map((program) =>
-        guestJob(program, { args: [] }),
-      ),
+      ...[
+        'csi.ts',
+        'room.ts',
+        'others.ts',
+        'container.ts',
+        'tenants.ts',
+        'group.ts',
+        'full.ts',
+        'thin-metadata.ts',
+      ].map((program) => guestJob(program, { args: [] })),
       ...(isLong
         ? [crash('thin'), reboots('thin'), reboots('linear', 'csi'), guestJob('pools.ts', { args: ['host'] })]
         : []),

@@ -7,10 +7,10 @@ import type { VolumeFront } from './front.ts'
  */
 export const csiFront: VolumeFront = {
   name: 'csi',
-  readSource: (name, { csi, mountOptions = [] }) =>
+  readSource: (name, { csi, volumeMode, mountOptions = [] }) =>
     csi?.driver === csiDriverName && csi.volumeHandle === name
       ? {
-          fsType: csi.fsType ?? '',
+          fsType: volumeMode === 'Block' ? 'block' : (csi.fsType ?? ''),
           options: {
             ...csi.volumeAttributes,
             ...(mountOptions.length > 0 ? { mountOptions: mountOptions.join(',') } : {}),
@@ -18,11 +18,12 @@ export const csiFront: VolumeFront = {
         }
       : undefined,
   buildSource: ({ name, fsType, options: { mountOptions, ...attributes }, sizeBytes }) => ({
+    ...(fsType === 'block' ? { volumeMode: 'Block' } : {}),
     ...(mountOptions ? { mountOptions: mountOptions.split(',') } : {}),
     csi: {
       driver: csiDriverName,
       volumeHandle: name,
-      fsType,
+      ...(fsType === 'block' ? {} : { fsType }),
       volumeAttributes: { ...attributes, sizeBytes: String(sizeBytes) },
     },
   }),

@@ -26,6 +26,7 @@ export function hasKey({ options }: VolumeSource): boolean {
 
 /** A source's options; those of the kubelet's own names are left out, as only the kubelet may set them. Throws `invalid`. */
 export function optionsOf({ fsType, options }: VolumeSource): CallOptions {
+  if (fsType === 'block') return { ...parseOptions(options), fsType }
   const own = Object.entries(options).filter(([key]) => !key.startsWith('kubernetes.io/'))
   return parseOptions({ ...Object.fromEntries(own), ...(fsType ? { 'kubernetes.io/fsType': fsType } : {}) })
 }

@@ -5,7 +5,7 @@ export { type FrontName, frontNames } from '../../daemon/front.ts'
 
 /** What a PV's source says of its volume. */
 export interface VolumeSource {
-  /** Empty where the source names none. */
+  /** Empty where the source names none; `block` for a block device. */
   fsType: string
   options: Readonly<Record<string, string>>
 }

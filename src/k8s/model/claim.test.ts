@@ -124,9 +124,32 @@ test('decideClaim() hands on what the class says', () => {
   })
 })
 
+test('decideClaim() makes a block device of what wants one, and leaves out what the class says of filesystems', () => {
+  const parameters = { front: 'csi', fsType: 'xfs', mkfsOptions: '-i size=1024', pool: 'vg' }
+  assert.equal(decide({ volumeMode: 'Block', request: '4Mi' }, { parameters, mountOptions: ['noatime'] }), {
+    kind: 'provision',
+    provision: {
+      sizeBytes: 4n << 20n,
+      fsType: 'block',
+      options: {},
+      front: 'csi',
+      pool: 'vg',
+      isBlock: true,
+      node: 'node-1',
+    },
+  })
+})
+
 test('decideClaim() refuses what cannot be, and says which', () => {
   const refused: [Partial<ClaimFacts>, Partial<ClassFacts>, RegExp][] = [
-    [{ volumeMode: 'Block' }, {}, /volumeMode must be Filesystem/],
+    [{ volumeMode: 'Block' }, {}, /volumeMode must be Filesystem, as FlexVolumes are no block devices/],
+    [{ volumeMode: 'Block' }, { parameters: { front: 'flex' } }, /use a StorageClass with front csi/],
+    [
+      { volumeMode: 'Block' },
+      { parameters: { front: 'csi', driverKind: 'BINDMOUNT' } },
+      /volumeMode must be Filesystem, as volumes of driverKind BINDMOUNT are directories/,
+    ],
+    [{ volumeMode: 'Tape' }, {}, /volumeMode must be Filesystem or Block: it is Tape/],
     [{ accessModes: ['ReadWriteOnce', 'ReadOnlyMany'] }, {}, /one is ReadOnlyMany/],
     [{ hasSelector: true }, {}, /selector/],
     [{ dataSource: 'PersistentVolumeClaim' }, {}, /data source \(PersistentVolumeClaim\)/],

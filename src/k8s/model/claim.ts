@@ -7,7 +7,7 @@ import type {
 import { messageOf } from '../../volume/errors.ts'
 import { minimumBytes } from '../../volume/host.ts'
 import { parseMkfsOptions, parseMountOptions } from '../../volume/options.ts'
-import { type DriverKind, driverKinds, fsTypes } from '../../volume/pool.ts'
+import { type Content, type DriverKind, driverKinds, type FsType, fsTypes } from '../../volume/pool.ts'
 import { parseQuantity } from '../client/quantity.ts'
 import { type FrontName, frontNames } from '../fronts/front.ts'
 import { type GrowthPhase, readGrowthPhase } from './granted-growth.ts'
@@ -147,12 +147,14 @@ export interface PoolWish {
   driverKind?: DriverKind
   pool?: string
   front?: FrontName
+  /** Whether it must give block devices. */
+  isBlock?: boolean
 }
 
 /** What a claim of a class is to become. */
 export interface Provision extends PoolWish {
   sizeBytes: bigint
-  fsType: string
+  fsType: Content
   options: Record<string, string>
   /** Missing when the node is ours to choose. */
   node?: string
@@ -170,9 +172,9 @@ export function decideClaim(claim: ClaimFacts, storageClass: ClassFacts | undefi
   if (!storageClass || claim.volumeName || claim.isDeleting || claim.isPopulated) return { kind: 'none' }
   try {
     // Of a class that is wrong, daemons publish no room: the scheduler would never get as far as to select a node.
-    const wish = readClass(storageClass)
+    const wish = wishOf(claim, readClass(storageClass))
     if (storageClass.waitsForPod && !claim.selectedNode) return { kind: 'none' }
-    checkClaim(claim)
+    checkClaim(claim, { front: 'flex', ...wish })
     // The controller manager may still find one that is there.
     if (!storageClass.waitsForPod && claim.provisioner !== storageClass.provisioner) return { kind: 'none' }
     const requested = parseQuantity(claim.request, 'the size that the claim requests')
@@ -196,12 +198,26 @@ export function decideClaim(claim: ClaimFacts, storageClass: ClassFacts | undefi
 
 const accessModes = ['ReadWriteOnce', 'ReadWriteOncePod']
 
-/** Throws with what no volume of ours can give. */
-export function checkClaim(claim: ClaimFacts): void {
+/** What a class gives to a claim: what it says of filesystems is for those that want one. */
+export function wishOf<T extends PoolWish>(
+  { volumeMode }: Pick<ClaimFacts, 'volumeMode'>,
+  wish: T & { fsType: FsType; options: Record<string, string> },
+): Omit<T, 'fsType'> & { fsType: Content; options: Record<string, string>; isBlock?: boolean } {
+  return volumeMode === 'Block' ? { ...wish, fsType: 'block', options: {}, isBlock: true } : wish
+}
+
+/** Throws with what no volume of ours can give; `front` is that of its class. */
+export function checkClaim(claim: ClaimFacts, { front, driverKind }: PoolWish): void {
   const refuse = (what: string) => {
     throw new Error(`Cannot make a volume for this claim as ${what}.`)
   }
-  if (claim.volumeMode !== 'Filesystem') refuse(`volumeMode must be Filesystem: it is ${claim.volumeMode}`)
+  const { volumeMode } = claim
+  if (volumeMode === 'Block' && front === 'flex')
+    refuse('volumeMode must be Filesystem, as FlexVolumes are no block devices: use a StorageClass with front csi')
+  if (volumeMode === 'Block' && driverKind === 'BINDMOUNT')
+    refuse('volumeMode must be Filesystem, as volumes of driverKind BINDMOUNT are directories')
+  if (!['Filesystem', 'Block'].includes(volumeMode))
+    refuse(`volumeMode must be Filesystem or Block: it is ${volumeMode}`)
   const mode = claim.accessModes.find((mode) => !accessModes.includes(mode))
   if (mode)
     refuse(
@@ -267,14 +283,16 @@ export function isWanted(
   return (
     (!wish.driverKind || wish.driverKind === pool.driverKind) &&
     (!wish.pool || wish.pool === pool.name) &&
-    (!wish.front || pool.fronts.includes(wish.front))
+    (!wish.front || pool.fronts.includes(wish.front)) &&
+    (!wish.isBlock || pool.driverKind !== 'BINDMOUNT')
   )
 }
 
 /** How a wish reads in a message: `a pool of driverKind LVM`; that of flex, which every daemon had, goes without saying. */
-export function describeWish({ driverKind, pool, front }: PoolWish): string {
+export function describeWish({ driverKind, pool, front, isBlock }: PoolWish): string {
   const [kind, name] = [driverKind ? ` of driverKind ${driverKind}` : '', pool ? ` that is ${pool}` : '']
-  return `a pool${kind}${name}${front === 'csi' ? ' that is served by CSI' : ''}`
+  const served = front === 'csi' ? ' that is served by CSI' : ''
+  return `a pool${kind}${name}${served}${isBlock ? ', of block devices' : ''}`
 }
 
 /** How a pool reads beside such a wish: `vg (LVM)`. */

@@ -35,6 +35,14 @@ test('a volume without a PV gets one by which the daemon of its node serves volu
   assert.equal([spec?.csi?.volumeHandle, spec?.csi?.fsType, spec?.flexVolume], ['pvc-1', 'xfs', undefined])
 })
 
+test('a block device without a PV gets one of CSI, as no other front has such', async () => {
+  const server = new MemoryApi()
+  addNode(server, 'a')
+  addLedger(server, 'a')
+  const { spec } = await buildAdoption(server.client(), { ...adoption, fsType: 'block', name: 'pvc-1', claim })
+  assert.equal([spec?.volumeMode, spec?.csi?.volumeHandle, spec?.csi?.fsType], ['Block', 'pvc-1', undefined])
+})
+
 test('a PV for another node is the same for this one, and its claim stays bound to it', async () => {
   const server = new MemoryApi()
   addNode(server, 'a')

@@ -51,8 +51,9 @@ export async function buildAdoption(api: Api, adoption: Adoption): Promise<V1Per
   }
 }
 
-/** One by which the node's daemon says that it serves volumes; flex where it says nothing. */
-async function findFront(api: Api, { namespace, node }: Adoption): Promise<FrontName> {
+/** One by which the node's daemon says that it serves volumes; flex where it says nothing, which has no block devices. */
+async function findFront(api: Api, { namespace, node, fsType }: Adoption): Promise<FrontName> {
+  if (fsType === 'block') return 'csi'
   const path = `/api/v1/namespaces/${namespace}/configmaps/${ledgerName(node)}`
   const found = await orMissing(api.send<V1ConfigMap>({ method: 'GET', path }))
   const fronts = found ? poolOf(parseLedger(found)).fronts : []

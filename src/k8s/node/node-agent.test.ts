@@ -824,6 +824,31 @@ test('a volume of CSI that was to grow and could not while it was mounted grows 
   await daemon.stop()
 })
 
+test('a PV of volumeMode Block gets a block device, which is given as one, grows as was granted, and is told of when it is lost', async () => {
+  const world = await openPublished()
+  const name = world.addPlaced('data', 'csi')
+  world.server.change(`${volumesPath}/${name}`, { spec: { volumeMode: 'Block', csi: { fsType: null } } })
+  const daemon = await start(world)
+  await world.server.until('it is made', () => world.noted.has(name) && world.entryOf(name)?.madeBytes === sizeBytes)
+  assert.equal(world.machine.volumes.get(name)?.signatures, [])
+  assert.is(world.noted.get(name)?.fsType, 'block')
+  const options = parseOptions({})
+  const admit = () =>
+    daemon.agent.admit({ front: 'csi', volumeName: name, podUid: 'pod', options }, async (admission) => admission)
+  assert.equal(await admit(), { readOnly: false, mountOptions: [], fsType: 'block' })
+  const entry = JSON.parse(world.server.find(ledgerPath('a'))?.data[name])
+  const promised = JSON.stringify({ ...entry, promisedBytes: String(3n * sizeBytes) })
+  world.server.change(ledgerPath('a'), { data: { [name]: promised } })
+  await world.server.until('it has grown', () => world.entryOf(name)?.madeBytes === 3n * sizeBytes)
+  assert.not.ok(world.steps.some((step) => ['format', 'mount-device', 'grow-filesystem'].includes(step)))
+  world.machine.volumes.delete(name)
+  world.server.change(`${volumesPath}/${name}`, { metadata: { annotations: { changed: 'yes' } } })
+  await world.server.until('its loss is told', () => daemon.agent.lost().length === 1)
+  await rejects('not-found', /its data is lost/, admit)
+  await daemon.stop()
+  assert.not.ok(world.machine.volumes.has(name))
+})
+
 const granted: Journey = {
   open: async () => {
     const world = await openMade('csi')

@@ -196,6 +196,23 @@ test('mounts elsewhere stay, and so does one beside which the pod has another: t
   assert.match(node.said().join('\n'), /It is left as .*volume-subpaths\/data\/web\/0 is still mounted, too/)
 })
 
+test("a block device's mount goes likewise, and stays while the kubelet has its own beside it", async () => {
+  const node = await openNode()
+  const { engine } = node.parts
+  const devices = `${kubeletDir}/plugins/kubernetes.io/csi/volumeDevices`
+  const [target, besides] = [`${devices}/publish/pvc-2/${podUid}`, `${devices}/pvc-2/dev/${podUid}`]
+  await engine.create('pvc-2', { ...spec, fsType: 'block' })
+  await node.orphanedMounts.note(podUid, { namespace: 'default', name: 'web' })
+  for (const place of [target, besides])
+    await engine.mount({ name: 'pvc-2', target: place, readOnly: false, mountOptions: [], fsType: 'block' })
+  await node.lookTwice()
+  assert.ok(node.isMounted(target))
+  assert.match(node.said().join('\n'), /It is left as .*pvc-2\/dev\/.* is still mounted, too/)
+  await engine.unmount('pvc-2', besides)
+  await node.lookTwice()
+  assert.not.ok(node.isMounted(target))
+})
+
 test('a mount that is in use stays, says so, and is tried again', async () => {
   const node = await openNode()
   await node.mount()

@@ -44,7 +44,7 @@ interface PodMount {
   volume: string
   target: string
   podUid: string
-  /** What else shows the volume in that pod's folder: a subPath of a container. */
+  /** What else shows the volume for that pod: a subPath of a container, the kubelet's own mount of a block device. */
   besides: string | undefined
 }
 
@@ -146,7 +146,8 @@ export class OrphanedMounts {
       mounts.flatMap(({ target }) => {
         const pod = findPodTarget(kubeletDir, target)
         if (pod?.volumeName !== name) return []
-        const others = mounts.filter((other) => other.target.startsWith(`${pod.folder}/`) && other.target !== target)
+        // Of a pod's folder, or the kubelet's own of a block device.
+        const others = mounts.filter((other) => other.target !== target && other.target.split('/').includes(pod.podUid))
         return [{ volume: name, target, podUid: pod.podUid, besides: others[0]?.target }]
       }),
     )

@@ -727,6 +727,44 @@ test('a class that names no front has the default, and a volume of CSI goes to n
   assert.equal(volumesOf(server, selected), [])
 })
 
+test('a claim of volumeMode Block gets a PV of that mode, on no node whose volumes are directories', async () => {
+  const server = openCluster({ a: 10_240n * mebibyte, b: 1024n * mebibyte })
+  addClass(server, 'csi', { volumeBindingMode: 'Immediate', parameters: { front: 'csi' }, mountOptions: ['noatime'] })
+  const pool = JSON.parse(server.find(ledgerPath('a'))?.data['_pool.default'])
+  server.change(ledgerPath('a'), { data: { '_pool.default': JSON.stringify({ ...pool, driverKind: 'BINDMOUNT' }) } })
+  const block = { spec: { volumeMode: 'Block' } }
+  const object = claim('block', { class: 'csi', ...block })
+  server.create(claimsPath, {
+    ...object,
+    metadata: { ...object.metadata, annotations: { [wantedOf]: provisionerNames[0] ?? '' } },
+  })
+  addClaim(server, 'flex', block)
+  const waiting = claim('waiting', { class: 'waits', ...block })
+  addClass(server, 'waits', { parameters: { front: 'csi' } })
+  server.create(claimsPath, { ...waiting, metadata: { ...waiting.metadata, annotations: { [selectedNode]: 'a' } } })
+  const running = start(server.client())
+  await server.until('one is bound, the others refused', () =>
+    Boolean(isBound(server, 'block') && eventsOf(server, 'flex').length > 0 && eventsOf(server, 'waiting').length > 0),
+  )
+  await running.stop()
+  assert.equal(
+    server
+      .list(volumesPath)
+      .map(({ metadata, spec: { volumeMode, csi, mountOptions } }) => [
+        metadata.labels?.[nodeLabel],
+        volumeMode,
+        csi.fsType,
+        mountOptions,
+      ]),
+    [['b', 'Block', undefined, undefined]],
+  )
+  assert.match(eventsOf(server, 'flex')[0]?.message, 'use a StorageClass with front csi')
+  assert.match(
+    eventsOf(server, 'waiting')[0]?.message,
+    'wants a pool that is served by CSI, of block devices, and its pool is vg (BINDMOUNT)',
+  )
+})
+
 /** A claim of CSI whose volume of 64 MiB is made, on a node with 256 MiB, and which is to have that much. */
 function openGrowing(wanted: string): MemoryApi {
   const server = openCluster({ a: 256n * mebibyte })
