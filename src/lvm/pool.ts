@@ -6,6 +6,7 @@ import { mustBeClosed } from '../volume/openers.ts'
 import {
   type CreateRequest,
   fsTypes,
+  type Grown,
   type Pool,
   type PoolReport,
   type Source,
@@ -246,11 +247,11 @@ export class LvmPool implements Pool {
     return await this.#mustBeOurs(name)
   }
 
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     return await this.#space.acquire(this.#parts.volumeGroup, () => this.#grow(name, sizeBytes))
   }
 
-  async #grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #grow(name: string, sizeBytes: bigint): Promise<Grown> {
     const { volumeGroup, thin } = this.#parts
     await this.#group.refresh()
     const volume = this.#findOurs(name)

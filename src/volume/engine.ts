@@ -7,7 +7,7 @@ import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimu
 import { Intents } from './intents.ts'
 import type { Intent, Journal, UnreadableIntent } from './journal.ts'
 import { parseVolumeName } from './name.ts'
-import type { FsType, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from './pool.ts'
+import type { FsType, Grown, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from './pool.ts'
 import { Stages, shownBy } from './stages.ts'
 import { buildView, type VolumeView } from './view.ts'
 
@@ -248,7 +248,7 @@ export class Engine {
   }
 
   /** Makes the volume and its filesystem at least that large, mounted or not. Throws `not-found`, `no-space`. */
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     return await this.#locked(parseVolumeName(name), async () => {
       const { pool } = this.#parts
       const before = await this.#mustBeReady(name)

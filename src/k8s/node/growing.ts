@@ -1,5 +1,5 @@
 import { messageOf, VolumeError } from '../../volume/errors.ts'
-import type { StoredVolume } from '../../volume/pool.ts'
+import type { Grown } from '../../volume/pool.ts'
 import { ApiError } from '../client/api.ts'
 import { adviceOnRefusal } from '../model/growth.ts'
 import { isToGrow, made, promise, withoutGrowth } from '../model/ledger.ts'
@@ -14,11 +14,11 @@ export class Growing {
     this.#context = context
   }
 
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     return await this.#context.parts.held.hold(name, async (held) => await this.#grow(held, sizeBytes))
   }
 
-  async #grow(held: HeldVolume, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #grow(held: HeldVolume, sizeBytes: bigint): Promise<Grown> {
     const { name } = held
     const stored = await held.stored()
     if (!stored || sizeBytes <= stored.sizeBytes) return await held.grow(sizeBytes)
@@ -67,10 +67,7 @@ export class Growing {
     }
   }
 
-  async #growHeld(
-    held: HeldVolume,
-    sizeBytes: bigint,
-  ): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #growHeld(held: HeldVolume, sizeBytes: bigint): Promise<Grown> {
     const { name } = held
     const grown = await held.grow(sizeBytes)
     const { sizeBytes: grownBytes } = grown.volume
@@ -80,10 +77,7 @@ export class Growing {
   }
 
   /** Throws `no-space` where nobody has granted that much. */
-  async #mustHaveGrown(
-    held: HeldVolume,
-    sizeBytes: bigint,
-  ): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #mustHaveGrown(held: HeldVolume, sizeBytes: bigint): Promise<Grown> {
     const stored = await held.stored()
     if (stored && stored.sizeBytes >= sizeBytes) return { action: 'unchanged', volume: stored }
     throw new VolumeError(
