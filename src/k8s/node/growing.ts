@@ -21,12 +21,14 @@ export class Growing {
   async #grow(held: HeldVolume, sizeBytes: bigint): Promise<Grown> {
     const { name } = held
     const stored = await held.stored()
-    if (!stored || sizeBytes <= stored.sizeBytes) return await held.grow(sizeBytes)
     // Of a PV that is not known here, as after a start, the note tells.
-    if ((this.#context.parts.volumes.objects.get(name) ?? (await held.note()))?.front === 'csi') {
+    const isCsi = (this.#context.parts.volumes.objects.get(name) ?? (await held.note()))?.front === 'csi'
+    if (stored && isCsi) {
+      // Done, mostly, before the kubelet asks: then nothing is started for it.
       await this.growGranted(held)
       return await this.#mustHaveGrown(held, sizeBytes)
     }
+    if (!stored || sizeBytes <= stored.sizeBytes) return await held.grow(sizeBytes)
     try {
       await held.changeEntry((_, ledger) => promise(ledger, name, sizeBytes))
     } catch (error) {
