@@ -14,6 +14,8 @@ export interface BenchDaemon {
   folder: string
   executable: string
   socket: string
+  /** The kubelet's folder. */
+  kubelet: string
   target(pod: string, volume: string): string
   post(path: string, body: object): Promise<void>
   stop(): Promise<void>
@@ -48,6 +50,7 @@ export async function startDaemon(flags: readonly string[] = []): Promise<BenchD
     folder,
     executable,
     socket,
+    kubelet,
     target: (pod, volume) => join(kubelet, 'pods', pod, 'volumes/volumes.k8s.elastic.co~elastic-local', volume),
     post: async (path, body) => {
       const answer = await request({ socketPath: socket, method: 'POST', path, body })

@@ -1,8 +1,8 @@
 /**
- * From a claim (WaitForFirstConsumer) and its pod to the pod running, on kubelets without containers: for one pod, with
- * the time of each step, and for 50 created at once, until the last one runs. The floor of either is the same with
- * emptyDir pods, plus the second after which the stock scheduler first looks whether a claim is bound. Beside the 50 stand
- * 50 with claims for folders whose PVs are there already: what Kubernetes itself takes to bind claims to PVs.
+ * From a claim (WaitForFirstConsumer) and its pod to the pod running, on kubelets without containers, by each front: for one
+ * pod, with the time of each step, and for 50 created at once, until the last one runs; then all 50 claims grow at once. The
+ * floor is the same with emptyDir pods, plus the second after which the stock scheduler first looks whether a claim is bound.
+ * Beside the 50 stand 50 with claims for folders whose PVs are there already: what Kubernetes itself takes to bind claims to PVs.
  */
 import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -16,7 +16,7 @@ import { claim, gibibyte, pod, storageClass } from '../test/cluster/claim-object
 import { startCluster } from '../test/cluster/cluster.ts'
 import { Elastic, type ElasticNode, namespace } from '../test/cluster/elastic.ts'
 import type { Component } from '../test/cluster/program.ts'
-import { median, say, sayRatio, sayTimes } from './measure.ts'
+import { median, say, sayRatio, sayTimes, timeMs } from './measure.ts'
 import { follow, followLog, Moments, readCpu } from './moments.ts'
 
 const runs = 15
@@ -31,6 +31,12 @@ const volumesPath = '/api/v1/persistentvolumes'
 const ledgersPath = `/api/v1/namespaces/${namespace}/configmaps`
 
 const folderClass = 'folders'
+const fronts = ['flex', 'csi'] as const
+type FrontName = (typeof fronts)[number]
+/** Not every machine lets a mounted ext4 grow; an xfs has at least 300 MiB. */
+const growing = { flex: 'flex-xfs', csi: 'csi-xfs' } as const
+const classNames = { folder: folderClass, flex: 'elastic-local', csi: 'elastic-local-csi' }
+const [size, growingSize, grownSize] = ['256Mi', '320Mi', '640Mi']
 
 const steps = [
   'claim created',
@@ -42,7 +48,7 @@ const steps = [
   'volume mounted',
   'pod running',
 ] as const
-type Step = (typeof steps)[number] | 'pod gone' | 'PV gone'
+type Step = (typeof steps)[number] | 'claim grown' | 'pod gone' | 'PV gone'
 
 const scratch = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-bench-')))
 const cluster = await startCluster({ folder: join(scratch, 'cluster') })
@@ -50,10 +56,15 @@ const elastic = new Elastic(cluster)
 const stop = new AbortController()
 try {
   await elastic.applyObjects()
-  await cluster.apply(storageClass(folderClass, { provisioner: 'kubernetes.io/no-provisioner' }))
+  await cluster.apply(
+    storageClass(folderClass, { provisioner: 'kubernetes.io/no-provisioner' }),
+    ...fronts.map((front) =>
+      storageClass(growing[front], { parameters: { front, 'csi.storage.k8s.io/fstype': 'xfs' } }),
+    ),
+  )
   const nodes: ElasticNode[] = []
   for (let i = 1; i <= nodeCount; i++)
-    nodes.push(await elastic.startNode({ name: `node-${i}`, diskBytes: 64 * gibibyte }))
+    nodes.push(await elastic.startNode({ name: `node-${i}`, diskBytes: 64 * gibibyte, daemonFlags: { csi: 'true' } }))
   const provisioner = await elastic.startProvisioner()
   const api = new ApiClient(findKubeConfig(cluster.adminKubeconfig))
   const { signal } = stop
@@ -72,6 +83,7 @@ try {
       moments.see(name, 'claim created')
       if (annotations[selectedNodeAnnotation]) moments.see(name, 'node selected')
       if (status?.phase === 'Bound') moments.see(name, 'claim bound')
+      if (status?.capacity?.storage === grownSize) moments.see(name, 'claim grown')
     }),
     follow<V1PersistentVolume>(api, volumesPath, signal, ({ metadata }, isGone) =>
       seeVolume(metadata?.name ?? '', isGone ? 'PV gone' : 'PV created'),
@@ -89,7 +101,7 @@ try {
     }),
     ...nodes.map(({ daemon }) =>
       followLog(daemon.log, signal, (line) => {
-        const volume = /\/mount \S+\/(\S+): done/.exec(line)?.[1]
+        const volume = /(?:\/mount|NodePublishVolume) \S+\/(pvc-[^/ ]+)(?:\/mount)?: done/.exec(line)?.[1]
         if (volume) seeVolume(volume, 'volume mounted')
       }),
     ),
@@ -103,8 +115,9 @@ try {
       containers: [buildContainer(withClaim ? name : 'own')],
       ...(node ? { nodeSelector: { 'kubernetes.io/hostname': node } } : {}),
     }
-    const storage = kind === 'folder' ? folderClass : 'elastic-local'
-    if (withClaim) await create(claimsPath, claim(name, { size: '256Mi', class: storage }))
+    if (kind === 'flex-xfs' || kind === 'csi-xfs')
+      await create(claimsPath, claim(name, { size: growingSize, class: kind }))
+    else if (kind !== 'emptyDir') await create(claimsPath, claim(name, { size, class: classNames[kind] }))
     await create(podsPath, pod(name, withClaim ? [name] : [], { volumes, spec }))
   }
   const remove = async (name: string, kind: Kind) => {
@@ -112,7 +125,7 @@ try {
     await moments.reached(name, 'pod gone')
     if (kind === 'emptyDir') return
     await api.send({ method: 'DELETE', path: `${claimsPath}/${name}` })
-    if (kind === 'claim') await moments.reached(name, 'PV gone')
+    if (kind !== 'folder') await moments.reached(name, 'PV gone')
   }
   const makeFolder = async (name: string) => {
     const path = join(scratch, 'folders', name)
@@ -134,20 +147,33 @@ try {
   }
 
   // Each kubelet then has the image, and has called the flex driver.
-  for (const { name } of nodes) await cycle([`warm-${name}`], 'claim', { node: name })
-  const times = Object.fromEntries(steps.map((step) => [step, [] as number[]]))
+  for (const { name } of nodes)
+    for (const front of fronts) await cycle([`warm-${front}-${name}`], front, { node: name })
+  const noTimes = () => Object.fromEntries(steps.map((step) => [step, [] as number[]]))
+  const times: Record<FrontName, Record<string, number[]>> = { flex: noTimes(), csi: noTimes() }
   const floors: number[] = []
   for (let run = 0; run < runs; run++) {
     const floorStart = await cycle([`empty-${run}`], 'emptyDir')
     floors.push(moments.at(`empty-${run}`, 'pod running') - floorStart)
-    const start = await cycle([`one-${run}`], 'claim')
-    for (const step of steps) times[step]?.push(moments.at(`one-${run}`, step) - start)
+    for (const front of fronts) {
+      const name = `one-${front}-${run}`
+      const start = await cycle([name], front)
+      for (const step of steps) times[front][step]?.push(moments.at(name, step) - start)
+    }
   }
   say('## From a claim to a running pod\n')
   say(`One pod at a time, on ${nodeCount} nodes; since the claim was sent:\n`)
-  sayTimes({ 'emptyDir pod running': floors, ...times })
+  sayTimes({
+    'emptyDir pod running': floors,
+    ...Object.fromEntries(
+      steps.flatMap((step) => fronts.map((front) => [`${front}: ${step}`, times[front][step] ?? []])),
+    ),
+  })
   const floorMs = median(floors) + schedulerMs
-  sayRatio('claim to running / (emptyDir pod + 1 s)', median(times['pod running'] ?? []) / floorMs, { most: 1.05 })
+  for (const front of fronts)
+    sayRatio(`${front}: claim to running / (emptyDir pod + 1 s)`, median(times[front]['pod running'] ?? []) / floorMs, {
+      most: 1.05,
+    })
 
   const programs: Record<string, readonly Component[]> = {
     etcd: [cluster.component('etcd')],
@@ -177,50 +203,69 @@ try {
     const running = (at['pod running'] ?? []).sort((a, b) => a - b)
     return { mostMs: running[many * 0.9 - 1] ?? Number.NaN, lastMs: running.at(-1) ?? Number.NaN, at, cpuMs }
   }
-  const kinds = ['emptyDir', 'folder', 'claim'] as const
-  const crowds: Record<Kind, Crowd>[] = []
+  const kinds = ['emptyDir', 'folder', ...fronts] as const
+  /** Has many claims grow at once, with their pods running; gives the time until the last says so. */
+  const grow = async (front: FrontName): Promise<number> => {
+    const names = Array.from({ length: many }, (_, i) => `grows-${front}-${i}`)
+    const body = { spec: { resources: { requests: { storage: grownSize } } } }
+    let grownMs = Number.NaN
+    const look = async () => {
+      grownMs = await timeMs(async () => {
+        await Promise.all(names.map((name) => api.send({ method: 'PATCH', path: `${claimsPath}/${name}`, body })))
+        await Promise.all(names.map((name) => moments.reached(name, 'claim grown')))
+      })
+    }
+    await cycle(names, growing[front], { look })
+    return grownMs
+  }
+  type Crowds = Record<(typeof kinds)[number], Crowd>
+  const crowds: Crowds[] = []
   for (let run = 0; run < crowdRuns; run++) {
-    const [emptyDir, folder, claim] = [
-      await crowd('emptyDir', run),
-      await crowd('folder', run),
-      await crowd('claim', run),
-    ]
-    crowds.push({ emptyDir, folder, claim })
+    const [emptyDir, folder] = [await crowd('emptyDir', run), await crowd('folder', run)]
+    crowds.push({ emptyDir, folder, flex: await crowd('flex', run), csi: await crowd('csi', run) })
   }
   say(`### ${many} pods at once\n`)
-  say(
-    '| run | emptyDir: 45 running | all running | PVs that are there: 45 running | all running | ours: 45 running | all running |',
-  )
-  say('|---|---|---|---|---|---|---|')
+  const columns = ['emptyDir', 'PVs that are there', ...fronts]
+  say(`| run | ${columns.map((name) => `${name}: 45 running | all running`).join(' | ')} |`)
+  say(`|---|${'---|---|'.repeat(columns.length)}`)
   for (const [run, crowd] of crowds.entries()) {
     const cells = kinds.flatMap((kind) => [seconds(crowd[kind].mostMs), seconds(crowd[kind].lastMs)])
     say(`| ${run + 1} | ${cells.join(' | ')} |`)
   }
   const [last] = crowds.slice(-1)
   say(`\nThe last run, since the first claim was sent:\n`)
-  say('| step | first | half | last |')
-  say('|---|---|---|---|')
+  say(`| step | ${fronts.map((front) => `${front}: first | half | last`).join(' | ')} |`)
+  say(`|---|${'---|---|---|'.repeat(fronts.length)}`)
   for (const step of steps) {
-    const sorted = (last?.claim.at[step] ?? []).sort((a, b) => a - b)
-    say(`| ${step} | ${seconds(sorted[0])} | ${seconds(median(sorted))} | ${seconds(sorted.at(-1))} |`)
+    const cells = fronts.flatMap((front) => {
+      const sorted = (last?.[front].at[step] ?? []).sort((a, b) => a - b)
+      return [seconds(sorted[0]), seconds(median(sorted)), seconds(sorted.at(-1))]
+    })
+    say(`| ${step} | ${cells.join(' | ')} |`)
   }
   say('\nProcessor time in it:\n')
-  say('| program | emptyDir | PVs that are there | ours |')
-  say('|---|---|---|---|')
+  say(`| program | ${columns.join(' | ')} |`)
+  say(`|---|${'---|'.repeat(columns.length)}`)
   for (const name of Object.keys(programs).flatMap((name) => [name, `started by ${name}`])) {
-    if (last?.claim.cpuMs[name] === undefined) continue
+    if (last?.flex.cpuMs[name] === undefined) continue
     say(`| ${name} | ${kinds.map((kind) => seconds(last[kind].cpuMs[name])).join(' | ')} |`)
   }
-  const ratio = (of: Kind, floor: (crowd: Record<Kind, Crowd>) => number) =>
-    median(crowds.map((crowd) => crowd[of].lastMs / floor(crowd)))
-  const empty = (crowd: Record<Kind, Crowd>) => crowd.emptyDir.lastMs + schedulerMs
-  say(`\nPVs that are there / (${many} emptyDir pods + 1 s): ${ratio('folder', empty).toFixed(2)}\n`)
-  sayRatio(`${many} claims to running / (${many} emptyDir pods + 1 s)`, ratio('claim', empty), { most: 1.5 })
-  sayRatio(
-    `${many} claims to running / with PVs that are there`,
-    ratio('claim', ({ folder }) => folder.lastMs),
-    { most: 1.5 },
+  say(
+    `\n${many} claims grow at once from ${growingSize} to ${grownSize}, pods running (xfs), until the last says so:\n`,
   )
+  for (const front of fronts) say(`- ${front}: ${seconds(await grow(front))}`)
+  const ratio = (of: keyof Crowds, floor: (crowd: Crowds) => number) =>
+    median(crowds.map((crowd) => crowd[of].lastMs / floor(crowd)))
+  const empty = (crowd: Crowds) => crowd.emptyDir.lastMs + schedulerMs
+  say(`\nPVs that are there / (${many} emptyDir pods + 1 s): ${ratio('folder', empty).toFixed(2)}\n`)
+  for (const front of fronts) {
+    sayRatio(`${front}: ${many} claims to running / (${many} emptyDir pods + 1 s)`, ratio(front, empty), { most: 1.5 })
+    sayRatio(
+      `${front}: ${many} claims to running / with PVs that are there`,
+      ratio(front, ({ folder }) => folder.lastMs),
+      { most: 2 },
+    )
+  }
 } finally {
   stop.abort()
   await elastic.close()
@@ -251,8 +296,8 @@ function folderVolume(name: string, path: string, node: string): object {
   }
 }
 
-/** What the pods have: nothing, a claim for a PV of a folder that is there, or a claim of ours. */
-type Kind = 'emptyDir' | 'folder' | 'claim'
+/** What the pods have: nothing, a claim for a PV of a folder that is there, or a claim of ours by a front. */
+type Kind = 'emptyDir' | 'folder' | FrontName | (typeof growing)[FrontName]
 
 interface Crowd {
   /** Until 9 of 10 ran. */

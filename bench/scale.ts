@@ -1,6 +1,9 @@
 /**
- * 1,000 nodes and 10,000 bound claims with their PVs on a real API server: what a daemon hears of them, what a
- * provisioner keeps of them, and how long one more claim takes to its PV, against the same on an empty cluster.
+ * Many nodes and bound claims with their PVs on a real API server, 1,000 and 10,000 unless told otherwise: what a daemon hears
+ * of them, what a provisioner keeps of them, how long its start takes, and one more claim, against the same on an empty cluster,
+ * and what both ask for while nothing happens.
+ *
+ *   node bench/scale.ts [nodes] [volumes of each node]
  */
 import { mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -9,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type {
   KubernetesListObject,
   V1ConfigMap,
+  V1CSIStorageCapacity,
   V1PersistentVolume,
   V1PersistentVolumeClaim,
 } from '@kubernetes/client-node'
@@ -16,23 +20,29 @@ import { ApiClient, findKubeConfig } from '../src/k8s/client/api.ts'
 import { selectedNodeAnnotation } from '../src/k8s/model/claim.ts'
 import { buildLease } from '../src/k8s/model/lease.ts'
 import { buildLedger, type Entry, onlyPool, parseLedger } from '../src/k8s/model/ledger.ts'
+import { nodeLabel } from '../src/k8s/model/names.ts'
 import { buildVolume, volumeNameOf } from '../src/k8s/model/persistent-volume.ts'
 import { claim, storageClass } from '../test/cluster/claim-objects.ts'
 import { type Cluster, startCluster } from '../test/cluster/cluster.ts'
+import { findFreePorts } from '../test/cluster/control-plane.ts'
 import { Elastic, executable, namespace } from '../test/cluster/elastic.ts'
 import { FaultyApi } from '../test/cluster/faulty-api.ts'
 import { Program } from '../test/cluster/program.ts'
 import { median, say, sayRatio, sayTimes } from './measure.ts'
-import { follow, Moments } from './moments.ts'
+import { follow, Moments, readCpu } from './moments.ts'
 
-const nodeCount = 1000
-const volumesPerNode = 10
-const changes = 1000
+const nodeCount = Number(process.argv[2] ?? 1000)
+const volumesPerNode = Number(process.argv[3] ?? 10)
+const changes = Math.min(1000, (nodeCount - 1) * volumesPerNode)
 const probes = 25
 /** Before these the provisioner does not know everything, and everybody's code is cold. */
 const warmups = 15
 const atOnce = 48
 const settleMs = 5000
+/** A daemon renews its Lease each minute. */
+const restMs = 240_000
+/** Of the provisioner; beyond the usual size, what deploy.yaml lets it have. */
+const mostMb = nodeCount * volumesPerNode > 10_000 ? 512 : 200
 const gibibyte = 1n << 30n
 const pool = {
   name: 'vg',
@@ -41,12 +51,15 @@ const pool = {
   unitBytes: 4n << 20n,
   fronts: ['flex'],
 } as const
+/** An API server that is filled as fast as it can be may keep one waiting. */
+const patientTimes = { requestMs: 300_000, watchIdleMs: 150_000, pingMs: 60_000 }
 /** The one of the empty cluster. */
 const firstNode = 'first'
 /** The one with a daemon. */
 const ownNode = 'own'
 const volumesPath = '/api/v1/persistentvolumes'
 const claimsPath = '/api/v1/namespaces/default/persistentvolumeclaims'
+const capacitiesPath = `/apis/storage.k8s.io/v1/namespaces/${namespace}/csistoragecapacities`
 
 /** Does that much work, some of it at once. */
 async function forEach(count: number, work: (index: number) => Promise<unknown>): Promise<void> {
@@ -64,6 +77,8 @@ async function createNode(api: ApiClient, name: string): Promise<void> {
   const conditions = [{ type: 'Ready', status: 'True', reason: 'Bench', message: '', ...times }]
   const body = { apiVersion: 'v1', kind: 'Node', metadata: { name, labels }, status: { conditions } }
   await api.send({ method: 'POST', path: '/api/v1/nodes', body })
+  // A new one is tainted as not ready until the controller manager has looked at it.
+  await api.send({ method: 'PATCH', path: `/api/v1/nodes/${name}`, body: { spec: { taints: null } } })
 }
 
 async function createLedger(api: ApiClient, node: string, entries: ReadonlyMap<string, Entry>): Promise<void> {
@@ -136,7 +151,11 @@ async function buildProbe(api: ApiClient, signal: AbortSignal) {
     moments.see(spec?.claimRef?.name ?? '', 'made'),
   )
   return async (name: string, selectedNode?: string): Promise<number> => {
-    const annotations = selectedNode ? { [selectedNodeAnnotation]: selectedNode } : {}
+    const annotations = {
+      // What the controller manager would say, for which a claim is waited with.
+      'volume.kubernetes.io/storage-provisioner': 'elastic-local.volumes.k8s.elastic.co',
+      ...(selectedNode ? { [selectedNodeAnnotation]: selectedNode } : {}),
+    }
     const template = claim(name, selectedNode ? {} : { class: 'immediate' })
     const body = { ...template, metadata: { ...template.metadata, annotations } }
     const start = performance.now()
@@ -154,7 +173,7 @@ async function startSmall(folder: string): Promise<{ cluster: Cluster; api: ApiC
     await cluster.apply(storageClass('immediate', { volumeBindingMode: 'Immediate' }))
     // It would take nodes without heartbeats for dead, and bound claims without PVs of that name for lost.
     await cluster.component('kube-controller-manager').kill()
-    const api = new ApiClient(findKubeConfig(cluster.adminKubeconfig))
+    const api = new ApiClient(findKubeConfig(cluster.adminKubeconfig), patientTimes)
     await createNode(api, firstNode)
     await createLedger(api, firstNode, new Map())
     return { cluster, api }
@@ -174,11 +193,41 @@ async function start(cluster: Cluster, role: string, args: readonly string[], re
   return program
 }
 
-async function startProvisioner(cluster: Cluster): Promise<Program> {
+interface Started {
+  program: Program
+  /** How many requests it has sent so far, watches not counted. */
+  requests(): Promise<number>
+}
+
+/** Starts a role that counts its requests. */
+async function startCounting(cluster: Cluster, role: string, args: readonly string[], ready: () => Promise<unknown>) {
+  const [port = 0] = await findFreePorts(1, cluster.address)
+  const address = `${cluster.address}:${port}`
+  const program = await start(cluster, role, [`--http-address=${address}`, ...args], ready)
+  const requests = async () => {
+    const text = await (await fetch(`http://${address}/metrics`)).text()
+    const counts = text.matchAll(/^elastic_local_api_request_duration_seconds_count\{.*\} (\d+)$/gm)
+    return counts.reduce((sum, [, count]) => sum + Number(count), 0)
+  }
+  return { program, requests }
+}
+
+async function startProvisioner(cluster: Cluster): Promise<Started> {
   const kubeconfig = await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-provisioner')
   const lease = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/elastic-local-provisioner`
   const isLed = () => cluster.waitFor(lease, (found) => Boolean(found?.spec.holderIdentity))
-  return await start(cluster, 'provisioner', [`--kubeconfig=${kubeconfig}`], isLed)
+  return await startCounting(cluster, 'provisioner', [`--kubeconfig=${kubeconfig}`], isLed)
+}
+
+/** Gives what resolves when the scheduler is told of each node. */
+async function followCapacities(api: ApiClient, signal: AbortSignal): Promise<() => Promise<void>> {
+  const nodes = new Set<string>()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  await follow<V1CSIStorageCapacity>(api, capacitiesPath, signal, ({ metadata }) => {
+    nodes.add(metadata?.labels?.[nodeLabel] ?? '')
+    if (nodes.size === nodeCount + 1) resolve()
+  })
+  return () => promise
 }
 
 async function residentMb({ pid }: Program): Promise<number> {
@@ -210,7 +259,7 @@ try {
     const entries = ledger ? [...parseLedger(ledger).entries.values()] : []
     return entries.filter(({ pendingFor }) => !pendingFor).length === volumesPerNode
   }
-  const daemon = await start(full.cluster, 'daemon', ['--driver-kind=BINDMOUNT', ...flags], () =>
+  const daemon = await startCounting(full.cluster, 'daemon', ['--driver-kind=BINDMOUNT', ...flags], () =>
     full.cluster.waitFor<V1ConfigMap>(ledgerPath, areMade),
   )
   const change = async (volumes: readonly string[]) => {
@@ -225,10 +274,15 @@ try {
   const startBytes = proxy.bytes
   const othersBytes = await change(others.slice(0, changes))
   const ownBytes = await change(own)
-  const daemonMb = await residentMb(daemon)
-  await daemon.kill('SIGTERM')
+  const daemonMb = await residentMb(daemon.program)
 
-  const provisioners = { empty: await startProvisioner(empty.cluster), full: await startProvisioner(full.cluster) }
+  const published = await followCapacities(full.api, stop.signal)
+  const startedAt = performance.now()
+  const leader = await startProvisioner(full.cluster)
+  await published()
+  const startMs = performance.now() - startedAt
+  const { ownMs: startCpuMs } = await readCpu(leader.program.pid)
+  const provisioners = { empty: await startProvisioner(empty.cluster), full: leader }
   const probeEmpty = await buildProbe(empty.api, stop.signal)
   const probeFull = await buildProbe(full.api, stop.signal)
   const times = {
@@ -247,8 +301,15 @@ try {
     if (i >= 0) for (const [at, list] of Object.values(times).entries()) list.push(round[at] ?? Number.NaN)
   }
   await sleep(settleMs)
-  const emptyMb = await residentMb(provisioners.empty)
-  const fullMb = await residentMb(provisioners.full)
+  const emptyMb = await residentMb(provisioners.empty.program)
+  const fullMb = await residentMb(provisioners.full.program)
+  const programs = [provisioners.full, daemon]
+  const before = await Promise.all(programs.map(({ requests }) => requests()))
+  await sleep(restMs)
+  const after = await Promise.all(programs.map(({ requests }) => requests()))
+  const [provisionerRate = Number.NaN, daemonRate = Number.NaN] = after.map(
+    (count, i) => (count - (before[i] ?? 0)) / (restMs / 1000),
+  )
 
   const kilobytes = (bytes: number) => `${(bytes / 1000).toFixed(0)} kB`
   say(`## ${nodeCount} nodes, ${nodeCount * volumesPerNode} PVs\n`)
@@ -261,11 +322,18 @@ try {
   say(`| daemon | ${daemonMb.toFixed(0)} MB |`)
   say(`| provisioner, empty cluster | ${emptyMb.toFixed(0)} MB |`)
   say(`| provisioner | ${fullMb.toFixed(0)} MB |\n`)
+  say(`| the provisioner's start, until the scheduler is told of all nodes | |\n|---|---|`)
+  say(
+    `| it takes | ${(startMs / 1000).toFixed(1)} s |\n| of its processor time | ${(startCpuMs / 1000).toFixed(1)} s |\n`,
+  )
+  say('| at rest | requests a second |\n|---|---|')
+  say(`| provisioner | ${provisionerRate.toFixed(2)} |\n| a daemon | ${daemonRate.toFixed(3)} |`)
+  say(`| all daemons | ${(daemonRate * nodeCount).toFixed(1)} |\n`)
   sayTimes(times)
   const [emptyImmediate = Number.NaN, immediate = Number.NaN, emptySelected = Number.NaN, selected = Number.NaN] =
     Object.values(times).map(median)
   sayRatio('bytes that a daemon hears at its start / all PVs', startBytes / allBytes, { most: 0.02 })
-  sayRatio('resident memory of the provisioner / 200 MB', fullMb / 200, { most: 1 })
+  sayRatio(`resident memory of the provisioner / ${mostMb} MB`, fullMb / mostMb, { most: 1 })
   sayRatio('Immediate claim to PV / on an empty cluster', immediate / emptyImmediate, { most: 2 })
   sayRatio('claim with its node selected to PV / on an empty cluster', selected / emptySelected, { most: 2 })
 } finally {

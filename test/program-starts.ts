@@ -1,3 +1,16 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { create, type DescMessage, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf'
+import { buildNode } from '../src/csi/node.ts'
+import {
+  NodeGetCapabilitiesRequestSchema,
+  NodeGetVolumeStatsRequestSchema,
+  NodePublishVolumeRequestSchema,
+  NodeUnpublishVolumeRequestSchema,
+} from '../src/csi/proto/csi_pb.ts'
+import { buildCallOutRunner } from '../src/daemon/call-out-runner.ts'
+import { Drain } from '../src/daemon/drain.ts'
+import { buildStandaloneFront } from '../src/daemon/front.ts'
 import { Engine } from '../src/volume/engine.ts'
 import { minimumBytes } from '../src/volume/host.ts'
 import type { FsType } from '../src/volume/pool.ts'
@@ -39,6 +52,69 @@ export async function countStarts(
     counted[step] = [...started]
   }
   await engine.remove('first')
+  await engine.stop()
+  return counted
+}
+
+/** What a kubelet's calls start where a volume is that is ready; how a pool gives back what activation took comes on top. */
+export const startedByCalls = {
+  capabilities: [],
+  publish: ['mount', 'mount'],
+  'publish once more': [],
+  'publish for another pod': ['mount'],
+  stats: [],
+  'unpublish of the other': ['umount'],
+  unpublish: ['umount', 'umount'],
+  'unpublish once more': [],
+}
+
+/** What each of these calls starts, in their order; see `countStarts()`. */
+export async function countCalls(world: World, started: string[]): Promise<Record<string, string[]>> {
+  const engine = new Engine(world.parts)
+  await engine.start()
+  await engine.recover()
+  const { log, volumesDir } = world.parts
+  const kubeletDir = join(volumesDir, '../kubelet')
+  await mkdir(kubeletDir)
+  const front = buildStandaloneFront(engine)
+  const run = buildCallOutRunner({ drain: new Drain(), front, log })
+  const node = buildNode({ engine, front, run, node: 'node-1', kubeletDir, standalone: false })
+  const target = (pod: string) => join(kubeletDir, 'pods', pod, 'volumes/kubernetes.io~csi/pvc-1/mount')
+  const call =
+    <S extends DescMessage>(
+      handle: ((request: MessageShape<S>) => Promise<unknown>) | undefined,
+      schema: S,
+      fields: MessageInitShape<S>,
+    ) =>
+    () =>
+      handle?.(create(schema, fields))
+  const publish = (pod: string) =>
+    call(node.nodePublishVolume, NodePublishVolumeRequestSchema, {
+      volumeId: 'pvc-1',
+      targetPath: target(pod),
+      volumeCapability: { accessType: { case: 'mount', value: { fsType: 'ext4' } }, accessMode: { mode: 7 } },
+    })
+  const unpublish = (pod: string) =>
+    call(node.nodeUnpublishVolume, NodeUnpublishVolumeRequestSchema, { volumeId: 'pvc-1', targetPath: target(pod) })
+  const place = { volumeId: 'pvc-1', volumePath: target('a') }
+  const calls: Record<keyof typeof startedByCalls, () => Promise<unknown> | undefined> = {
+    capabilities: call(node.nodeGetCapabilities, NodeGetCapabilitiesRequestSchema, {}),
+    publish: publish('a'),
+    'publish once more': publish('a'),
+    'publish for another pod': publish('b'),
+    stats: call(node.nodeGetVolumeStats, NodeGetVolumeStatsRequestSchema, place),
+    'unpublish of the other': unpublish('b'),
+    unpublish: unpublish('a'),
+    'unpublish once more': unpublish('a'),
+  }
+  await engine.create('pvc-1', { sizeBytes: minimumBytes.ext4, fsType: 'ext4', mkfsOptions: [] })
+  const counted: Record<string, string[]> = {}
+  for (const [name, call] of Object.entries(calls)) {
+    started.length = 0
+    await call()
+    counted[name] = [...started]
+  }
+  await engine.remove('pvc-1')
   await engine.stop()
   return counted
 }

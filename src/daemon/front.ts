@@ -1,7 +1,7 @@
 import type { Engine, VolumeSpec } from '../volume/engine.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { parseVolumeName } from '../volume/name.ts'
-import type { Content, StoredVolume } from '../volume/pool.ts'
+import type { Content, Grown } from '../volume/pool.ts'
 
 /** By which protocol kubelets have a volume mounted. */
 export const frontNames = ['flex', 'csi'] as const
@@ -64,7 +64,7 @@ export interface Admission {
 export interface Front {
   /** Has `work` mount, or attach, the volume for whom it is. */
   admit<T>(request: Request, work: (admission: Admission) => Promise<T>): Promise<T>
-  grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }>
+  grow(name: string, sizeBytes: bigint): Promise<Grown>
   remove(name: string): Promise<{ action: 'removed' | 'unchanged' }>
   /** What is wrong with a volume besides what the node itself sees. */
   problemsOf(name: string): string[]

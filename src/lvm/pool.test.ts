@@ -22,7 +22,7 @@ const rowsOf = (name: string): LvmAnswer => {
   return parseAnswer(command, text)
 }
 /** What was recorded has fewer columns. */
-const lvRow = { lv_suspended: '', lv_device_open: '', origin: '', zero: 'unknown', lv_when_full: '' }
+const lvRow = { lv_suspended: '', lv_device_open: '', origin: '', zero: 'unknown', lv_when_full: '', chunk_size: '0' }
 const disk = { pv_allocatable: 'allocatable', pv_missing: '', pv_pe_count: '1000', pv_pe_alloc_count: '0' }
 const groupRow: Row = {
   ...rowsOf('shell-group').vg[0],
@@ -32,7 +32,13 @@ const groupRow: Row = {
   vg_exported: '',
   vg_tags: '',
 }
-const poolRow: Row = { ...lvRow, ...rowsOf('shell-list-thin').lv[0], zero: 'zero', lv_when_full: 'error' }
+const poolRow: Row = {
+  ...lvRow,
+  ...rowsOf('shell-list-thin').lv[0],
+  zero: 'zero',
+  lv_when_full: 'error',
+  chunk_size: '65536',
+}
 const linearRow: Row = { ...lvRow, ...rowsOf('shell-list-volume').lv[0] }
 
 /** Not active, as this machine has no such device. */
@@ -663,6 +669,22 @@ test('from a watermark on nothing new is made and nothing grows, and report() sa
       assert.equal(report.problems, [])
     }
   }
+})
+
+test('volumes of a thin pool with large chunks are made of whole ones, and no more is promised than it has', async () => {
+  const chunkBytes = 3n * extentBytes
+  const chunks = (count: bigint) => count * chunkBytes
+  const row = thinPool({ chunk_size: String(chunkBytes), lv_size: String(chunks(4n) + extentBytes) })
+  // Theirs takes two of them, though it is smaller.
+  const { pool, shell } = openPool({ thin, volumes: [row, thinVolume('theirs', 4n * extentBytes)] })
+  const { unitBytes, totalBytes, freeBytes } = await pool.report()
+  assert.equal([unitBytes, totalBytes, freeBytes], [chunkBytes, chunks(4n), chunks(2n)])
+  await rejects('no-space', /may promise/, () => pool.create('one', { ...request, sizeBytes: chunks(2n) + 1n }))
+  assert.is((await pool.create('one', { ...request, sizeBytes: extentBytes })).volume.sizeBytes, chunkBytes)
+  assert.match(shell.changes.join(), new RegExp(`--virtualsize ${chunkBytes}b`))
+  // Chunks that are no multiple of extents, nor the other way round.
+  shell.volumes = [thinPool({ chunk_size: String((3n * extentBytes) / 2n), lv_size: String(chunks(4n)) })]
+  assert.is((await pool.report()).unitBytes, chunkBytes)
 })
 
 test('create() looks at the fullness of the thin pool each time', async () => {

@@ -6,6 +6,7 @@ import { mustBeClosed } from '../volume/openers.ts'
 import {
   type CreateRequest,
   contents,
+  type Grown,
   type Pool,
   type PoolReport,
   type Source,
@@ -170,7 +171,7 @@ export class LvmPool implements Pool {
         `Cannot make ${name} as that name is reserved; LVM keeps "snapshot…" and "pvmove…" for itself.`,
       )
     const group = await this.#group.facts()
-    const sizeBytes = roundUp(request.sizeBytes, group.extentBytes)
+    const sizeBytes = roundUp(request.sizeBytes, this.#unitBytes(group))
     this.#mustHaveMetadataRoom(name, group)
     if (thin) await this.#mustFitThin(thin, name, sizeBytes)
     const place = thin
@@ -208,6 +209,7 @@ export class LvmPool implements Pool {
       origin: '',
       zeroes: false,
       whenFull: '',
+      chunkBytes: 0n,
     }
     this.#group.volumes.set(name, volume)
     return { action: 'created', volume: this.#toStored(volume) }
@@ -256,7 +258,7 @@ export class LvmPool implements Pool {
     return await this.#mustBeOurs(name)
   }
 
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     const { volumeGroup, zero } = this.#parts
     const room = await this.#space.acquire(volumeGroup, () => this.#makeRoom(name, sizeBytes))
     try {
@@ -309,16 +311,12 @@ export class LvmPool implements Pool {
     return await this.#group.failure(`Cannot grow ${name} to ${sizeBytes} bytes in volume group ${volumeGroup}`, error)
   }
 
-  async #grow(
-    name: string,
-    sizeBytes: bigint,
-    room: string | undefined,
-  ): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #grow(name: string, sizeBytes: bigint, room: string | undefined): Promise<Grown> {
     const { volumeGroup, thin } = this.#parts
     await this.#group.refresh()
     const volume = this.#findOurs(name)
     if (!volume) throw new VolumeError('not-found', `Cannot find volume ${name} in volume group ${volumeGroup}.`)
-    const grownBytes = roundUp(sizeBytes, (await this.#group.facts()).extentBytes)
+    const grownBytes = roundUp(sizeBytes, this.#unitBytes(await this.#group.facts()))
     await this.#heal(volume)
     if (grownBytes <= volume.sizeBytes) return { action: 'unchanged', volume: this.#toStored(volume) }
     if (thin && volume.thinPool) await this.#mustFitThin(thin, name, grownBytes - volume.sizeBytes)
@@ -432,6 +430,7 @@ export class LvmPool implements Pool {
     return {
       ...common,
       name: `${volumeGroup}/${thin.poolName}`,
+      unitBytes: room.unitBytes,
       totalBytes: room.promisableBytes,
       freeBytes: problems.length > 0 ? 0n : room.freeBytes,
       thin: {
@@ -441,6 +440,12 @@ export class LvmPool implements Pool {
       },
       problems: [...problems, ...this.#group.queueProblems()],
     }
+  }
+
+  /** Volumes are made of whole ones. */
+  #unitBytes(group: VolumeGroup): bigint {
+    const { thin } = this.#parts
+    return thin ? measureThinPool(thin, this.#group.volumes, group).unitBytes : group.extentBytes
   }
 
   /** Refuses before LVM would fail in the middle: a group whose description no longer fits cannot be changed at all. */

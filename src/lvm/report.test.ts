@@ -131,7 +131,7 @@ test('an answer that nobody can read is a failure that shows it', async () => {
 /** What was recorded has fewer columns. */
 const disk = { pv_allocatable: 'allocatable', pv_missing: '', pv_pe_count: '1023', pv_pe_alloc_count: '2' }
 const groupRow: Row = { ...answerOf('shell-group').vg[0], ...disk, max_lv: '0', vg_exported: '', vg_tags: '' }
-const lvRow = { lv_suspended: '', lv_device_open: '', origin: '', zero: 'unknown', lv_when_full: '' }
+const lvRow = { lv_suspended: '', lv_device_open: '', origin: '', zero: 'unknown', lv_when_full: '', chunk_size: '0' }
 const parseAll = (name: string) => answerOf(name).lv.map((row) => parseLogicalVolume({ ...lvRow, ...row }))
 
 test('parseVolumeGroup() reads a real group, of which only disks that may be allocated from have room', () => {
@@ -174,6 +174,7 @@ test('parseLogicalVolume() reads a real thin pool, its parts and its volumes', (
     origin: '',
     zeroes: false,
     whenFull: '',
+    chunkBytes: 0n,
   })
   assert.equal(volumes.map(({ name, thinPool }) => [name, thinPool]).slice(4), [
     ['pvc-0e3f1f7c-5b7d-4d5e-9a55-1f6f0b3f8a02', 'elastic-local-thinpool'],

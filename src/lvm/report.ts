@@ -81,10 +81,12 @@ export interface LogicalVolume {
   zeroes: boolean
   /** Of a thin pool: `error` or `queue`. */
   whenFull: string
+  /** Of a thin pool: volumes take whole chunks of it. Of anything else it is 0, or says nothing. */
+  chunkBytes: bigint
 }
 
 export const lvColumns =
-  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size,lv_health_status,lv_suspended,lv_device_open,origin,zero,lv_when_full'
+  'lv_name,lv_uuid,lv_size,lv_tags,lv_time,lv_active,segtype,pool_lv,data_percent,metadata_percent,lv_metadata_size,lv_health_status,lv_suspended,lv_device_open,origin,zero,lv_when_full,chunk_size'
 
 /** A volume group as `vgs -o vgColumns --units b --nosuffix` shows it: a row for each disk (vgs(8)). */
 export interface VolumeGroup {
@@ -155,6 +157,7 @@ const lvSchema = v.object({
   origin: text,
   zero: text,
   lv_when_full: text,
+  chunk_size: optionalBytes,
 })
 
 const count = v.pipe(text, v.regex(/^[0-9]+$/), v.transform(Number))
@@ -196,6 +199,7 @@ export function parseLogicalVolume(row: Row): LogicalVolume {
     origin: fields.origin,
     zeroes: fields.zero === 'zero',
     whenFull: fields.lv_when_full,
+    chunkBytes: fields.chunk_size ?? 0n,
   }
 }
 

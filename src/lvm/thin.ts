@@ -15,6 +15,8 @@ export interface ThinOptions {
 export interface ThinRoom {
   /** Missing before the first volume. */
   pool: LogicalVolume | undefined
+  /** Its volumes are made of whole ones. */
+  unitBytes: bigint
   promisableBytes: bigint
   freeBytes: bigint
   /** Why it takes nothing new. */
@@ -23,8 +25,9 @@ export interface ThinRoom {
 
 /** Share of a volume group's free space that a new thin pool takes at the most, so that its metadata can grow. */
 const thinPoolPercent = 95n
-/** Each chunk of 64 KiB takes 64 bytes of the metadata area; of larger pools LVM makes the chunks larger (lvmthin(7)). */
-const dataPerMetadata = 1024n
+/** Each chunk takes 64 bytes of the metadata area; of larger pools LVM makes the chunks larger (lvmthin(7)). */
+const leastChunkBytes = 64n << 10n
+const dataPerMetadata = leastChunkBytes / 64n
 const [leastMetadataBytes, mostMetadataBytes] = [2n << 20n, 128n << 20n]
 
 /** What a thin pool is made of, in extents. */
@@ -59,11 +62,19 @@ export function measureThinPool(
   const pool = volumes.get(thin.poolName)
   const dataBytes = pool ? pool.sizeBytes : planThinPool(groupFreeBytes, extentBytes).data * extentBytes
   const wholeBytes = BigInt(Math.floor(Number(dataBytes) * thin.overcommitRatio))
-  const promisableBytes = wholeBytes - (wholeBytes % extentBytes)
+  // A volume has whole extents and takes whole chunks, which others may have chosen large, as LVM does for a pool of many TiB.
+  const unitBytes = leastCommonMultiple(extentBytes, pool?.chunkBytes || leastChunkBytes)
+  const promisableBytes = wholeBytes - (wholeBytes % unitBytes)
   const promised = [...volumes.values()].filter((volume) => volume.thinPool === thin.poolName)
-  const leftBytes = promised.reduce((left, { sizeBytes }) => left - sizeBytes, promisableBytes)
+  const leftBytes = promised.reduce((left, { sizeBytes }) => left - roundUp(sizeBytes, unitBytes), promisableBytes)
   const freeBytes = leftBytes > 0n ? leftBytes : 0n
-  return { pool, promisableBytes, freeBytes, refusal: pool && thinRefusal(thin, pool) }
+  return { pool, unitBytes, promisableBytes, freeBytes, refusal: pool && thinRefusal(thin, pool) }
+}
+
+function leastCommonMultiple(a: bigint, b: bigint): bigint {
+  let [greater, smaller] = [a, b]
+  while (smaller > 0n) [greater, smaller] = [smaller, greater % smaller]
+  return (a / greater) * b
 }
 
 function thinRefusal(thin: ThinOptions, pool: LogicalVolume): string | undefined {

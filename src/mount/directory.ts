@@ -5,7 +5,7 @@ import { makeFolders, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
-import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
+import type { CreateRequest, Grown, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { PoolFolder } from './pool-folder.ts'
 import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
@@ -132,11 +132,11 @@ export class DirectoryPool implements Pool {
     return await this.#mustFind(name)
   }
 
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     return await this.#space.acquire('space', () => this.#grow(name, sizeBytes))
   }
 
-  async #grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #grow(name: string, sizeBytes: bigint): Promise<Grown> {
     const volume = await this.#mustFind(name)
     if (sizeBytes <= volume.sizeBytes) return { action: 'unchanged', volume }
     const { freeBytes } = await this.#measure()

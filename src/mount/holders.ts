@@ -1,5 +1,6 @@
 import { constants, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
+import { release } from 'node:os'
 import { join, relative } from 'node:path'
 import { formatDeviceNumber } from '../device-number.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
@@ -29,9 +30,15 @@ export async function findUser(target: string): Promise<string | undefined> {
   return await new Processes('/proc').findOn(target)
 }
 
+/** How processes' mount tables are read: by what, and on which kernel. */
+export interface TableReading {
+  read: (file: string) => string
+  kernel: string
+}
+
 /** What uses the device or the directory, in words that complete "as …", or nothing when nothing does. */
-export async function findHolder(source: Source): Promise<string | undefined> {
-  const processes = new Processes('/proc')
+export async function findHolder(source: Source, reading?: TableReading): Promise<string | undefined> {
+  const processes = new Processes('/proc', reading)
   if (source.kind === 'directory') return await processes.findInside(source.path)
   const { path } = source
   const node = await stat(path).catch((error) => {
@@ -78,11 +85,13 @@ interface Place {
  */
 class Processes {
   readonly #proc: string
+  readonly #reading: TableReading
   readonly #views = new Map<string, View>()
   readonly #seen = new Set<string>()
 
-  constructor(proc: string) {
+  constructor(proc: string, reading: TableReading = { read, kernel: release() }) {
     this.#proc = proc
+    this.#reading = reading
   }
 
   /** Who has mounted the device with that number, where our own table may not show it. */
@@ -206,7 +215,8 @@ class Processes {
     this.#views.set(namespace, view)
     if (this.#seen.has(`${namespace} ${root}`)) return view
     this.#seen.add(`${namespace} ${root}`)
-    const table = await readSteadily(async () => read(join(this.#proc, pid, 'mountinfo')))
+    const { read, kernel } = this.#reading
+    const table = await readSteadily(async () => read(join(this.#proc, pid, 'mountinfo')), kernel)
     for (const entry of parseMountInfo(table)) view.set(entry.id, { ...entry, target: join(root, entry.target) })
     return view
   }

@@ -6,7 +6,7 @@ import { makeFolders, removeFile, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
 import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import { mustBeClosed } from '../volume/openers.ts'
-import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
+import type { CreateRequest, Grown, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
 import { PoolFolder } from './pool-folder.ts'
 import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
@@ -173,7 +173,7 @@ export class LoopPool implements Pool {
     throw new VolumeError('not-found', `Cannot take over ${name} as the predecessor made no images.`)
   }
 
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     const grownBytes = roundUp(sizeBytes, extentBytes)
     const action = await this.#space.acquire('space', async () => {
       const volume = await this.#mustFind(name)

@@ -80,7 +80,7 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
 
     removeFolder,
 
-    findHolder,
+    findHolder: (source) => findHolder(source),
 
     isHeld,
 

@@ -11,6 +11,7 @@ import { parseVolumeName } from './name.ts'
 import {
   type Content,
   fsTypes,
+  type Grown,
   type Pool,
   type PoolReport,
   type Source,
@@ -275,7 +276,7 @@ export class Engine {
   }
 
   /** Makes the volume and its filesystem at least that large, mounted or not. Throws `not-found`, `no-space`. */
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     return await this.#locked(parseVolumeName(name), { operation: 'grow' }, async () => {
       const { pool } = this.#parts
       const before = await this.#mustBeReady(name)

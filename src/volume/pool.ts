@@ -66,6 +66,12 @@ export interface CreateRequest {
   fsType: Content
 }
 
+/** What came of a wish for a larger volume: it is at least that large. */
+export interface Grown {
+  action: 'grown' | 'unchanged'
+  volume: StoredVolume
+}
+
 /**
  * Storage that volumes are cut from. Every method looks at what is there and does what is missing, so that calling it
  * again after a crash is right. A pool sees only volumes that carry its mark, and marks in the step that creates. The
@@ -92,7 +98,7 @@ export interface Pool {
   /** Marks one of those as ours and changes nothing else. Throws `not-found`. */
   adopt(name: string, request: CreateRequest): Promise<StoredVolume>
   /** Makes the volume at least that large; never smaller. Throws `not-found`, `no-space`. */
-  grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }>
+  grow(name: string, sizeBytes: bigint): Promise<Grown>
   /**
    * Throws `busy` where a process has the volume's device open, mounted or not, or something of others would go with the volume,
    * such as a snapshot of it.

@@ -25,8 +25,8 @@ export interface StagesParts {
  */
 export class Stages {
   readonly #parts: StagesParts
-  /** Volumes whose filesystem was seen whole since this process started, so that mounting need not look again. */
-  readonly #checked = new Set<string>()
+  /** Volumes whose filesystem was seen whole since this process started, and which it is, so that mounting need not look again. */
+  readonly #checked = new Map<string, FsType>()
   /** Ways of making a filesystem, its type and options, of which this kernel has mounted one since this process started. */
   readonly #mountable = new Set<string>()
 
@@ -59,15 +59,15 @@ export class Stages {
     // What cannot be mounted is looked at before it is tried again.
     this.#checked.delete(name)
     await mounts.mountDevice(source.path, folder, fsType, request.mountOptions)
-    if (!isAtWork) this.#checked.add(name)
+    if (!isAtWork) this.#checked.set(name, fsType)
     return folder
   }
 
   /** What is on the device. Throws `lost` when that is none of our filesystems, `failed` when there is more than one. */
   async fsTypeOf(name: string, source: Source, table: MountTable, folder: string | undefined): Promise<FsType> {
     const mounted = folder === undefined ? undefined : table.at(folder)?.fsType
-    const stored = this.#checked.has(name) ? (await this.#parts.pool.find(name))?.fsType : undefined
-    const found = mounted ? [mounted] : stored ? [stored] : await this.#parts.filesystems.signatures(source.path)
+    const known = mounted ?? this.#checked.get(name)
+    const found = known ? [known] : await this.#parts.filesystems.signatures(source.path)
     const fsType = fsTypes.find((type) => type === found[0])
     if (fsType && found.length === 1) return fsType
     const held = found.length > 0 ? `holds ${found.join(', ')}` : 'is blank'
@@ -121,7 +121,7 @@ export class Stages {
       await mounts.removeFolder(folder)
       this.#mountable.add(way)
     }
-    this.#checked.add(name)
+    this.#checked.set(name, fsType)
   }
 
   /** The volume is gone. */

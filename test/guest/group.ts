@@ -6,7 +6,7 @@ import { CommandError, run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
 import { openLvmWorld, thinOptions } from '../machine-world.ts'
-import { countStarts } from '../program-starts.ts'
+import { countCalls, countStarts, startedByCalls } from '../program-starts.ts'
 import { suite } from '../suite.ts'
 import { thrownBy } from '../thrown.ts'
 
@@ -142,6 +142,7 @@ for (const thin of [undefined, thinOptions])
       'unmount again': ['umount', 'umount'],
       remove: ['vgs', 'lvs', ...(thin ? [] : ['blkdiscard']), 'vgs', 'lvs', 'lvremove'],
     })
+    assert.equal(await countCalls(world, started), startedByCalls)
     await world.close()
   })
 

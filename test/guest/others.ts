@@ -6,7 +6,7 @@ import { buildClaim } from '../../src/lvm/claim.ts'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
-import { openLvmWorld, thinOptions } from '../machine-world.ts'
+import { buildLvmPool, openLvmWorld, thinOptions } from '../machine-world.ts'
 import { suite } from '../suite.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 
@@ -137,6 +137,26 @@ test('a thin pool that others made is used only when it zeroes blocks and fails 
   await lvm('lvremove', '--yes', '--quiet', pool)
   await engine.stop()
   await world.close()
+})
+
+test('a thin pool whose chunks others chose large promises only what can be written', async () => {
+  const name = `${volumeGroup}/${thinOptions.poolName}`
+  const choices = ['--chunksize', '8m', '--size', '128m', '--zero', 'y', '--errorwhenfull', 'y']
+  await lvm('lvcreate', '--yes', '--quiet', '--thin', ...choices, name)
+  const { pool } = await buildLvmPool({ volumeGroup, thin: thinOptions, volumesDir: '/run/chunks' })
+  await pool.start()
+  const create = (volume: string) => pool.create(volume, { id: volume, sizeBytes: 12n * mebibyte, fsType: 'ext4' })
+  // A volume of three extents takes two chunks of two.
+  const made = Array.from({ length: 8 }, (_, index) => `chunks-${index}`)
+  for (const volume of made) assert.is((await create(volume)).volume.sizeBytes, 16n * mebibyte)
+  await rejects('no-space', /may promise 0 more/, () => create('more'))
+  for (const volume of made) {
+    const { path } = await pool.activate(volume)
+    await run('dd', ['if=/dev/zero', `of=${path}`, 'bs=1M', 'count=16', 'conv=fsync'])
+  }
+  for (const volume of made) await pool.remove(volume)
+  await lvm('lvremove', '--yes', '--quiet', name)
+  await pool.stop()
 })
 
 test('a group that one daemon has claimed is refused to another, also when both began at once, until a person lets it go', async () => {

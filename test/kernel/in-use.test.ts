@@ -1,10 +1,12 @@
 /** What is in use, though no table of ours shows it, is asked of the kernel. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { mkdir, open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as assert from 'uvu/assert'
+import { findHolder } from '../../src/mount/holders.ts'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects, type World } from '../contract.ts'
@@ -26,6 +28,15 @@ const inPerl = async (script: string, ...args: string[]) =>
       stdio: ['pipe', 'pipe', 'inherit'],
     }),
   )
+
+/** Nothing of a process that has ended. */
+function readIfThere(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return ''
+  }
+}
 
 const children = new Set<ChildProcess>()
 
@@ -158,6 +169,26 @@ for (const [kind, openWorld] of [
       await isKept(parts, /has tmpfs mounted on \S+\/one\/inside/)
       await holder.end()
       await isRemoved(parts)
+    })
+
+    check('a mount in another namespace is found where the kernel left it out at the first look', async (parts) => {
+      await parts.engine.unmount('one', parts.target)
+      const path = folder(parts.world)
+      const holder = await inNamespace('mount -t tmpfs tmpfs "$1"', path)
+      const find = (kernel: string) => {
+        const looked = new Set<string>()
+        const read = (file: string) => {
+          const all = readIfThere(file)
+          if (looked.has(file)) return all
+          looked.add(file)
+          return all.replace(/^.* \S+\/one .*\n/gm, '')
+        }
+        return findHolder({ kind: 'directory', path }, { read, kernel })
+      }
+      assert.match((await find('5.4.0')) ?? '', /has tmpfs mounted on \S+\/one/)
+      // Of a newer one the first look is believed.
+      assert.is(await find('5.8.0'), undefined)
+      await holder.end()
     })
 
     check('who uses only what is beside a directory does not keep it', async (parts) => {

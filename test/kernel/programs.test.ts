@@ -1,7 +1,7 @@
 import * as assert from 'uvu/assert'
 import { observeRunner, run } from '../../src/run.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
-import { countStarts } from '../program-starts.ts'
+import { countCalls, countStarts, startedByCalls } from '../program-starts.ts'
 import { suite } from '../suite.ts'
 
 const test = suite('programs that a volume starts')
@@ -32,6 +32,16 @@ test('a directory is made, mounted, unmounted and removed by three programs', as
     'unmount again': ['umount'],
     remove: ['rm'],
   })
+  await world.close()
+})
+
+test("a kubelet's calls about a ready loop image start no program but mount and umount, and at the end losetup", async () => {
+  const started: string[] = []
+  const world = await openLoopWorld({
+    preallocate: false,
+    runner: observeRunner(run, ({ what }) => started.push(what)),
+  })
+  assert.equal(await countCalls(world, started), { ...startedByCalls, unpublish: ['umount', 'umount', 'losetup'] })
   await world.close()
 })
 

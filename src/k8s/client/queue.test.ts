@@ -68,6 +68,25 @@ test('no more keys are worked on at once than may be, in the order in which they
   await queue.stop()
 })
 
+test('however many keys there are whose work is nothing, others have their turn in between', async () => {
+  const keys = Array.from({ length: 5000 }, (_, index) => `key-${index}`)
+  const worked: string[] = []
+  const queue = new WorkQueue({
+    name: 'test',
+    about: () => ({}),
+    work: async (key) => void worked.push(key),
+    concurrency: 2,
+    log: { warn: () => {} },
+  })
+  for (const key of keys) queue.add(key)
+  await nextTurn()
+  const atFirst = worked.length
+  assert.ok(atFirst > 0 && atFirst < keys.length, `${atFirst} at the first turn of another`)
+  while (worked.length < keys.length) await nextTurn()
+  assert.equal(worked, keys)
+  await queue.stop()
+})
+
 test('work that fails is told, and comes back until it succeeds', async () => {
   const succeeded = Promise.withResolvers<void>()
   const warnings: string[] = []

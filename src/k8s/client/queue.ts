@@ -18,6 +18,9 @@ export interface WorkQueueParts {
   meter?: Pick<Meter, 'work' | 'backlogs'> | undefined
 }
 
+/** After so many, whatever else waits in this process has its turn, such as a Lease that is to be renewed. */
+const mostInARow = 1000
+
 /**
  * Keys that want work. A key stands in the queue once, is never worked on twice at a time, and comes back when it was
  * added in the meantime. A key whose work failed comes back after a while that doubles each time, for ever.
@@ -25,6 +28,10 @@ export interface WorkQueueParts {
 export class WorkQueue implements Backlog {
   readonly #parts: WorkQueueParts
   readonly #waiting = new Set<string>()
+  /** Where the next of them stands: a look from the beginning would first pass by all the places that were left. */
+  #order = this.#waiting.values()
+  #begun = 0
+  #isPausing = false
   readonly #running = new Map<string, { ended: Promise<void>; beganAt: number }>()
   readonly #again = new Set<string>()
   readonly #timers = new Map<string, NodeJS.Timeout>()
@@ -83,11 +90,26 @@ export class WorkQueue implements Backlog {
   }
 
   #next(): void {
-    for (const key of this.#waiting) {
-      if (this.#stopped || this.#running.size >= this.#parts.concurrency) return
+    const { concurrency } = this.#parts
+    while (!this.#isPausing && !this.#stopped && this.#waiting.size > 0 && this.#running.size < concurrency) {
+      const { value: key, done } = this.#order.next()
+      if (done) {
+        this.#order = this.#waiting.values()
+        continue
+      }
       this.#waiting.delete(key)
       this.#running.set(key, { ended: this.#run(key), beganAt: performance.now() })
+      this.#begun += 1
+      if (this.#begun % mostInARow === 0) this.#pause()
     }
+  }
+
+  #pause(): void {
+    this.#isPausing = true
+    setImmediate(() => {
+      this.#isPausing = false
+      this.#next()
+    })
   }
 
   async #run(key: string): Promise<void> {

@@ -1,5 +1,5 @@
 import { messageOf, VolumeError } from '../../volume/errors.ts'
-import type { StoredVolume } from '../../volume/pool.ts'
+import type { Grown } from '../../volume/pool.ts'
 import { ApiError } from '../client/api.ts'
 import { adviceOnRefusal } from '../model/growth.ts'
 import { isToGrow, made, promise, withoutGrowth, withRefusal } from '../model/ledger.ts'
@@ -14,19 +14,21 @@ export class Growing {
     this.#context = context
   }
 
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     return await this.#context.parts.held.hold(name, async (held) => await this.#grow(held, sizeBytes))
   }
 
-  async #grow(held: HeldVolume, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #grow(held: HeldVolume, sizeBytes: bigint): Promise<Grown> {
     const { name } = held
     const stored = await held.stored()
-    if (!stored || sizeBytes <= stored.sizeBytes) return await held.grow(sizeBytes)
     // Of a PV that is not known here, as after a start, the note tells.
-    if ((this.#context.parts.volumes.objects.get(name) ?? (await held.note()))?.front === 'csi') {
+    const isCsi = (this.#context.parts.volumes.objects.get(name) ?? (await held.note()))?.front === 'csi'
+    if (stored && isCsi) {
+      // Done, mostly, before the kubelet asks: then nothing is started for it.
       await this.growGranted(held)
       return await this.#mustHaveGrown(held, sizeBytes)
     }
+    if (!stored || sizeBytes <= stored.sizeBytes) return await held.grow(sizeBytes)
     try {
       await held.changeEntry((_, ledger) => promise(ledger, name, sizeBytes))
     } catch (error) {
@@ -70,10 +72,7 @@ export class Growing {
     }
   }
 
-  async #growHeld(
-    held: HeldVolume,
-    sizeBytes: bigint,
-  ): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #growHeld(held: HeldVolume, sizeBytes: bigint): Promise<Grown> {
     const { name } = held
     const grown = await held.grow(sizeBytes)
     const { sizeBytes: grownBytes } = grown.volume
@@ -83,10 +82,7 @@ export class Growing {
   }
 
   /** Throws `no-space` where nobody has granted that much. */
-  async #mustHaveGrown(
-    held: HeldVolume,
-    sizeBytes: bigint,
-  ): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async #mustHaveGrown(held: HeldVolume, sizeBytes: bigint): Promise<Grown> {
     const stored = await held.stored()
     if (stored && stored.sizeBytes >= sizeBytes) return { action: 'unchanged', volume: stored }
     throw new VolumeError(

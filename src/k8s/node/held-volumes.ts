@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import AsyncLock from 'async-lock'
 import type { Engine, VolumeSpec } from '../../volume/engine.ts'
-import type { StoredVolume } from '../../volume/pool.ts'
+import type { Grown, StoredVolume } from '../../volume/pool.ts'
 import type { Entry, Ledger } from '../model/ledger.ts'
 import type { LedgerKeeper } from '../model/ledger-keeper.ts'
 import type { Note, Notes } from './note.ts'
@@ -43,7 +43,7 @@ export class HeldVolume {
     return await this.#held.engine.adopt(this.name, spec)
   }
 
-  async grow(sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(sizeBytes: bigint): Promise<Grown> {
     return await this.#held.engine.grow(this.name, sizeBytes)
   }
 

@@ -975,7 +975,9 @@ test('the kubelet gets no growth of a volume of CSI that was not granted', async
   const name = nameOf(world)
   await world.server.until('it is known', () => daemon.agent.claimOf(name) !== undefined)
   await rejects('no-space', /that was not granted/, () => daemon.agent.grow(name, 2n * sizeBytes))
+  world.steps.length = 0
   assert.is((await daemon.agent.grow(name, sizeBytes)).action, 'unchanged')
+  assert.equal(world.steps, [], 'what is done is not done again')
   world.server.change(`${volumesPath}/${name}`, { metadata: { labels: { [nodeLabel]: null } } })
   await world.server.until('its PV is not known', () => daemon.agent.claimOf(name) === undefined)
   await rejects('no-space', /that was not granted/, () => daemon.agent.grow(name, 2n * sizeBytes))

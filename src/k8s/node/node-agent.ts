@@ -5,7 +5,7 @@ import type { Meter } from '../../meter.ts'
 import type { Engine } from '../../volume/engine.ts'
 import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { Failure, Operation } from '../../volume/failures.ts'
-import type { StoredVolume } from '../../volume/pool.ts'
+import type { Grown } from '../../volume/pool.ts'
 import type { Api } from '../client/api.ts'
 import type { Clock } from '../client/clock.ts'
 import type { Recorder } from '../client/events.ts'
@@ -180,7 +180,7 @@ export class NodeAgent implements Front {
     return await this.#admitting.admit(request, work)
   }
 
-  async grow(name: string, sizeBytes: bigint): Promise<{ action: 'grown' | 'unchanged'; volume: StoredVolume }> {
+  async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     return await this.#growing.grow(name, sizeBytes)
   }
 
