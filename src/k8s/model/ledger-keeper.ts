@@ -79,7 +79,7 @@ export class LedgerKeeper {
 
   /** Makes the ledger, or brings what it says of the pool up to date. */
   async publish(pool: PoolFacts, initial: () => Promise<Changes>): Promise<Ledger> {
-    if (!(await this.#read())) {
+    if (!(await this.find())) {
       const body = buildLedger(this.#namespace, this.#node, pool, await initial())
       try {
         const made = parseLedger(await this.#api.send<V1ConfigMap>({ method: 'POST', path: this.#path, body }))
@@ -87,7 +87,7 @@ export class LedgerKeeper {
         return made
       } catch (error) {
         // Made in the meantime, or by a request whose answer was lost.
-        if (!hasStatus(error, 409) || !(await this.#read())) throw error
+        if (!hasStatus(error, 409) || !(await this.find())) throw error
       }
     }
     const written = parseLedger(await this.#patch({ data: buildData(pool, new Map()) }))
@@ -156,7 +156,8 @@ export class LedgerKeeper {
     })
   }
 
-  async #read(): Promise<Ledger | undefined> {
+  /** The ledger as the API server has it now; nothing where there is none. */
+  async find(): Promise<Ledger | undefined> {
     const path = `${this.#path}/${ledgerName(this.#node)}`
     const known = this.#latest
     const found = await orMissing(this.#api.send<V1ConfigMap>({ method: 'GET', path }))
@@ -168,7 +169,7 @@ export class LedgerKeeper {
   }
 
   async #mustRead(): Promise<Ledger> {
-    const ledger = await this.#read()
+    const ledger = await this.find()
     if (ledger) return ledger
     throw new VolumeError(
       'not-found',

@@ -1,7 +1,12 @@
 import * as assert from 'uvu/assert'
+import { MemoryApi } from '../../../test/memory-api.ts'
+import { addLedger, addNode, eventsPath, ledgerPath, namespace } from '../../../test/memory-cluster.ts'
 import { suite } from '../../../test/suite.ts'
 import type { PoolReport } from '../../volume/pool.ts'
-import { poolFacts } from './publisher.ts'
+import { machineClock } from '../client/clock.ts'
+import { Recorder } from '../client/events.ts'
+import { LedgerKeeper } from '../model/ledger-keeper.ts'
+import { Publisher, poolFacts } from './publisher.ts'
 
 const test = suite('publisher')
 const mebibyte = 1n << 20n
@@ -36,6 +41,32 @@ test('no more is said than there is, and much more room is said at once', () => 
 
 test('of a volume group each extent is said', () => {
   assert.is(poolFacts({ ...report, driverKind: 'LVM', freeBytes: 5n }, undefined).capacityBytes, 5n)
+})
+
+test('a pool is not taken for that of the ledger where the watch has not brought the ledger yet', async () => {
+  const server = new MemoryApi()
+  addNode(server, 'a')
+  addLedger(server, 'a')
+  const path = ledgerPath('a')
+  const theirs = { ...JSON.parse(server.find(path)?.data['_pool.default']), driverKind: 'LOOP', id: 'theirs' }
+  server.change(path, { data: { '_pool.default': JSON.stringify(theirs) } })
+  const api = server.client()
+  const [clock, now] = [machineClock, () => new Date()]
+  const log = { debug: () => {}, info: () => {}, warn: () => {} }
+  const publisher = new Publisher({
+    ...{ api, namespace, node: 'a', clock, log, now },
+    keeper: new LedgerKeeper({ api, namespace, node: 'a' }),
+    recorder: new Recorder({ api, component: 'elastic-local-daemon', host: 'a', clock, now, log }),
+    report: async () => report,
+    fronts: ['flex'],
+    initial: async () => new Map(),
+  })
+  const abort = new AbortController()
+  const ended = publisher.run(abort.signal)
+  await server.until('it is said', () => server.list(eventsPath).some(({ reason }) => reason === 'WrongPool'))
+  abort.abort()
+  await ended
+  assert.is(JSON.parse(server.find(path)?.data['_pool.default']).id, 'theirs')
 })
 
 test.run()

@@ -79,10 +79,12 @@ export class Publisher {
     const { keeper, initial, node, fronts } = this.#parts
     const report = await this.#mustReport()
     for (const problem of report.problems) await this.#say(`Pool ${report.name} (${report.driverKind}): ${problem}.`)
-    const known = keeper.latest && poolOf(keeper.latest)
+    // A start may be ahead of the watch: what was there before must not be taken for nothing.
+    const ledger = keeper.latest ?? (await keeper.find())
+    const known = ledger && poolOf(ledger)
     const pool = { ...poolFacts(report, known), fronts }
     try {
-      if (keeper.latest) mustBeItsPool(keeper.latest, pool)
+      if (ledger) mustBeItsPool(ledger, pool)
     } catch (error) {
       await this.#parts.recorder.say(nodeObject(node), 'Warning', 'WrongPool', messageOf(error))
       throw error
