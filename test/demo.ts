@@ -118,7 +118,7 @@ the disk is an image file. Short names stand for what is long:
         ['$options', wrap(JSON.stringify(options), columns - 15)],
         ['driver', `$dir/plugins/${driver}/elastic-local`],
       ],
-      paint,
+      { paint },
     ).trimEnd(),
   )
 }

@@ -1,4 +1,5 @@
 import type { LeveledLog } from '../log.ts'
+import type { Screen } from '../text/screen.ts'
 import type { Flags, FlagValues } from './flags.ts'
 
 /** A command line: what it is called, and what it can do. */
@@ -6,7 +7,7 @@ export interface Program {
   name: string
   /** One line. */
   about: string
-  /** More lines of the help. */
+  /** More paragraphs of the help. */
   notes: readonly string[]
   commands: readonly Command[]
 }
@@ -27,7 +28,7 @@ export interface Command<F extends Flags = Flags> {
   argValues?: readonly string[]
   /** One line, without a full stop. */
   summary: string
-  /** Paragraphs for the command's own help. */
+  /** Paragraphs for the command's own help, an empty line between them. */
   description?: string
   /** Each a line `elastic-local …`, or `kubectl elastic_local …`. */
   examples: readonly string[]
@@ -43,6 +44,7 @@ export interface Call<F extends Flags = Flags> {
   flags: FlagValues<F>
   /** Prints a line to standard output. */
   say(line: string): void
+  screen: Screen
   log: LeveledLog
 }
 

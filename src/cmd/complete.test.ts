@@ -65,8 +65,10 @@ test('complete() takes apart what bash takes apart at "="', () => {
   assert.equal(offered('volumes --output =|').words, [
     '--output=table',
     '--output=wide',
+    '--output=name',
     '--output=json',
     '--output=yaml',
+    '--output=jsonpath=',
   ])
   assert.equal(offered('volumes --output = ja|').words, [])
   assert.equal(offered('volumes --output = js|').words, ['--output=json'])

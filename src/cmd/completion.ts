@@ -62,7 +62,9 @@ export const completionCommand = defineCommand({
   summary: `Print the script that completes this command line in ${shells.join(', ')}`,
   description:
     'bash: source <(elastic-local completion bash), in ~/.bashrc.\n' +
-    'zsh:  elastic-local completion zsh > /usr/local/share/zsh/site-functions/_elastic-local\n' +
+    '\n' +
+    'zsh: elastic-local completion zsh > /usr/local/share/zsh/site-functions/_elastic-local\n' +
+    '\n' +
     'fish: elastic-local completion fish > ~/.config/fish/completions/elastic-local.fish\n' +
     '\n' +
     'kubectl completes its plugins by itself where there is an executable for that: a link to elastic-local with the name\n' +

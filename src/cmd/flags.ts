@@ -20,6 +20,8 @@ export interface Flag<T = unknown> {
   /** What the help says in place of a default that depends on the machine. */
   defaultHelp?: string
   help: string
+  /** The switch without which it changes nothing. */
+  onlyWith?: string
   /** All values that there are, where they can be named. */
   values?: readonly string[]
   /** Environment variables that give the value, the first one set winning. An empty one counts as not set. */
@@ -64,6 +66,11 @@ function setting<T, const D extends Definition>(kind: Kind<T>, definition: D): F
 /** A switch: on when given, or `true`, `false`, `1`, `0`. */
 export function toggle<const N extends string>(name: N, help: string, short?: string) {
   return flag(yesOrNo, { name, help, default: 'false', ...(short ? { short } : {}) })
+}
+
+/** Flags of a command that change nothing without one of its switches. */
+export function onlyWith<F extends Flags>(name: string, flags: F): F {
+  return Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, { ...flag, onlyWith: name }])) as F
 }
 
 export function oneOf<const T extends string>(...values: readonly T[]): Kind<T> {
@@ -428,12 +435,22 @@ export const waitFlag = flag(seconds, {
 
 /** `-o`, for commands that print. */
 export function outputFlag<const T extends string>(...formats: readonly [T, ...T[]]) {
-  return flag(oneOf(...formats), {
+  const plain = oneOf(...formats)
+  const template = /^jsonpath=(?=.)/s
+  const kind: Kind<T extends 'jsonpath=' ? `jsonpath=${string}` : T> = {
+    ...plain,
+    mustBe: plain.mustBe.replace('jsonpath=', 'jsonpath=<template>'),
+    parse: (text) => {
+      const isPath = template.test(text) && formats.some((format) => format === 'jsonpath=')
+      return (isPath || (text !== 'jsonpath=' && plain.parse(text)) ? text : undefined) as never
+    },
+  }
+  return flag(kind, {
     name: 'output',
     short: 'o',
     value: '<format>',
     default: formats[0] as string,
-    help: `${formats.join(', ')}`,
+    help: formats.join(', ').replace('jsonpath=', 'jsonpath=<template> as kubectl has it'),
   })
 }
 

@@ -93,6 +93,29 @@ test('volumes are those of a namespace, or all', async () => {
   assert.equal(parse((await plugin('volumes', '-o', 'yaml')).out).volumes, volumes)
 })
 
+test('lists are selected by labels, sorted, named, bare, and asked by JSONPath', async () => {
+  for (const [name, tier] of [
+    ['data', 'db'],
+    ['logs', 'web'],
+  ] as const) {
+    world.addBound(name, 'node-1')
+    world.server.change(`${claimsPath}/${name}`, { metadata: { labels: { tier } } })
+  }
+  world.server.change(nodePath('node-2'), { metadata: { labels: { rack: 'b' } } })
+  const names = ['-o', 'name'] as const
+  assert.is((await plugin('volumes', ...names)).out, 'persistentvolumeclaim/data\npersistentvolumeclaim/logs\n')
+  assert.is((await plugin('volumes', '-l', 'tier=db', ...names)).out, 'persistentvolumeclaim/data\n')
+  assert.is((await plugin('volumes', '-A', '--selector=tier!=db', ...names)).out, 'persistentvolumeclaim/logs\n')
+  assert.is((await plugin('nodes', '-l', 'rack=b', ...names)).out, 'node/node-2\n')
+  assert.is((await plugin('pools', '-l', 'rack=b', ...names)).out, 'node-2/vg\n')
+  assert.match((await plugin('volumes', '--no-headers')).out, /^data +ready .*\nlogs +ready .*\n$/)
+  assert.is((await plugin('pools', '--sort-by', '.freeBytes', '-o', 'jsonpath={.pools[*].node}')).out, 'node-1 node-2')
+  const wrong = await plugin('volumes', '-o', 'jsonpath={.volumes')
+  assert.is(wrong.exitCode, 2)
+  assert.match(wrong.err, /Cannot use the JSONPath \{\.volumes: each \{ must have its \}/)
+  assert.match((await plugin('pools', '-o', 'wide')).out, /VOLUMES +UNIT +FRONTS\n.* 1 B +flex\n|UNIT +FRONTS\n.*flex/)
+})
+
 test('pools and nodes are shown, and below them what is wrong', async () => {
   world.addBound('data', 'node-1')
   world.server.change(nodePath('node-2'), { spec: { unschedulable: true } })

@@ -1,12 +1,12 @@
 import { type Paint, printable } from '../text/paint.ts'
 import { formatAge, formatBytes, formatCount, formatShare } from '../text/quantity.ts'
-import { type Column, formatFields, formatTable } from '../text/table.ts'
+import type { Screen } from '../text/screen.ts'
+import { type Column, formatFields, formatTable, type Look, withNotes } from '../text/table.ts'
 import type { PoolReport } from '../volume/pool.ts'
 import type { VolumeView } from '../volume/view.ts'
 import { adviseOnVolume } from './advice.ts'
 
 export interface Surroundings {
-  paint: Paint
   now: Date
   pools: readonly PoolReport[]
 }
@@ -17,11 +17,12 @@ const fullPercent = 95n
 /** The volumes, one a line, and what is wrong with them below. */
 export function formatVolumes(
   volumes: readonly VolumeView[],
+  { now, pools }: Surroundings,
+  look: Look,
   wide: boolean,
-  { paint, now, pools }: Surroundings,
 ): string {
   const columns: Column<VolumeView>[] = [
-    { title: 'NAME', value: (volume) => volume.name },
+    { title: 'NAME', value: (volume) => volume.name, cut: true },
     { title: 'SIZE', value: (volume) => formatBytes(volume.sizeBytes), right: true },
     { title: 'USED', value: (volume) => whenOwn(volume, (usage) => formatBytes(usage.usedBytes)), right: true },
     {
@@ -45,16 +46,19 @@ export function formatVolumes(
           volume.mounts.map(({ target, readOnly }) => (readOnly ? `${target} (ro)` : target)).join(', '),
       },
     )
-  const table = formatTable(columns, volumes, paint)
-  const problems = volumes.flatMap((volume) =>
-    volume.problems.map((problem) => `${paint('yellow', '!')} ${volume.name}: ${printable(problem)}\n`),
+  const notes = volumes.flatMap(({ name, problems }) =>
+    problems.map((message) => ({ colour: 'yellow' as const, subject: name, message })),
   )
-  if (problems.length === 0) return table
-  return `${table}\n${problems.join('')}"elastic-local volumes show <name>" says what to do.\n`
+  const text = withNotes(formatTable(columns, volumes, look), notes, look)
+  return look.bare || notes.length === 0 ? text : `${text}"elastic-local volumes show <name>" says what to do.\n`
 }
 
 /** All that is known of one volume, for a person to read. */
-export function formatVolume(volume: VolumeView, { paint, now, pools }: Surroundings): string {
+export function formatVolume(
+  volume: VolumeView,
+  { now, pools }: Surroundings,
+  { paint, width }: Pick<Screen, 'paint' | 'width'>,
+): string {
   const fields: [string, string][] = [
     ['Name', volume.name],
     ['State', paint(stateColour(volume) ?? 'green', volume.state)],
@@ -75,7 +79,7 @@ export function formatVolume(volume: VolumeView, { paint, now, pools }: Surround
         : 'none',
     ],
   ]
-  return formatFields(fields, paint)
+  return formatFields(fields, { paint, width })
 }
 
 /** What a volume is called when something is about to happen to it: `volume web-0 (10 GiB)`. */

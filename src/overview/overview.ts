@@ -35,6 +35,8 @@ function describePool(facts: ClusterFacts, ledger: Ledger): PoolRecord {
     sizeBytes: pool.capacityBytes,
     promisedBytes: promisedBytes(ledger),
     freeBytes: freeBytes(ledger),
+    unitBytes: pool.unitBytes,
+    fronts: [...pool.fronts],
     volumes: countVolumes(facts, node),
     problems: poolProblems(facts, node),
   }

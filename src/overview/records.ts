@@ -57,6 +57,10 @@ export interface PoolRecord {
   /** What is promised, to volumes that exist and to those that do not yet. */
   promisedBytes: bigint
   freeBytes: bigint
+  /** Volumes take whole multiples of it. */
+  unitBytes: bigint
+  /** By which protocols the node's daemon serves volumes. */
+  fronts: string[]
   volumes: number
   problems: Problem[]
 }

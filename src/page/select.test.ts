@@ -92,10 +92,12 @@ test('many nodes and volumes go over several pages, and a page that is not there
 })
 
 test('room is used by volumes that are made, reserved for those to be made, or free', () => {
-  const pool: Pick<PoolRecord, 'name' | 'driverKind' | 'volumes' | 'problems'> = {
+  const pool: Omit<PoolRecord, 'node' | `${'size' | 'promised' | 'free'}Bytes`> = {
     name: 'vg',
     driverKind: 'LVM',
     volumes: 2,
+    unitBytes: 1n,
+    fronts: ['flex'],
     problems: [],
   }
   const overview = cluster({
