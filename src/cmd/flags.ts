@@ -128,10 +128,24 @@ const ratio: Kind<number> = {
   },
 }
 
-const seconds: Kind<number> = {
-  mustBe: 'a whole number of seconds, up to 31536000',
-  schema: { type: 'integer', minimum: 0, maximum: 31_536_000 },
-  parse: (text) => (/^[0-9]{1,8}$/.test(text) && Number(text) <= 31_536_000 ? Number(text) : undefined),
+const longestSeconds = 365 * 86_400
+
+/** In seconds. */
+const duration: Kind<number> = {
+  mustBe: 'a duration of up to a year, such as 30s, 5m, 1h30m or 7d, or a number of seconds',
+  schema: {
+    oneOf: [
+      { type: 'string', pattern: '^([12]?[0-9]{1,2}d|[0-9]{1,3}h|[0-9]{1,5}m|[0-9]{1,7}s|[0-9]{1,2}h[0-9]{1,2}m)$' },
+      { type: 'integer', minimum: 0, maximum: longestSeconds },
+    ],
+  },
+  parse: (text) => {
+    if (/^[0-9]{1,8}$/.test(text)) return Number(text) <= longestSeconds ? Number(text) : undefined
+    const [whole, ...parts] = /^(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?$/.exec(text) ?? []
+    const [days = 0, hours = 0, minutes = 0, seconds = 0] = parts.map((part) => Number(part ?? 0))
+    const total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    return whole && total <= longestSeconds ? total : undefined
+  },
 }
 
 const namespace: Kind<string> = {
@@ -283,16 +297,16 @@ export const daemonFlags = {
     default: 'false',
     help: "mark the predecessor's volumes that PersistentVolumes are for as ours (see docs/takeover.md)",
   }),
-  removeOrphansAfter: setting(seconds, {
+  removeOrphansAfter: setting(duration, {
     name: 'remove-orphans-after',
-    value: '<seconds>',
+    value: '<duration>',
     defaultHelp: 'never',
     help: 'how long the PersistentVolume of a volume must be gone until the volume is removed',
   }),
-  unmountOrphansAfter: setting(seconds, {
+  unmountOrphansAfter: setting(duration, {
     name: 'unmount-orphans-after',
-    value: '<seconds>',
-    default: '3600',
+    value: '<duration>',
+    default: '1h',
     help: 'how long the pod of a mount must be gone until the mount is taken away, if the kubelet has not done so',
   }),
   standalone: setting(yesOrNo, {
@@ -354,10 +368,10 @@ export const provisionerFlags = {
     default: 'flex',
     help: 'by which protocol kubelets have the volumes of StorageClasses mounted that name no front: flex, csi',
   }),
-  nodeGoneGrace: setting(seconds, {
+  nodeGoneGrace: setting(duration, {
     name: 'node-gone-grace',
-    value: '<seconds>',
-    default: '300',
+    value: '<duration>',
+    default: '5m',
     help: 'how long the Node object must be gone before its volumes are given up',
   }),
   deleteClaimsOfGoneNodes: setting(yesOrNo, {
@@ -426,10 +440,10 @@ export const commonFlags = {
 }
 
 /** How long to wait for a daemon that is only starting. */
-export const waitFlag = flag(seconds, {
+export const waitFlag = flag(duration, {
   name: 'wait',
-  value: '<seconds>',
-  default: '0',
+  value: '<duration>',
+  default: '0s',
   help: 'how long the daemon may take to come',
 })
 
