@@ -151,7 +151,7 @@ test('a settings file that cannot be used is a failure that names it', async () 
 })
 
 test('a missing or a dead daemon is a failure that says so', async () => {
-  assert.match(oneLine(await run(['mount', '/t', options])).message ?? '', /no such socket/)
+  assert.match(oneLine(await run(['mount', '/t', options])).message ?? '', /there is no socket/)
   await serve((_, outgoing) => {
     outgoing.write('\n')
     setTimeout(() => outgoing.destroy(), 20)
@@ -351,7 +351,7 @@ test('an installation that is killed leaves the driver that was there, and the n
 })
 
 test('install installs nothing without a daemon', async () => {
-  await refused(install(), /no such socket.*Nothing was installed/)
+  await refused(install(), /there is no socket .*Nothing was installed/)
   await serve((_, outgoing) => outgoing.writeHead(500).end('{}'))
   await refused(install(), /is not well: it answers HTTP 500/)
   assert.equal(readdirSync(pluginDir), [])

@@ -31,7 +31,7 @@ export async function runCli(args: readonly string[], parts: CliParts = {}): Pro
   // Somebody reads no further: `elastic-local help | head`.
   stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
   if (isCompletion(called, args)) {
-    say(complete(program, args[0] === completeWord ? args.slice(1) : args))
+    say(await complete(program, args[0] === completeWord ? args.slice(1) : args, env))
     return 0
   }
   let debug = env.ELASTIC_LOCAL_LOG_LEVEL === 'debug'

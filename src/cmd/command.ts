@@ -1,6 +1,6 @@
 import type { LeveledLog } from '../log.ts'
 import type { Screen } from '../text/screen.ts'
-import type { Flags, FlagValues } from './flags.ts'
+import type { Completer, Flags, FlagValues } from './flags.ts'
 
 /** A command line: what it is called, and what it can do. */
 export interface Program {
@@ -26,6 +26,8 @@ export interface Command<F extends Flags = Flags> {
   args?: string
   /** What completion offers for the arguments. */
   argValues?: readonly string[]
+  /** Finds what completion offers for them, where somebody else knows it. */
+  completeArgs?: Completer
   /** One line, without a full stop. */
   summary: string
   /** Paragraphs for the command's own help, an empty line between them. */

@@ -6,6 +6,7 @@ import { defaultSettings } from '../flex/settings.ts'
 import { logLevels } from '../log.ts'
 import type { DriverKind } from '../volume/pool.ts'
 import { parseSize } from '../volume/size.ts'
+import { completeContexts, completeNamespaces } from './names.ts'
 import { UsageError } from './usage-error.ts'
 
 /** One flag of a command. Its value goes through `parse` wherever it comes from: command line, environment, default. */
@@ -22,6 +23,8 @@ export interface Flag<T = unknown> {
   help: string
   /** The switch without which it changes nothing. */
   onlyWith?: string
+  /** Finds values that there are, where somebody else knows them. */
+  complete?: Completer
   /** All values that there are, where they can be named. */
   values?: readonly string[]
   /** Environment variables that give the value, the first one set winning. An empty one counts as not set. */
@@ -33,6 +36,15 @@ export interface Flag<T = unknown> {
   /** `undefined`: the text is no such value. */
   parse(text: string): T | undefined
 }
+
+/** Finds what may stand at the end of a line: all of it, or what goes on as it is `begun`. */
+export type Completer = (line: {
+  begun: string
+  /** The arguments before. */
+  args: readonly string[]
+  /** What the line, the environment and the defaults give. */
+  flags: Readonly<Record<string, unknown>>
+}) => Promise<readonly string[]>
 
 /** What the chart's schema says of a value; wherever it says yes, `parse` does. */
 export type JsonSchema = Readonly<Record<string, unknown>>
@@ -50,7 +62,7 @@ export type FlagValues<F extends Flags> = {
 
 type Kind<T> = Pick<Flag<T>, 'parse' | 'mustBe' | 'values' | 'schema'>
 type Definition = Pick<Flag, 'name' | 'help'> &
-  Partial<Pick<Flag, 'short' | 'value' | 'default' | 'defaultHelp' | 'env'>>
+  Partial<Pick<Flag, 'short' | 'value' | 'default' | 'defaultHelp' | 'env' | 'complete'>>
 
 /** A flag of one command. */
 export function flag<T, const D extends Definition>(kind: Kind<T>, definition: D): Flag<T> & D {
@@ -410,6 +422,7 @@ export const kubectlFlags = {
     value: '<name>',
     defaultHelp: 'the current one',
     help: 'the context of that file',
+    complete: completeContexts,
   }),
   systemNamespace: flag(namespace, {
     name: 'elastic-local-namespace',
@@ -417,6 +430,7 @@ export const kubectlFlags = {
     default: 'elastic-local',
     env: ['ELASTIC_LOCAL_NAMESPACE'],
     help: 'where elastic-local runs, and keeps its ledgers',
+    complete: completeNamespaces,
   }),
 }
 
@@ -427,6 +441,7 @@ export const kubectlNamespaceFlag = flag(namespace, {
   value: '<name>',
   defaultHelp: "the context's",
   help: 'the namespace of the claims and pods',
+  complete: completeNamespaces,
 })
 
 /** Every command has these. */

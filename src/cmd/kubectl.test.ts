@@ -164,14 +164,76 @@ test('explain takes the ways in which kubectl names things, and exits with 1 whe
   )
 })
 
+test('explain answers for what has pods: each claim of theirs once', async () => {
+  for (const [name, kind, owner] of [
+    ['web-5f7-abc', 'ReplicaSet', 'web-5f7'],
+    ['web-5f7-def', 'ReplicaSet', 'web-5f7'],
+    ['db-0', 'StatefulSet', 'db'],
+  ] as const) {
+    const claim = kind === 'ReplicaSet' ? 'shared' : 'data-db-0'
+    if (!world.server.find(`${claimsPath}/${claim}`)) world.addBound(claim, 'node-1')
+    const labels = { 'pod-template-hash': '5f7' }
+    const ownerReferences = [{ kind, name: owner, controller: true }]
+    world.addPod(name, { claims: [claim], node: 'node-1', phase: 'Running', metadata: { labels, ownerReferences } })
+  }
+  for (const [what, claims] of [
+    ['deployment/web', 'shared'],
+    ['deploy/web', 'shared'],
+    ['deployment.apps/web', 'shared'],
+    ['rs/web-5f7', 'shared'],
+    ['StatefulSet/db', 'data-db-0'],
+  ] as const) {
+    const { exitCode, out, err } = await plugin('explain', what, '-o', 'jsonpath={.chains[*].claim.name}')
+    assert.equal([exitCode, out], [0, claims], `${what}: ${err}`)
+  }
+})
+
+test('contexts, namespaces, claims, pods, volumes and what has pods are completed', async () => {
+  const volume = world.addBound('data', 'node-1')
+  world.addPod('web-0', { claims: ['data'] })
+  world.server.create('/api/v1/namespaces', { metadata: { name: 'shop' } })
+  world.server.create('/apis/apps/v1/namespaces/default/statefulsets', { metadata: { name: 'web' } })
+  const offered = async (command: string, ...words: string[]) => {
+    const stdout = new PassThrough()
+    const line = ['__complete', command, '--kubeconfig', join(folder, 'config'), ...words]
+    await runCli(line, { called: 'kubectl-elastic_local', env: {}, stdout: stdout as never })
+    return String(stdout.read()).trim().split('\n')
+  }
+  assert.equal(await offered('explain', ''), ['data', 'pvc/', 'pod/', 'pv/', 'deployment/', 'statefulset/', ':4'])
+  assert.equal(await offered('explain', 'stat'), ['statefulset/', ':6'])
+  for (const [begun, whole] of [
+    ['pvc/', 'pvc/data'],
+    ['pod/w', 'pod/web-0'],
+    ['pv/', `pv/${volume}`],
+    ['statefulset/', 'statefulset/web'],
+  ] as const)
+    assert.equal(await offered('explain', begun), [whole, ':4'])
+  assert.equal(await offered('explain', 'pod', ''), ['web-0', ':4'])
+  assert.equal(await offered('explain', '-n', 'shop', 'pod/'), [':4'])
+  assert.equal(await offered('volumes', '--context', ''), ['default', 'shop', ':4'])
+  assert.equal(await offered('volumes', '-n', ''), ['shop', ':4'])
+  world.server.policy = () => 403
+  assert.equal(await offered('volumes', '-n', ''), [':4'])
+})
+
 test('explain says what it cannot find, and what it cannot take', async () => {
   world.addClaim('both')
   world.addPod('both', { claims: ['both'] })
   for (const [args, code, message] of [
     [['none'], 1, /^kubectl elastic_local: Cannot find a claim or pod none in namespace default/],
     [['both'], 2, /say pvc\/both or pod\/both/],
-    [['node/x'], 2, /Cannot explain "node" as it must be pvc, pod or pv/],
-    [['a', 'b', 'c'], 2, /must be: kubectl elastic_local explain <claim\|pod\|volume> \[name\]/],
+    [
+      ['node/x'],
+      2,
+      /Cannot explain "node" as it must be pvc, pod, pv, .*job\. "kubectl elastic_local nodes" shows it\./,
+    ],
+    [['svc/x'], 2, /Cannot explain "svc" as .* Ask for the claim, the pod or the volume/],
+    [
+      ['deployment/x'],
+      1,
+      /Cannot find a pod of deployment\/x in namespace default: see "kubectl describe deployment\/x/,
+    ],
+    [['a', 'b', 'c'], 2, /must be: kubectl elastic_local explain <claim\|pod\|volume\|workload> \[name\]/],
   ] as const) {
     const { exitCode, out, err } = await plugin('explain', ...args)
     assert.is(exitCode, code, err)

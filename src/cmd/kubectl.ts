@@ -4,14 +4,15 @@ import { formatChains } from '../kubectl/chains.ts'
 import { select } from '../kubectl/select.ts'
 import { formatNodes, formatNotRead, formatPools, formatVolumes } from '../kubectl/tables.ts'
 import { examineCluster } from '../overview/examine.ts'
-import { explain, type Question } from '../overview/explain.ts'
+import { explain, type Question, workloads } from '../overview/explain.ts'
 import type { ClusterFacts } from '../overview/facts.ts'
 import { buildOverview } from '../overview/overview.ts'
 import type { Overview } from '../overview/records.ts'
 import { formatDocument, isDocumentFormat } from '../text/document.ts'
 import { type Call, type Command, defineCommand } from './command.ts'
-import { type FlagValues, flag, kubectlFlags, kubectlNamespaceFlag, outputFlag, toggle } from './flags.ts'
+import { type FlagValues, flag, kubectlFlags, kubectlNamespaceFlag, oneOf, outputFlag, toggle } from './flags.ts'
 import { listFlags, showListing } from './listing.ts'
+import { completeSubjects } from './names.ts'
 import { UsageError } from './usage-error.ts'
 import { versionCommand } from './version.ts'
 
@@ -130,10 +131,12 @@ const doctorCommand = defineCommand({
 const explainCommand = defineCommand({
   name: 'explain',
   group,
-  args: '<claim|pod|volume> [name]',
+  args: '<claim|pod|volume|workload> [name]',
+  completeArgs: completeSubjects,
   summary: 'Show how far a claim, or the claims of a pod, have come, why not further, and what to do',
   description:
-    'The name alone, or with its kind as kubectl has it: pvc/data, pod/web-0, pv/pvc-…. A claim goes by a chain: claim,\n' +
+    'The name alone, or with its kind as kubectl has it: pvc/data, pod/web-0, pv/pvc-…, and deployment/web or\n' +
+    'statefulset/db for the claims of all its pods. A claim goes by a chain: claim,\n' +
     'class, scheduling, reservation of room, PersistentVolume, node, volume, filesystem, mount, pod. Each link that holds\n' +
     'has a tick; the first that does not says why. Exits with 1 when one fails; waiting is no failure.',
   examples: [
@@ -147,9 +150,9 @@ const explainCommand = defineCommand({
     const found = await look(call, (own) => call.flags.namespace ?? own)
     let { facts } = found
     // A PersistentVolume says itself in which namespace its claim is.
-    const elsewhere = facts.volumes.get(question.name)?.claim?.namespace
-    if (question.kind !== 'pod' && question.kind !== 'claim' && elsewhere !== undefined && elsewhere !== found.within)
-      ({ facts } = await look(call, () => elsewhere))
+    const its = facts.volumes.get(question.name)?.claim?.namespace
+    if ((!question.kind || question.kind === 'volume') && its !== undefined && its !== found.within)
+      ({ facts } = await look(call, () => its))
     const { overview, within = '' } = found
     const { screen } = call
     const { output } = call.flags
@@ -157,7 +160,8 @@ const explainCommand = defineCommand({
     const isFailed = chains.some(({ links }) => links.some(({ status }) => status === 'fail'))
     const { more } = beside(call, overview)
     if (isDocumentFormat(output)) screen.print(formatDocument(output, { chains, ...more }))
-    else if (chains.length === 0) screen.tell(`Pod ${within}/${question.name} has no volumes of ours.`)
+    else if (chains.length === 0)
+      screen.tell(`There are no volumes of ours in ${question.kind ?? 'pod'} ${within}/${question.name}.`)
     else screen.print(formatChains(chains, screen))
     return isFailed ? 1 : 0
   },
@@ -216,14 +220,36 @@ const kinds: Record<string, NonNullable<Question['kind']>> = {
   pv: 'volume',
   persistentvolume: 'volume',
   persistentvolumes: 'volume',
+  ...Object.fromEntries(workloads.flatMap((kind) => [kind, `${kind}s`].map((name) => [name, kind]))),
+  deploy: 'deployment',
+  sts: 'statefulset',
+  ds: 'daemonset',
+  rs: 'replicaset',
 }
 
-/** `pod/web-0`, `pod web-0` or `web-0`. Throws `UsageError`. */
+/** What else people ask of: what shows it. */
+const elsewhere: Record<string, string> = Object.fromEntries(
+  (
+    [
+      [['node', 'nodes', 'no'], 'nodes'],
+      [['pool', 'pools'], 'pools'],
+      [['storageclass', 'storageclasses', 'sc'], 'doctor'],
+    ] as const
+  ).flatMap(([names, command]) => names.map((name) => [name, command])),
+)
+
+/** `pod/web-0`, `pod web-0`, `deployment.apps/web` or `web-0`. Throws `UsageError`. */
 function parseQuestion(args: readonly string[]): Omit<Question, 'namespace'> {
   const [first = '', second] = args.length > 1 ? args : (args[0] ?? '').split('/')
   if (second === undefined) return { name: first }
-  const kind = Object.hasOwn(kinds, first) ? kinds[first] : undefined
-  if (!kind)
-    throw new UsageError(`Cannot explain ${JSON.stringify(first)} as it must be pvc, pod or pv: say pvc/${second}.`)
-  return { kind, name: second }
+  // As "kubectl get -o name" has it, with its group.
+  const [asked = ''] = first.toLowerCase().split('.')
+  const kind = Object.hasOwn(kinds, asked) ? kinds[asked] : undefined
+  if (kind) return { kind, name: second }
+  const better = Object.hasOwn(elsewhere, asked)
+    ? `"kubectl elastic_local ${elsewhere[asked]}" shows it.`
+    : 'Ask for the claim, the pod or the volume that it is about.'
+  throw new UsageError(
+    `Cannot explain ${JSON.stringify(first)} as it must be pvc, pod, pv, ${oneOf(...workloads).mustBe}. ${better}`,
+  )
 }

@@ -79,7 +79,7 @@ async function lockVolumes(volumesDir: string): Promise<Lock> {
   } catch (error) {
     if (error instanceof VolumeError && error.code === 'busy')
       throw new Error(
-        `Cannot change volumes in ${volumesDir} offline as a daemon, or another command, works on them; leave out --offline to ask the daemon.`,
+        `Cannot change volumes in ${volumesDir} offline as a daemon, or another command, works on them; leave out --offline to ask the daemon. ${error.message}`,
       )
     throw error
   }

@@ -3,6 +3,7 @@ import { formatDocument } from '../text/document.ts'
 import { defineCommand } from './command.ts'
 import { adoptFlags, clusterFlags, daemonFlags, outputFlag, ownNodeName, toggle } from './flags.ts'
 import { listFlags, showListing } from './listing.ts'
+import { completeVolume, completeVolumes } from './names.ts'
 import { visitFlags, withKeeper } from './visit.ts'
 
 const group = 'Look into volumes'
@@ -31,6 +32,7 @@ export const volumesShowCommand = defineCommand({
   name: 'volumes show',
   group,
   args: '<name>',
+  completeArgs: completeVolume,
   summary: 'Show all about one volume, and what to do about its problems',
   examples: ['elastic-local volumes show pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11'],
   flags: { output: outputFlag('table', 'json', 'yaml', 'jsonpath='), ...visitFlags },
@@ -41,6 +43,7 @@ export const volumesGrowCommand = defineCommand({
   name: 'volumes grow',
   group,
   args: '<name> <size>',
+  completeArgs: completeVolume,
   summary: 'Make a volume and its filesystem larger, mounted or not',
   description:
     'The size is the whole size that the volume shall have: bytes, or a quantity as Kubernetes writes it, such as 10Gi.\n' +
@@ -59,6 +62,7 @@ export const volumesAdoptCommand = defineCommand({
   name: 'volumes adopt',
   group,
   args: '<name>',
+  completeArgs: completeVolume,
   summary: 'Print the PersistentVolume for a volume that the cluster does not know, or believes elsewhere',
   description:
     'For a cluster that was made anew on old disks, a volume whose PersistentVolume was deleted, and a node that has another\n' +
@@ -103,6 +107,7 @@ export const volumesRemoveCommand = defineCommand({
   name: 'volumes remove',
   group,
   args: '<...names>',
+  completeArgs: completeVolumes,
   summary: 'Remove volumes and all data in them',
   description:
     'Asks first. Refuses a volume that is mounted. Without a terminal to ask on, it needs --yes. A volume that is not\n' +

@@ -588,11 +588,11 @@ const cases: Case[] = [
     title: 'a driver that finds no daemon',
     set: (world) => {
       const reason =
-        'Cannot ask the elastic-local daemon for POST /mount on /var/run/elastic-local/socket: there is no such socket. Is the daemon running on this machine?'
+        'The elastic-local daemon of this node is not running: there is no socket /var/run/elastic-local/socket (POST /mount).'
       world.say(`${podsPath}/web`, 'FailedMount', mountFailed(mounting(world), reason), { component: 'kubelet' })
     },
     at: 'mount',
-    message: /there is no such socket/,
+    message: /is not running: there is no socket/,
     advice: /Start the daemon of node node-1/,
   },
   {

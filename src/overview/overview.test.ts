@@ -29,7 +29,13 @@ test('buildOverview() gives nodes, pools and volumes of a cluster in which all i
       ['node-2', 'host-node-2', 'ready', true, 'ready', 'daemon-node-2', 'vg', 0, []],
     ],
   )
-  const pool = { name: 'vg', driverKind: 'LVM', sizeBytes: 10n * gibibyte }
+  const pool = {
+    name: 'vg',
+    driverKind: 'LVM',
+    sizeBytes: 10n * gibibyte,
+    unitBytes: 4n << 20n,
+    fronts: ['flex', 'csi'],
+  }
   assert.equal(pools, [
     {
       node: 'node-1',

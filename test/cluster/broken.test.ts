@@ -343,7 +343,7 @@ test('a daemon that is down', async () => {
   await setWell(cluster, 'daemon', 'node-3', false)
   await cluster.apply(pod('unserved', ['unserved']))
   await shows({
-    words: await cluster.said('unserved', /Cannot ask the elastic-local daemon/),
+    words: await cluster.said('unserved', /The elastic-local daemon of this node is not running/),
     explain: {
       what: 'pod/unserved',
       at: 'node',

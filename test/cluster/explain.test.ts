@@ -189,8 +189,13 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
 
   await nodeOf('node-2').daemon.kill()
   await cluster.apply(pod('unserved', ['guarded']))
-  await said('unserved', /Cannot ask the elastic-local daemon/)
-  await explained('pod/unserved', 'mount', /Cannot ask the elastic-local daemon/, /Start the daemon of node node-2/)
+  await said('unserved', /The elastic-local daemon of this node is not running/)
+  await explained(
+    'pod/unserved',
+    'mount',
+    /The elastic-local daemon of this node is not running/,
+    /Start the daemon of node node-2/,
+  )
   await removeStandIn(cluster, 'daemon', 'node-2')
   await cluster.apply(claim('unmade', { class: 'on-node-2', size: '64Mi' }))
   await bound('unmade')

@@ -215,7 +215,7 @@ test(
     assert.is(await mounting, 'closed')
     const second = await node.launch()
     assert.is(await second.ended, 1)
-    assert.match(second.output(), /Cannot lock .*: another process holds it/)
+    assert.match(second.output(), /Cannot lock .*: process \d+ \(.*mkfs.*\) holds it/)
     await letGo()
     await first.ended
     await node.start()
@@ -237,7 +237,7 @@ test(
     for (const flags of others) {
       const second = await node.launch({ flags })
       assert.is(await second.ended, 1)
-      assert.match(second.output(), /"level":"error","message":"Cannot lock .*: another process holds it\."/)
+      assert.match(second.output(), /"level":"error","message":"Cannot lock .*: process \d+ \(.+\) holds it\."/)
       assert.not.match(second.output(), /\n\s+at /)
     }
     assert.is(await node.mount('a', small), 'Success')
@@ -324,7 +324,10 @@ test(
   withNode(async (node) => {
     const daemon = await node.launch({ flags: { standalone: 'false', kubeconfig: join(node.folder, 'none') } })
     assert.is(await daemon.ended, 1)
-    assert.match(daemon.output(), /"level":"error","message":"Cannot read .*none: ENOENT/)
+    assert.match(
+      daemon.output(),
+      /"level":"error","message":"Cannot read .*none: ENOENT.* Without a cluster, give --standalone\./,
+    )
     assert.equal(await readdir(node.volumesDir), [])
   }),
 )
