@@ -46,7 +46,7 @@ export async function checkVolumesDir(patient: Patient): Promise<Finding[]> {
   const freeBytes = bavail * bsize
   if (freeBytes < littleBytes) {
     const advice = 'Make room on that filesystem: without it no volume can be made, grown or removed.'
-    findings.push(fail(folderCheck, `${volumesDir} has ${formatBytes(freeBytes)} left`, advice))
+    findings.push(fail(folderCheck, `${volumesDir} has ${formatBytes(freeBytes)} free`, advice))
   }
   if (files > 0n && ffree < fewInodes)
     findings.push(

@@ -1,5 +1,5 @@
 import { type Paint, printable } from '../text/paint.ts'
-import { formatAge, formatBytes, formatCount, formatShare } from '../text/quantity.ts'
+import { formatAge, formatBytes, formatCount, formatExactly, formatShare } from '../text/quantity.ts'
 import type { Screen } from '../text/screen.ts'
 import { type Column, formatFields, formatTable, type Look, withNotes } from '../text/table.ts'
 import type { PoolReport } from '../volume/pool.ts'
@@ -94,10 +94,6 @@ export function podsOf(volume: VolumeView): string[] {
 
 function podUid(target: string): string | undefined {
   return /\/pods\/([^/]+)\//.exec(target)?.[1]
-}
-
-function formatExactly(bytes: bigint): string {
-  return `${formatBytes(bytes)} (${bytes} bytes)`
 }
 
 function formatMount({ target, readOnly }: VolumeView['mounts'][number]): string {

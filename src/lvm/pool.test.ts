@@ -431,7 +431,7 @@ test('create() refuses from 90 % of the metadata area on, as a group whose descr
   const full = openPool({ group: { vg_mda_free: String(usable * 0.1) } })
   await rejects(
     'no-space',
-    /metadata area of volume group .* nearly full \(52224 of 522240 bytes free\).*--metadatasize/,
+    /metadata area of volume group .* nearly full \(51 KiB of 510 KiB free\).*--metadatasize/,
     () => full.pool.create('one', request),
   )
   assert.equal(full.shell.changes, [])
@@ -532,7 +532,7 @@ test('what is promised to volumes of others counts, too, and volumes outside the
   ]
   const { pool } = openPool({ thin, volumes })
   assert.is((await pool.report()).freeBytes, extentBytes)
-  await rejects('no-space', /may promise 4194304 more/, () =>
+  await rejects('no-space', /may promise 4 MiB more/, () =>
     pool.create('one', { ...request, sizeBytes: extentBytes + 1n }),
   )
 })
@@ -540,7 +540,7 @@ test('what is promised to volumes of others counts, too, and volumes outside the
 test('a pool that promised too much already, after its ratio was lowered, has nothing left', async () => {
   const { pool } = openPool({ thin, volumes: [thinPool({ lv_size: '4194304' }), thinVolume('a', 8388608n)] })
   assert.is((await pool.report()).freeBytes, 0n)
-  await rejects('no-space', /may promise 0 more/, () => pool.create('one', request))
+  await rejects('no-space', /may promise 0 B more/, () => pool.create('one', request))
 })
 
 test('report() before there is a thin pool counts what it would be', async () => {

@@ -1,5 +1,6 @@
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
+import { formatSize } from '../text/quantity.ts'
 import { codeOf, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
 import { mustBeClosed } from '../volume/openers.ts'
@@ -173,7 +174,7 @@ export class LvmPool implements Pool {
       async (error) => {
         if (classify(error) === 'exists') return undefined
         throw await this.#group.failure(
-          `Cannot make ${name} of ${sizeBytes} bytes in volume group ${volumeGroup}`,
+          `Cannot make ${name} of ${formatSize(sizeBytes)} in volume group ${volumeGroup}`,
           error,
         )
       },
@@ -261,7 +262,7 @@ export class LvmPool implements Pool {
     if (thin && volume.thinPool) await this.#mustFitThin(thin, name, grownBytes - volume.sizeBytes)
     await this.#group.change(['lvextend', '--size', `${grownBytes}b`, `${volumeGroup}/${name}`], async (error) => {
       throw await this.#group.failure(
-        `Cannot grow ${name} to ${grownBytes} bytes in volume group ${volumeGroup}`,
+        `Cannot grow ${name} to ${formatSize(grownBytes)} in volume group ${volumeGroup}`,
         error,
       )
     })
@@ -370,7 +371,7 @@ export class LvmPool implements Pool {
     if (metadataAreaUsed(group) < metadataAreaPercent) return
     throw new VolumeError(
       'no-space',
-      `Cannot make ${name} as the metadata area of volume group ${this.#parts.volumeGroup} is nearly full (${group.metadataFreeBytes} of ${group.metadataAreaBytes / 2n} bytes free) with ${this.#group.volumes.size} volumes; remove some, or use a group whose disks were made with a larger "pvcreate --metadatasize".`,
+      `Cannot make ${name} as the metadata area of volume group ${this.#parts.volumeGroup} is nearly full (${formatSize(group.metadataFreeBytes)} of ${formatSize(group.metadataAreaBytes / 2n)} free) with ${this.#group.volumes.size} volumes; remove some, or use a group whose disks were made with a larger "pvcreate --metadatasize".`,
     )
   }
 
@@ -386,11 +387,12 @@ export class LvmPool implements Pool {
 
   async #mustHaveThinRoom(thin: ThinOptions, name: string, sizeBytes: bigint): Promise<void> {
     const room = measureThinPool(thin, this.#group.volumes, await this.#group.facts())
-    if (room.refusal) throw new VolumeError('no-space', `Cannot give ${name} ${sizeBytes} bytes as ${room.refusal}.`)
+    if (room.refusal)
+      throw new VolumeError('no-space', `Cannot give ${name} ${formatSize(sizeBytes)} as ${room.refusal}.`)
     if (sizeBytes > room.freeBytes)
       throw new VolumeError(
         'no-space',
-        `Cannot give ${name} ${sizeBytes} bytes as thin pool ${thin.poolName} may promise ${room.freeBytes} more (overcommit ratio ${thin.overcommitRatio}).`,
+        `Cannot give ${name} ${formatSize(sizeBytes)} as thin pool ${thin.poolName} may promise ${formatSize(room.freeBytes)} more (overcommit ratio ${thin.overcommitRatio}).`,
       )
   }
 

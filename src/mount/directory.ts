@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import AsyncLock from 'async-lock'
 import { makeFolders, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
+import { formatSize } from '../text/quantity.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
@@ -73,7 +74,7 @@ export class DirectoryPool implements Pool {
     if (sizeBytes > freeBytes)
       throw new VolumeError(
         'no-space',
-        `Cannot give ${name} ${sizeBytes} bytes as the disk under ${this.#parts.volumesDir} has ${freeBytes} left that are not promised to a volume.`,
+        `Cannot give ${name} ${formatSize(sizeBytes)} as the disk under ${this.#parts.volumesDir} has ${formatSize(freeBytes)} free that is not allocated to a volume.`,
       )
     const createdAt = this.#parts.now().toISOString()
     await this.#markers.write(name, { id, sizeBytes: String(sizeBytes), fsType, createdAt })
@@ -143,7 +144,7 @@ export class DirectoryPool implements Pool {
     if (sizeBytes - volume.sizeBytes > freeBytes)
       throw new VolumeError(
         'no-space',
-        `Cannot grow ${name} to ${sizeBytes} bytes as the disk has ${freeBytes} left that are not promised to a volume.`,
+        `Cannot grow ${name} to ${formatSize(sizeBytes)} as the disk has ${formatSize(freeBytes)} free that is not allocated to a volume.`,
       )
     const marker = await this.#markers.read(name)
     if (marker) await this.#markers.write(name, { ...marker, sizeBytes: String(sizeBytes) })

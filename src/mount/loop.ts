@@ -4,6 +4,7 @@ import AsyncLock from 'async-lock'
 import { formatDeviceNumber } from '../device-number.ts'
 import { makeFolders, removeFile, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
+import { formatSize } from '../text/quantity.ts'
 import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import { mustBeClosed } from '../volume/openers.ts'
 import type { CreateRequest, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
@@ -278,7 +279,9 @@ export class LoopPool implements Pool {
         })
     const lost =
       lostBytes > 0n
-        ? [`${lostBytes} bytes of its volumes are not taken of the disk, which is too full for that; make room on it`]
+        ? [
+            `${formatSize(lostBytes)} of its volumes are not taken of the disk, which is too full for that; make room on it`,
+          ]
         : []
     return {
       name: this.#parts.volumesDir,
@@ -311,7 +314,7 @@ export class LoopPool implements Pool {
     if (sizeBytes <= freeBytes) return
     throw new VolumeError(
       'no-space',
-      `Cannot give ${name} ${sizeBytes} bytes as the disk under ${this.#folder} has ${freeBytes} left that are not promised to a volume.`,
+      `Cannot give ${name} ${formatSize(sizeBytes)} as the disk under ${this.#folder} has ${formatSize(freeBytes)} free that is not allocated to a volume.`,
     )
   }
 

@@ -58,7 +58,7 @@ test('it shows what is wrong and what to do, and an empty cluster says how to be
   const words = wordsOf((await open(world).show('/')).text)
   assert.match(words, '1 to look at 1 fail')
   assert.match(words, 'fails default/data no node can take it')
-  assert.match(words, 'node-1, node-2: has 10 GiB of 10 GiB left, and 1 TiB are wanted')
+  assert.match(words, 'node-1, node-2: has 10 GiB of 10 GiB free, and 1 TiB are wanted')
   assert.match(words, 'Make room (delete claims')
   const empty = wordsOf((await open(new World([])).show('/')).text)
   assert.match(empty, 'There are no nodes.')

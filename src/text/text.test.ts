@@ -4,7 +4,15 @@ import { suite } from '../../test/suite.ts'
 import { formatChecklist } from './checklist.ts'
 import { formatDocument } from './document.ts'
 import { buildPaint, plain, printable } from './paint.ts'
-import { formatAge, formatBytes, formatCount, formatDuration, formatPercent, formatShare } from './quantity.ts'
+import {
+  formatAge,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatPercent,
+  formatShare,
+  formatSize,
+} from './quantity.ts'
 import { formatFields, formatTable, withNotes } from './table.ts'
 import { cutMiddle, wrap, wrapCommand } from './wrap.ts'
 
@@ -20,6 +28,14 @@ test('formatBytes() uses binary units, up to the largest size there is', () => {
   assert.is(formatBytes(10n << 30n), '10 GiB')
   assert.is(formatBytes((3n << 30n) / 2n), '1.5 GiB')
   assert.is(formatBytes(2n ** 63n - 1n), '8 EiB')
+})
+
+test('formatSize() gives the bytes, too, where the readable size is rounded', () => {
+  assert.is(formatSize(0n), '0 B')
+  assert.is(formatSize((3n << 30n) / 2n), '1.5 GiB')
+  assert.is(formatSize(100n << 40n), '100 TiB')
+  assert.is(formatSize(10_240_000_000n), '9.54 GiB (10240000000 bytes)')
+  assert.is(formatSize((1n << 40n) - 1n), '1 TiB (1099511627775 bytes)')
 })
 
 test('formatDuration() shows the two largest units', () => {

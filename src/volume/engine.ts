@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { dirname } from 'node:path'
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
+import { formatSize } from '../text/quantity.ts'
 import { messageOf, VolumeError } from './errors.ts'
 import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes } from './host.ts'
 import { Intents } from './intents.ts'
@@ -413,7 +414,7 @@ export class Engine {
     if (pool.sourceKind === 'device' && sizeBytes < minimumBytes[fsType])
       throw new VolumeError(
         'invalid',
-        `Cannot make ${name} with ${fsType} as its size must be at least ${minimumBytes[fsType]} bytes: it is ${sizeBytes}.`,
+        `Cannot make ${name} with ${fsType} as its size must be at least ${formatSize(minimumBytes[fsType])}: it is ${formatSize(sizeBytes)}.`,
       )
     if (existing && begun?.phase === 'formatting' && begun.fsType !== fsType) {
       // What it would be removed with, but for the filesystem that it was to have, is somebody's.

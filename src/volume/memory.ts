@@ -1,3 +1,4 @@
+import { formatSize } from '../text/quantity.ts'
 import { VolumeError } from './errors.ts'
 import type { Filesystems, MountPoint, Mounts } from './host.ts'
 import type { Intent, Journal } from './journal.ts'
@@ -251,7 +252,10 @@ export class MemoryMachine {
   #mustFit(name: string, sizeBytes: bigint): void {
     const freeBytes = this.#freeBytes()
     if (sizeBytes > freeBytes)
-      throw new VolumeError('no-space', `Cannot give ${name} ${sizeBytes} bytes as the pool has ${freeBytes} left.`)
+      throw new VolumeError(
+        'no-space',
+        `Cannot give ${name} ${formatSize(sizeBytes)} as the pool has ${formatSize(freeBytes)} free.`,
+      )
   }
 }
 

@@ -136,7 +136,7 @@ test('what no node has room for, or a pool for, says what each node has', async 
   await explained(
     'pvc/huge',
     'scheduling',
-    /node-1.*GiB left, and 100 TiB are wanted\n.*the scheduler, of pod huge/s,
+    /node-1.*GiB free, and 100 TiB are wanted\n.*the scheduler, of pod huge/s,
     /Make room/,
   )
   await explained(
@@ -145,7 +145,7 @@ test('what no node has room for, or a pool for, says what each node has', async 
     /node-1.*\(LOOP\), and the class wants a pool of driverKind LVM/,
     /Make room/,
   )
-  await explained('huge-now', 'reservation', /Cannot place 109951162777600 bytes on node node-1/, /Make room/)
+  await explained('huge-now', 'reservation', /Cannot place 100 TiB on node node-1/, /Make room/)
   await explained('kind-now', 'reservation', /no node that StorageClass lvm-now allows is ready/, /Make room/)
   const { exitCode, stdout } = await plugin('doctor')
   assert.is(exitCode, 1)

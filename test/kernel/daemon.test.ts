@@ -263,7 +263,7 @@ test(
     await node.start()
     assert.match(
       await node.mount('a', volumeOptions(64 * mebibyte)),
-      /Cannot give one 67108864 bytes as the disk .* left that are not promised/,
+      /Cannot give one 64 MiB as the disk .* free that is not allocated/,
     )
     assert.equal(await node.traces(), [])
     const filler = await fillDisk(node)
@@ -439,8 +439,8 @@ test(
       assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as a size/)
     for (const sizeBytes of [5, null, true, {}, ['1']])
       assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as it must be a text/)
-    assert.match(await node.mount('a', { ...small, sizeBytes: '9223372036854775807' }), /left that are not promised/)
-    assert.match(await node.mount('a', { ...small, sizeBytes: '1' }), /must be at least 8388608 bytes/)
+    assert.match(await node.mount('a', { ...small, sizeBytes: '9223372036854775807' }), /free that is not allocated/)
+    assert.match(await node.mount('a', { ...small, sizeBytes: '1' }), /must be at least 8 MiB: it is 1 B/)
     assert.match(await node.mount('a', {}), /Cannot find volume one/)
     for (const options of [undefined, null, 5, 'text', []])
       assert.match(await node.callOut('/mount', { targetDir: node.target('a'), options }), /options as they must be/)
