@@ -178,7 +178,7 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     assert.is(after?.sizeBytes, sizeBytes * 2n)
     if (world.parts.pool.sourceKind === 'device')
       assert.ok(
-        (after?.usage?.totalBytes ?? 0n) > ((before?.usage?.totalBytes ?? 0n) * 3n) / 2n,
+        (after?.usage?.sizeBytes ?? 0n) > ((before?.usage?.sizeBytes ?? 0n) * 3n) / 2n,
         'the filesystem grew too',
       )
     assert.is(await world.read(world.target('a', 'one'), 'file'), 'text')
@@ -191,7 +191,7 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
     await engine.mount(request('one'))
     if (world.parts.pool.sourceKind === 'device')
-      assert.ok(((await engine.find('one'))?.usage?.totalBytes ?? 0n) > (sizeBytes * 3n) / 2n)
+      assert.ok(((await engine.find('one'))?.usage?.sizeBytes ?? 0n) > (sizeBytes * 3n) / 2n)
   })
 
   check('growth that stopped between device and filesystem is finished by asking again', async () => {
@@ -202,7 +202,7 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     if (!world.canGrow(fsType)) return await refusesGrowth()
     assert.is((await engine.grow('one', sizeBytes * 2n)).action, 'unchanged')
     if (world.parts.pool.sourceKind === 'device')
-      assert.ok(((await engine.find('one'))?.usage?.totalBytes ?? 0n) > (sizeBytes * 3n) / 2n)
+      assert.ok(((await engine.find('one'))?.usage?.sizeBytes ?? 0n) > (sizeBytes * 3n) / 2n)
   })
 
   check('what does not fit is refused, and nothing of it stays', async () => {
@@ -219,7 +219,7 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
   })
 
   check('a removed volume gives back its space, and its name gives a new, empty volume', async () => {
-    const { reservedBytes } = await engine.report()
+    const { allocatedBytes } = await engine.report()
     await engine.create('one', spec())
     await engine.mount(request('one'))
     await world.write(world.target('a', 'one'), 'file', 'old')
@@ -227,7 +227,7 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: FsT
     assert.is((await engine.remove('one')).action, 'removed')
     assert.is((await engine.remove('one')).action, 'unchanged')
     assert.is(await engine.find('one'), undefined)
-    assert.is((await engine.report()).reservedBytes, reservedBytes)
+    assert.is((await engine.report()).allocatedBytes, allocatedBytes)
     await engine.create('one', spec())
     await engine.mount(request('one'))
     assert.is(await world.read(world.target('a', 'one'), 'file'), undefined)

@@ -222,13 +222,13 @@ export const machineFlags = {
     name: 'lvm-thin-overcommit-ratio',
     value: '<number>',
     default: '1',
-    help: 'how much may be promised, as a multiple of what the thin pool holds',
+    help: 'how much may be allocated, as a multiple of what the thin pool holds',
   }),
   lvmThinDataWatermark: setting(percent, {
     name: 'lvm-thin-data-watermark',
     value: '<percent>',
     default: '90',
-    help: "no new thin volumes and no growth while more of the pool's data is in use",
+    help: "no new thin volumes and no growth while more of the pool's data is written",
   }),
   lvmThinMetadataWatermark: setting(percent, {
     name: 'lvm-thin-metadata-watermark',

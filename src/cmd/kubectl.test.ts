@@ -129,9 +129,9 @@ test('pools and nodes are shown, and below them what is wrong', async () => {
   const pools = await plugin('pools')
   assert.match(
     pools.out,
-    /^NODE +POOL +KIND +SIZE +PROMISED +FREE +USE% +VOLUMES\nnode-1 +vg +LVM +10 GiB +512 MiB +9\.5 GiB +5% +1\n/,
+    /^NODE +POOL +KIND +SIZE +ALLOCATED +FREE +ALLOC% +VOLUMES\nnode-1 +vg +LVM +10 GiB +512 MiB +9\.5 GiB +5% +1\n/,
   )
-  assert.is(JSON.parse((await plugin('pools', '-o', 'json')).out).pools[0].promisedBytes, '536870912')
+  assert.is(JSON.parse((await plugin('pools', '-o', 'json')).out).pools[0].allocatedBytes, '536870912')
 })
 
 test('explain takes the ways in which kubectl names things, and exits with 1 when a link fails', async () => {

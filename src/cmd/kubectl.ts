@@ -66,9 +66,9 @@ const volumesCommand = defineCommand({
 const poolsCommand = defineCommand({
   name: 'pools',
   group,
-  summary: "Show each node's pool: its size, what is promised, and what is free",
+  summary: "Show each node's pool: its size, what is allocated, and what is free",
   description:
-    'PROMISED is what claims have, whether their volumes are made or not; FREE is what new claims can have. What a thin\n' +
+    'ALLOCATED is what claims have, whether their volumes are made or not; FREE is what new claims can have. What a thin\n' +
     'pool has written, its node knows: "elastic-local pools" there.',
   examples: ['kubectl elastic_local pools', 'kubectl elastic_local pools -o json | jq -r ".pools[].freeBytes"'],
   flags: { ...kubectlFlags, selector: selectorFlag('nodes'), ...listFlags },

@@ -8,7 +8,7 @@ export const poolsCommand = defineCommand({
   group: 'Look into volumes',
   summary: "Show what this node's volumes are cut from, and what is left",
   description:
-    'RESERVED is what volumes were promised, FREE the largest volume that could be made now. Of a thin pool, DATA% and\n' +
+    'ALLOCATED is what volumes have, FREE the largest volume that could be made now. Of a thin pool, DATA% and\n' +
     'META% are what is written; when either is full, writes fail.',
   examples: ['elastic-local pools', 'elastic-local pools -o json | jq -r ".pools[].freeBytes"'],
   flags: { ...listFlags, ...visitFlags },

@@ -349,7 +349,7 @@ test(
       fsType: 'ext4',
       path: '/dev/memory/pvc-1',
       mounts: [{ target: target('a'), readOnly: false }],
-      usage: { totalBytes: '1073741824', usedBytes: '0', availableBytes: '1073741824', inodes: '100', inodesUsed: '0' },
+      usage: { sizeBytes: '1073741824', usedBytes: '0', freeBytes: '1073741824', inodes: '100', inodesUsed: '0' },
       problems: [],
     }
     assert.equal(await ask('GET', '/v1/volumes'), { status: 200, body: { volumes: [volume] } })
@@ -365,7 +365,7 @@ test(
     assert.is(status, 200)
     const [pool] = body.pools as Record<string, unknown>[]
     assert.equal(
-      [pool?.totalBytes, pool?.reservedBytes, pool?.freeBytes, pool?.volumes],
+      [pool?.sizeBytes, pool?.allocatedBytes, pool?.freeBytes, pool?.volumes],
       ['4294967296', '1073741824', '3221225472', 1],
     )
   }),

@@ -126,7 +126,7 @@ function judgePool(pool: PoolReport): Finding[] {
     })
   if (pool.freeBytes === 0n)
     return [warn('pool', `${name} has no room for another volume`, 'Remove volumes, or add a disk.')]
-  const room = `${formatBytes(pool.freeBytes)} of ${formatBytes(pool.totalBytes)} free`
+  const room = `${formatBytes(pool.freeBytes)} of ${formatBytes(pool.sizeBytes)} free`
   const note = pool.enforcesSize ? '' : '; sizes are counted, not enforced'
   return [ok('pool', `${name}: ${room}, ${formatCount(pool.volumes, 'volume')}${note}`)]
 }

@@ -278,9 +278,9 @@ const view: VolumeView = {
     { target: '/mnt/elsewhere', readOnly: true },
   ],
   usage: {
-    totalBytes: 9n * gibibyte,
+    sizeBytes: 9n * gibibyte,
     usedBytes: 3n * gibibyte,
-    availableBytes: 6n * gibibyte,
+    freeBytes: 6n * gibibyte,
     inodes: 1000n,
     inodesUsed: 11n,
   },
@@ -289,8 +289,8 @@ const view: VolumeView = {
 const poolReport: PoolReport = {
   name: '/volumes',
   driverKind: 'LOOP',
-  totalBytes: 100n * gibibyte,
-  reservedBytes: 10n * gibibyte,
+  sizeBytes: 100n * gibibyte,
+  allocatedBytes: 10n * gibibyte,
   freeBytes: 90n * gibibyte,
   volumes: 1,
   unitBytes: 4096n,
@@ -357,7 +357,7 @@ showing('says what is not known', () => {
 })
 
 showing('says that a directory shares its disk, and that btrfs counts no inodes', () => {
-  const usage = { totalBytes: 9n, usedBytes: 3n, availableBytes: 6n, inodes: 0n, inodesUsed: 0n }
+  const usage = { sizeBytes: 9n, usedBytes: 3n, freeBytes: 6n, inodes: 0n, inodesUsed: 0n }
   const text = formatVolume({ ...view, driverKind: 'BINDMOUNT', usage }, surroundings, look)
   assert.match(text, /Disk below: +3 B of 9 B used \(34%\), 6 B available; shared by all volumes of the pool\n/)
   assert.match(text, /Inodes: +without limit\n/)
@@ -547,14 +547,14 @@ removing.run()
 
 const pooling = suite('pools')
 
-pooling('shows what is promised and what is free', async () => {
+pooling('shows what is allocated and what is free', async () => {
   const { make, engine } = await openEngine()
   await make('web')
   const { shown, visit: on } = visit(buildEngineKeeper(engine))
   await print(on, listPools(on))
   assert.is(
     shown.out,
-    'NAME     KIND      SIZE   RESERVED     FREE   USE%   VOLUMES\nmemory   LVM    100 GiB     10 GiB   90 GiB    10%         1\n',
+    'NAME     KIND      SIZE   ALLOCATED     FREE   ALLOC%   VOLUMES\nmemory   LVM    100 GiB      10 GiB   90 GiB      10%         1\n',
   )
   const json = visit(buildEngineKeeper(engine), 'json')
   await print(json.visit, listPools(json.visit), 'json')

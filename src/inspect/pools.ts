@@ -7,15 +7,15 @@ export function formatPools(pools: readonly PoolReport[], look: Look, wide: bool
   const columns: Column<PoolReport>[] = [
     { title: 'NAME', value: (pool) => pool.name, cut: true },
     { title: 'KIND', value: (pool) => pool.driverKind },
-    { title: 'SIZE', value: (pool) => formatBytes(pool.totalBytes), right: true },
-    { title: 'RESERVED', value: (pool) => formatBytes(pool.reservedBytes), right: true },
+    { title: 'SIZE', value: (pool) => formatBytes(pool.sizeBytes), right: true },
+    { title: 'ALLOCATED', value: (pool) => formatBytes(pool.allocatedBytes), right: true },
     {
       title: 'FREE',
       value: (pool) => formatBytes(pool.freeBytes),
       right: true,
       colour: (pool) => (pool.freeBytes === 0n ? 'yellow' : undefined),
     },
-    { title: 'USE%', value: (pool) => formatShare(pool.reservedBytes, pool.totalBytes), right: true },
+    { title: 'ALLOC%', value: (pool) => formatShare(pool.allocatedBytes, pool.sizeBytes), right: true },
     { title: 'VOLUMES', value: (pool) => String(pool.volumes), right: true },
   ]
   if (pools.some((pool) => pool.thin))

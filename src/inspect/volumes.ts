@@ -27,7 +27,7 @@ export function formatVolumes(
     { title: 'USED', value: (volume) => whenOwn(volume, (usage) => formatBytes(usage.usedBytes)), right: true },
     {
       title: 'USE%',
-      value: (volume) => whenOwn(volume, (usage) => formatShare(usage.usedBytes, usage.totalBytes)),
+      value: (volume) => whenOwn(volume, (usage) => formatShare(usage.usedBytes, usage.sizeBytes)),
       right: true,
       colour: fullnessColour,
     },
@@ -109,8 +109,8 @@ function formatProblem(volume: VolumeView, problem: string, paint: Paint): strin
 function usageFields(volume: VolumeView): [string, string][] {
   const { usage } = volume
   if (!usage) return [['Usage', 'known only while it is mounted']]
-  const { usedBytes, totalBytes, availableBytes, inodes, inodesUsed } = usage
-  const bytes = `${formatBytes(usedBytes)} of ${formatBytes(totalBytes)} used (${formatShare(usedBytes, totalBytes)}), ${formatBytes(availableBytes)} available`
+  const { usedBytes, sizeBytes, freeBytes, inodes, inodesUsed } = usage
+  const bytes = `${formatBytes(usedBytes)} of ${formatBytes(sizeBytes)} used (${formatShare(usedBytes, sizeBytes)}), ${formatBytes(freeBytes)} available`
   // btrfs makes inodes as it needs them, and counts none (statfs(2)).
   const inodeText =
     inodes > 0n ? `${inodesUsed} of ${inodes} used (${formatShare(inodesUsed, inodes)})` : 'without limit'
@@ -140,8 +140,8 @@ function poolOf(volume: VolumeView, pools: readonly PoolReport[]): string {
 }
 
 function fullnessColour(volume: VolumeView): 'red' | 'yellow' | undefined {
-  if (!volume.usage || !isOwn(volume) || volume.usage.totalBytes === 0n) return undefined
-  const percent = (volume.usage.usedBytes * 100n) / volume.usage.totalBytes
+  if (!volume.usage || !isOwn(volume) || volume.usage.sizeBytes === 0n) return undefined
+  const percent = (volume.usage.usedBytes * 100n) / volume.usage.sizeBytes
   if (percent >= fullPercent) return 'red'
   return percent >= highPercent ? 'yellow' : undefined
 }

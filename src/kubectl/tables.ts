@@ -37,14 +37,14 @@ export function formatPools(pools: readonly PoolRecord[], look: Look, wide: bool
     { title: 'POOL', value: ({ name }) => name, cut: true },
     { title: 'KIND', value: ({ driverKind }) => driverKind },
     { title: 'SIZE', value: ({ sizeBytes }) => formatBytes(sizeBytes), right: true },
-    { title: 'PROMISED', value: ({ promisedBytes }) => formatBytes(promisedBytes), right: true },
+    { title: 'ALLOCATED', value: ({ allocatedBytes }) => formatBytes(allocatedBytes), right: true },
     {
       title: 'FREE',
       value: ({ freeBytes }) => formatBytes(freeBytes),
       right: true,
       colour: ({ freeBytes }) => (freeBytes === 0n ? 'yellow' : undefined),
     },
-    { title: 'USE%', value: ({ promisedBytes, sizeBytes }) => formatShare(promisedBytes, sizeBytes), right: true },
+    { title: 'ALLOC%', value: ({ allocatedBytes, sizeBytes }) => formatShare(allocatedBytes, sizeBytes), right: true },
     { title: 'VOLUMES', value: ({ volumes }) => String(volumes), right: true },
   ]
   if (wide)

@@ -459,8 +459,8 @@ test('report() of linear volumes counts what is promised and what is free', asyn
     name: volumeGroup,
     id: groupRow.vg_uuid ?? '',
     driverKind: 'LVM' as const,
-    totalBytes: 19n * extentBytes,
-    reservedBytes: 2n * extentBytes,
+    sizeBytes: 19n * extentBytes,
+    allocatedBytes: 2n * extentBytes,
     freeBytes: 17n * extentBytes,
     volumes: 1,
     unitBytes: extentBytes,
@@ -517,9 +517,9 @@ test('a thin pool may promise its data area times the overcommit ratio, and not 
     assert.is((await pool.grow('a', 10n * extentBytes + left)).action, 'grown')
     assert.is(shell.changes.length, 1)
     const report = await open().pool.report()
-    assert.is(report.reservedBytes, 15n * extentBytes)
-    assert.is(report.totalBytes, promisable * extentBytes)
-    assert.is(report.freeBytes, report.totalBytes - report.reservedBytes)
+    assert.is(report.allocatedBytes, 15n * extentBytes)
+    assert.is(report.sizeBytes, promisable * extentBytes)
+    assert.is(report.freeBytes, report.sizeBytes - report.allocatedBytes)
   }
 })
 
@@ -545,8 +545,8 @@ test('a pool that promised too much already, after its ratio was lowered, has no
 
 test('report() before there is a thin pool counts what it would be', async () => {
   const { pool } = openPool({ thin: { ...thin, overcommitRatio: 2 }, group: { pv_pe_count: '1023' } })
-  const { totalBytes, freeBytes, thin: fullness } = await pool.report()
-  assert.equal([totalBytes, freeBytes], [1942n * extentBytes, 1942n * extentBytes])
+  const { sizeBytes, freeBytes, thin: fullness } = await pool.report()
+  assert.equal([sizeBytes, freeBytes], [1942n * extentBytes, 1942n * extentBytes])
   assert.equal(fullness, { dataPercent: 0, metadataPercent: 0, overcommitRatio: 2 })
 })
 

@@ -330,22 +330,22 @@ export class LvmPool implements Pool {
     const { volumeGroup, thin } = this.#parts
     const group = await this.#group.facts()
     const refusals = [...away, ...this.#group.refusals(group)]
-    const reservedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
+    const allocatedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
     const common = {
       id: group.uuid,
       driverKind: 'LVM',
-      reservedBytes,
+      allocatedBytes,
       volumes: this.#ours().length,
       unitBytes: group.extentBytes,
       enforcesSize: true,
     } as const
     if (!thin) {
       const freeBytes = refusals.length > 0 ? 0n : group.freeBytes
-      const totalBytes = reservedBytes + (away.length > 0 ? 0n : group.freeBytes)
+      const sizeBytes = allocatedBytes + (away.length > 0 ? 0n : group.freeBytes)
       return {
         ...common,
         name: volumeGroup,
-        totalBytes,
+        sizeBytes,
         freeBytes,
         problems: [...refusals, ...this.#group.queueProblems()],
       }
@@ -355,7 +355,7 @@ export class LvmPool implements Pool {
     return {
       ...common,
       name: `${volumeGroup}/${thin.poolName}`,
-      totalBytes: room.promisableBytes,
+      sizeBytes: room.promisableBytes,
       freeBytes: problems.length > 0 ? 0n : room.freeBytes,
       thin: {
         dataPercent: room.pool?.dataPercent ?? 0,

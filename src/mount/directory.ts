@@ -11,7 +11,7 @@ import { PoolFolder } from './pool-folder.ts'
 import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
 /** What a disk that is not mounted offers. */
-const nothing = { totalBytes: 0n, reservedBytes: 0n, freeBytes: 0n, volumes: 0 }
+const nothing = { sizeBytes: 0n, allocatedBytes: 0n, freeBytes: 0n, volumes: 0 }
 
 export interface DirectoryPoolParts {
   run: Runner
@@ -195,13 +195,13 @@ export class DirectoryPool implements Pool {
   async report(): Promise<PoolReport> {
     const { volumesDir } = this.#parts
     const problem = await this.#place.findProblem()
-    const { totalBytes, reservedBytes, freeBytes, volumes } = problem ? nothing : await this.#measure()
+    const { sizeBytes, allocatedBytes, freeBytes, volumes } = problem ? nothing : await this.#measure()
     return {
       name: volumesDir,
       ...(this.#place.id ? { id: this.#place.id } : {}),
       driverKind: this.driverKind,
-      totalBytes,
-      reservedBytes,
+      sizeBytes,
+      allocatedBytes,
       freeBytes,
       volumes,
       unitBytes: 1n,
@@ -213,10 +213,10 @@ export class DirectoryPool implements Pool {
   async #measure() {
     const markers = [...(await this.#markers.readAll()).values()]
     const { blocks, bavail, bsize } = await statfs(this.#parts.volumesDir, { bigint: true })
-    const reservedBytes = markers.reduce((sum, marker) => sum + BigInt(marker.sizeBytes), 0n)
-    const totalBytes = blocks * bsize
-    const freeBytes = leastPositive(totalBytes - reservedBytes, bavail * bsize)
-    return { totalBytes, reservedBytes, freeBytes, volumes: (await this.#markers.names()).length }
+    const allocatedBytes = markers.reduce((sum, marker) => sum + BigInt(marker.sizeBytes), 0n)
+    const sizeBytes = blocks * bsize
+    const freeBytes = leastPositive(sizeBytes - allocatedBytes, bavail * bsize)
+    return { sizeBytes, allocatedBytes, freeBytes, volumes: (await this.#markers.names()).length }
   }
 
   async #mustFind(name: string): Promise<StoredVolume> {

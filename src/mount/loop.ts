@@ -17,7 +17,7 @@ const extentBytes = 4096n
 /** The unit of `st_blocks` (stat(2)). */
 const statBlockBytes = 512n
 /** What a disk that is not mounted offers. */
-const nothing = { freeBytes: 0n, reservedBytes: 0n, volumes: 0, lostBytes: 0n }
+const nothing = { freeBytes: 0n, allocatedBytes: 0n, volumes: 0, lostBytes: 0n }
 
 export interface LoopPoolParts {
   run: Runner
@@ -271,7 +271,7 @@ export class LoopPool implements Pool {
 
   async report(): Promise<PoolReport> {
     const problem = await this.#place.findProblem()
-    const { freeBytes, reservedBytes, volumes, lostBytes } = problem
+    const { freeBytes, allocatedBytes, volumes, lostBytes } = problem
       ? nothing
       : await this.#space.acquire('space', async () => {
           for (const name of await this.#markers.names()) await this.#takeRoom(name)
@@ -287,8 +287,8 @@ export class LoopPool implements Pool {
       name: this.#parts.volumesDir,
       ...(this.#place.id ? { id: this.#place.id } : {}),
       driverKind: this.driverKind,
-      totalBytes: reservedBytes + freeBytes,
-      reservedBytes,
+      sizeBytes: allocatedBytes + freeBytes,
+      allocatedBytes,
       freeBytes,
       volumes,
       unitBytes: extentBytes,
@@ -303,10 +303,10 @@ export class LoopPool implements Pool {
     const images = found.flatMap(({ name, image }) => (image ? [{ ...image, isTried: this.#tried.has(name) }] : []))
     const { bavail, bsize } = await statfs(this.#folder, { bigint: true })
     const unwritten = (image: { sizeBytes: bigint; takenBytes: bigint }) => positive(image.sizeBytes - image.takenBytes)
-    const reservedBytes = sum(images.map(({ sizeBytes }) => sizeBytes))
+    const allocatedBytes = sum(images.map(({ sizeBytes }) => sizeBytes))
     const unwrittenBytes = sum(images.map(unwritten))
     const lostBytes = this.#parts.preallocate ? sum(images.filter(({ isTried }) => !isTried).map(unwritten)) : 0n
-    return { freeBytes: positive(bavail * bsize - unwrittenBytes), reservedBytes, volumes: names.length, lostBytes }
+    return { freeBytes: positive(bavail * bsize - unwrittenBytes), allocatedBytes, volumes: names.length, lostBytes }
   }
 
   async #mustFit(name: string, sizeBytes: bigint): Promise<void> {

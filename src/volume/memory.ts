@@ -119,8 +119,8 @@ export class MemoryMachine {
       name: 'memory',
       id: this.poolId,
       driverKind: 'LVM',
-      totalBytes: this.isAway ? 0n : this.capacityBytes,
-      reservedBytes: this.isAway ? 0n : this.capacityBytes - this.#freeBytes(),
+      sizeBytes: this.isAway ? 0n : this.capacityBytes,
+      allocatedBytes: this.isAway ? 0n : this.capacityBytes - this.#freeBytes(),
       freeBytes: this.isAway ? 0n : this.#freeBytes(),
       volumes: this.isAway ? 0 : this.#marked().length,
       unitBytes: extentBytes,
@@ -175,9 +175,9 @@ export class MemoryMachine {
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)
-      const totalBytes = volume.filesystemBytes
+      const sizeBytes = volume.filesystemBytes
       const inodesUsed = BigInt(volume.files.size)
-      return { totalBytes, usedBytes, availableBytes: totalBytes - usedBytes, inodes: 100n, inodesUsed }
+      return { sizeBytes, usedBytes, freeBytes: sizeBytes - usedBytes, inodes: 100n, inodesUsed }
     },
   }
 

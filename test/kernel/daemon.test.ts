@@ -17,7 +17,7 @@ const small = volumeOptions(32 * mebibyte)
 /** A file in the volume as a pod sees it. */
 const fileOf = (node: TestNode, pod: string) => join(node.target(pod), 'file')
 const write = (path: string, text: string) => writeFile(path, text, { flush: true })
-const totalBytes = async (folder: string) => {
+const sizeBytes = async (folder: string) => {
   const { blocks, bsize } = await statfs(folder)
   return blocks * bsize
 }
@@ -56,16 +56,16 @@ test(
     for (const pod of ['a', 'b']) assert.is(await node.mount(pod, options), 'Success')
     await write(fileOf(node, 'a'), 'precious')
     assert.is(await readFile(fileOf(node, 'b'), 'utf8'), 'precious')
-    const before = await totalBytes(node.target('a'))
+    const before = await sizeBytes(node.target('a'))
     const growth = { targetDir: node.target('a'), newSize: String(640 * mebibyte), oldSize: options.sizeBytes, options }
     for (let i = 0; i < 2; i++) assert.is(await node.callOut('/expandfs', growth), 'Success')
-    assert.ok((await totalBytes(node.target('b'))) > before * 1.8)
+    assert.ok((await sizeBytes(node.target('b'))) > before * 1.8)
     for (const pod of ['a', 'b', 'b']) assert.is(await node.unmount(pod), 'Success')
     assert.equal(await node.mounts(), [])
     assert.equal(await node.loopDevices(), [])
     assert.is(await node.mount('c', {}), 'Success')
     assert.is(await readFile(fileOf(node, 'c'), 'utf8'), 'precious')
-    assert.ok((await totalBytes(node.target('c'))) > before * 1.8)
+    assert.ok((await sizeBytes(node.target('c'))) > before * 1.8)
   }),
 )
 

@@ -149,7 +149,7 @@ test('where a mounted ext4 may not be grown, it is grown before it is mounted, a
     await engine.start()
     return engine
   }
-  const totalMiB = async (engine: Engine) => Number((await engine.find('one'))?.usage?.totalBytes ?? 0n) / 2 ** 20
+  const totalMiB = async (engine: Engine) => Number((await engine.find('one'))?.usage?.sizeBytes ?? 0n) / 2 ** 20
   try {
     let engine = await start()
     await engine.mount({ ...request, create: { sizeBytes: 64n << 20n, fsType: 'ext4', mkfsOptions: [] } })
