@@ -118,14 +118,14 @@ the disk is an image file. Short names stand for what is long:
         ['$options', wrap(JSON.stringify(options), columns - 15)],
         ['driver', `$dir/plugins/${driver}/elastic-local`],
       ],
-      paint,
+      { paint },
     ).trimEnd(),
   )
 }
 
 /** One may end it between its commands. */
 async function* play(): AsyncGenerator<void> {
-  yield show('elastic-local install --wait 10')
+  yield show('elastic-local install --wait 10s')
 
   title('2. The kubelet finds the driver, and mounts a new volume for one pod and then for another.')
   yield callOut('init')

@@ -371,7 +371,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     await next.recover()
     const after = await next.find('one')
     assert.equal(after?.problems, [])
-    assert.ok((after?.usage?.totalBytes ?? 0n) > (spec.sizeBytes * 3n) / 2n)
+    assert.ok((after?.usage?.sizeBytes ?? 0n) > (spec.sizeBytes * 3n) / 2n)
     assert.is(await world.read(request.target, 'file'), 'precious')
     assert.equal(await world.parts.journal.read(), new Map())
   })

@@ -151,7 +151,7 @@ test('a settings file that cannot be used is a failure that names it', async () 
 })
 
 test('a missing or a dead daemon is a failure that says so', async () => {
-  assert.match(oneLine(await run(['mount', '/t', options])).message ?? '', /no such socket/)
+  assert.match(oneLine(await run(['mount', '/t', options])).message ?? '', /there is no socket/)
   await serve((_, outgoing) => {
     outgoing.write('\n')
     setTimeout(() => outgoing.destroy(), 20)
@@ -281,6 +281,45 @@ test('help, no arguments and an unknown command', async () => {
   assert.is(stderr, 'elastic-local: There is no command versoin. Did you mean version?\n')
 })
 
+/** A command line on a terminal of 72 columns, script(1)'s, into which `type` writes. */
+function onTerminal(line: string): { shown: () => string; type: (text: string) => void; ended: Promise<unknown> } {
+  const child = spawn('script', ['-qec', `stty cols 72; exec ${executable} ${line}`, '/dev/null'], {
+    env: { PATH: process.env.PATH, ELASTIC_LOCAL_SOCKET: socketPath, NO_COLOR: '1' },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  children.add(child)
+  let shown = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    shown += text
+  })
+  return { shown: () => shown, type: (text) => void child.stdin.write(text), ended: once(child, 'close') }
+}
+
+test('on a terminal, help and tables fit its width, and --watch goes on until Ctrl-C', async () => {
+  const help = onTerminal('help daemon')
+  await help.ended
+  const lines = help.shown().split('\r\n')
+  assert.ok(lines.length > 50 && lines.every((line) => line.length <= 72), help.shown())
+
+  const name = 'pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11'
+  let asked = 0
+  await serve(({ url }, outgoing) => {
+    if (url === '/v1/volumes') asked += 1
+    const sizeBytes = asked > 1 ? '2147483648' : '1073741824'
+    const volume = { name, driverKind: 'LVM', sizeBytes, state: 'ready', path: '/dev/vg/a', mounts: [], problems: [] }
+    outgoing.end(JSON.stringify(url === '/v1/volumes' ? { volumes: [volume] } : { pools: [] }))
+  })
+  const list = onTerminal('volumes -w')
+  while (!list.shown().includes('2 GiB')) await sleep(50)
+  list.type('\x03')
+  await list.ended
+  const [title, first, second] = list.shown().split('\r\n')
+  assert.match(title ?? '', /^NAME +SIZE +USED +USE% +FS +STATE +PODS +AGE$/)
+  assert.match(first ?? '', /^pvc-0b7c1[0-9a-f-]*…[0-9a-f-]*5a7e11 +1 GiB +/)
+  assert.match(second ?? '', /^pvc-0b7c1[0-9a-f-]*…[0-9a-f-]*5a7e11 +2 GiB +/)
+  assert.ok((first ?? '').length <= 72, first)
+})
+
 test('help into a reader that stops reading is no error', async () => {
   const { stderr } = await run(['-c', '"$0" help | head -1', executable], { file: '/bin/sh' })
   assert.is(stderr, '')
@@ -351,7 +390,7 @@ test('an installation that is killed leaves the driver that was there, and the n
 })
 
 test('install installs nothing without a daemon', async () => {
-  await refused(install(), /no such socket.*Nothing was installed/)
+  await refused(install(), /there is no socket .*Nothing was installed/)
   await serve((_, outgoing) => outgoing.writeHead(500).end('{}'))
   await refused(install(), /is not well: it answers HTTP 500/)
   assert.equal(readdirSync(pluginDir), [])

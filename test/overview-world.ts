@@ -44,6 +44,7 @@ export interface PodWish {
   unschedulable?: string
   waiting?: string
   spec?: object
+  metadata?: object
 }
 
 /** A cluster in memory, and the hands that change it. */
@@ -174,9 +175,12 @@ export class World {
     this.server.change(ledgerPath(node), { data: { [volume]: toJson(entry) } })
   }
 
-  addPod(name: string, { claims = [], node, phase = 'Pending', unschedulable, waiting, spec }: PodWish): void {
+  addPod(
+    name: string,
+    { claims = [], node, phase = 'Pending', unschedulable, waiting, spec, metadata }: PodWish,
+  ): void {
     this.server.create(podsPath, {
-      metadata: { name },
+      metadata: { name, ...metadata },
       spec: {
         ...(node ? { nodeName: node } : {}),
         volumes: claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } })),

@@ -44,11 +44,12 @@ test('what the schema takes for a setting, the program takes as well', () => {
     'json',
   ]
   const numbers = [-1, 0, 0.5, 1, 1.5, 100, 101, 1000, 1001, 31_536_000, 31_536_001]
+  const durations = ['5m', '1h30m', '299d', '999h', '99999m', '9999999s', '366d', '1m1h', 'm']
   const addresses = [':9810', '9810', '127.0.0.1:9810', '[::1]:9810', 'host:1', ':123456']
   let [taken, refused] = [0, 0]
   for (const [component, flags] of Object.entries(settings))
     for (const [name, flag] of Object.entries(flags))
-      for (const value of [...samples, ...numbers, ...addresses]) {
+      for (const value of [...samples, ...numbers, ...durations, ...addresses]) {
         const isTaken = isValid({ [component]: { settings: { [name]: value } } })
         if (isTaken) taken += 1
         else refused += 1

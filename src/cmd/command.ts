@@ -1,12 +1,13 @@
 import type { LeveledLog } from '../log.ts'
-import type { Flags, FlagValues } from './flags.ts'
+import type { Screen } from '../text/screen.ts'
+import type { Completer, Flags, FlagValues } from './flags.ts'
 
 /** A command line: what it is called, and what it can do. */
 export interface Program {
   name: string
   /** One line. */
   about: string
-  /** More lines of the help. */
+  /** More paragraphs of the help. */
   notes: readonly string[]
   commands: readonly Command[]
 }
@@ -25,9 +26,11 @@ export interface Command<F extends Flags = Flags> {
   args?: string
   /** What completion offers for the arguments. */
   argValues?: readonly string[]
+  /** Finds what completion offers for them, where somebody else knows it. */
+  completeArgs?: Completer
   /** One line, without a full stop. */
   summary: string
-  /** Paragraphs for the command's own help. */
+  /** Paragraphs for the command's own help, an empty line between them. */
   description?: string
   /** Each a line `elastic-local …`, or `kubectl elastic_local …`. */
   examples: readonly string[]
@@ -43,6 +46,7 @@ export interface Call<F extends Flags = Flags> {
   flags: FlagValues<F>
   /** Prints a line to standard output. */
   say(line: string): void
+  screen: Screen
   log: LeveledLog
 }
 

@@ -1,5 +1,5 @@
 import { type Command, namesOf, type Program } from './command.ts'
-import { commonFlags, type Flag } from './flags.ts'
+import { type Completer, commonFlags, type Flag, resolveFlags } from './flags.ts'
 
 interface Candidate {
   text: string
@@ -9,26 +9,79 @@ interface Candidate {
 /** What tells a shell whether file names may follow: the numbers of cobra, which kubectl reads as well. */
 const filesToo = ':0'
 const noFiles = ':4'
+/** The same, and no blank either: the word is to go on. */
+const goesOn = ':6'
 
 /**
  * What could come next on a command line, of which `words` are those before it and the one that is begun: a line each,
  * with its help behind a tab, and a last one that says whether file names may follow (cobra's `__complete`).
  */
-export function complete(program: Program, words: readonly string[]): string {
+export async function complete(
+  program: Program,
+  words: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<string> {
   const { before, begun } = joinValues(words)
   const flags = flagsFor(program, before)
+  const ask = async (
+    completer: Completer | undefined,
+    begun: string,
+    args: readonly string[],
+  ): Promise<Candidate[]> => {
+    const given = { begun, args, flags: valuesBefore(program, before, env) }
+    // Who cannot be asked has nothing to offer; a word begun is no place for a complaint.
+    const found = await completer?.(given).catch(() => [])
+    return (found ?? []).map((text) => ({ text, help: '' }))
+  }
   const [, name, start] = /^--([^=]+)=(.*)$/s.exec(begun) ?? []
   const last = flags.find((flag) => isWaiting(flag, before.at(-1)))
-  if (last) return offer(valuesOf(last), begun, takesFiles(last))
+  if (last) return offer([...valuesOf(last), ...(await ask(last.complete, begun, []))], begun, takesFiles(last))
   const named = flags.find((flag) => flag.name === name)
   if (named && start !== undefined)
     return offer(
-      valuesOf(named).map(({ text, help }) => ({ text: `--${named.name}=${text}`, help })),
+      [...valuesOf(named), ...(await ask(named.complete, start, []))].map(({ text, help }) => ({
+        text: `--${named.name}=${text}`,
+        help,
+      })),
       begun,
       takesFiles(named),
     )
   if (begun.startsWith('-')) return offer(flags.filter((flag) => !isGiven(flag, before)).map(candidateOf), begun, false)
-  return offer(nextWords(program, positionals(flags, before)), begun, false)
+  const given = positionals(flags, before)
+  const command = given[0] === 'help' ? undefined : findCommand(program.commands, given)
+  const args = command ? argsOf(command, given) : []
+  return offer([...nextWords(program, given), ...(await ask(command?.completeArgs, begun, args))], begun, false)
+}
+
+/** The words behind a command's name. */
+function argsOf(command: Command, words: readonly string[]): readonly string[] {
+  const isLong = namesOf(command).includes(words.slice(0, 2).join(' '))
+  return words.slice(isLong ? 2 : 1)
+}
+
+/** What the flags on the line stand at; those that cannot be used are left out. */
+function valuesBefore(
+  { commands }: Program,
+  before: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Record<string, unknown> {
+  const all = [...commands.flatMap(({ flags }) => Object.values(flags)), ...Object.values(commonFlags)]
+  const command = findCommand(commands, positionals(all, before))
+  const given = new Map<string, string>()
+  for (const [index, word] of before.entries())
+    for (const flag of Object.values(command?.flags ?? {})) {
+      const [, value] = new RegExp(`^--${flag.name}=(.*)$`, 's').exec(word) ?? []
+      if (value !== undefined) given.set(flag.name, value)
+      else if (isWaiting(flag, before[index - 1])) given.set(flag.name, word)
+    }
+  const values = Object.entries(command?.flags ?? {}).map(([key, flag]): [string, unknown] => {
+    try {
+      return [key, resolveFlags({ flag }, given, env).flag]
+    } catch {
+      return [key, undefined]
+    }
+  })
+  return Object.fromEntries(values)
 }
 
 /** bash cuts `--output=json` in three. */
@@ -111,5 +164,6 @@ function firstWords(commands: readonly Command[]): Candidate[] {
 function offer(candidates: readonly Candidate[], begun: string, files: boolean): string {
   const fitting = candidates.filter(({ text }) => text.startsWith(begun))
   const lines = fitting.map(({ text, help }) => (help ? `${text}\t${help}` : text))
-  return [...lines, files ? filesToo : noFiles].join('\n')
+  const isBegun = fitting.length > 0 && fitting.every(({ text }) => /[/=]$/.test(text))
+  return [...lines, files ? filesToo : isBegun ? goesOn : noFiles].join('\n')
 }

@@ -13,7 +13,10 @@ const scripts: Record<string, string> = {
   # bash takes what is behind the "=" for a word of its own.
   [[ \${COMP_WORDS[COMP_CWORD]} == -* ]] || lines=("\${lines[@]#--*=}")
   COMPREPLY=("\${lines[@]}")
-  [ "$directive" != :0 ] || compopt -o default
+  case $directive in
+    :0) compopt -o default ;;
+    :6) compopt -o nospace ;;
+  esac
 }
 complete -F _elastic_local elastic-local`,
   zsh: `#compdef elastic-local
@@ -29,6 +32,8 @@ _elastic_local() {
   if [[ $directive == :0 ]]; then
     compset -P '--*='
     _files
+  elif [[ $directive == :6 ]]; then
+    _describe elastic-local candidates -S ''
   else
     _describe elastic-local candidates
   fi
@@ -62,7 +67,9 @@ export const completionCommand = defineCommand({
   summary: `Print the script that completes this command line in ${shells.join(', ')}`,
   description:
     'bash: source <(elastic-local completion bash), in ~/.bashrc.\n' +
-    'zsh:  elastic-local completion zsh > /usr/local/share/zsh/site-functions/_elastic-local\n' +
+    '\n' +
+    'zsh: elastic-local completion zsh > /usr/local/share/zsh/site-functions/_elastic-local\n' +
+    '\n' +
     'fish: elastic-local completion fish > ~/.config/fish/completions/elastic-local.fish\n' +
     '\n' +
     'kubectl completes its plugins by itself where there is an executable for that: a link to elastic-local with the name\n' +

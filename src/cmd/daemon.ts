@@ -210,7 +210,7 @@ async function openCluster(
     throw new Error(
       `Cannot serve node ${node} as its name must have at most ${longestNodeName} characters: PersistentVolumes carry it as a label.`,
     )
-  const api = observeApi(new ApiClient(findKubeConfig(settings.kubeconfig)), meter.request)
+  const api = observeApi(new ApiClient(orStandalone(() => findKubeConfig(settings.kubeconfig))), meter.request)
   const now = () => new Date()
   const recorder = new Recorder({ api, component: 'elastic-local-daemon', host: node, clock, now, log })
   const removeAfterMs = removeOrphansAfter === undefined ? undefined : removeOrphansAfter * 1000
@@ -244,6 +244,15 @@ async function openCluster(
       ready: (agent) => () =>
         findUnsynced(agent.copies) ?? (agent.promisedBytes === undefined ? 'it has no ledger yet' : undefined),
     },
+  }
+}
+
+/** Who has no cluster is told of the way to do without. */
+function orStandalone<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    throw new Error(`${messageOf(error)} Without a cluster, give --standalone.`, { cause: error })
   }
 }
 

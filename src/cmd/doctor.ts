@@ -3,12 +3,20 @@ import { isSea } from 'node:sea'
 import { examine, formatFindings } from '../doctor/doctor.ts'
 import { buildDaemonKeeper } from '../inspect/keeper.ts'
 import { run } from '../run.ts'
-import { formatDocument } from '../text/document.ts'
+import { formatDocument, isDocumentFormat } from '../text/document.ts'
 import { buildInfo } from './build-info.ts'
 import { defineCommand } from './command.ts'
-import { clusterFlags, daemonFlags, machineFlags, outputFlag, ownNodeName, pluginDirFlag, toggle } from './flags.ts'
+import {
+  clusterFlags,
+  daemonFlags,
+  machineFlags,
+  onlyWith,
+  outputFlag,
+  ownNodeName,
+  pluginDirFlag,
+  toggle,
+} from './flags.ts'
 import { isPod, openMachine } from './machine.ts'
-import { openScreen } from './visit.ts'
 
 /** Longest silence of the daemon; it sends a sign of life every 2 s. */
 const daemonTimeoutMs = 5000
@@ -27,20 +35,18 @@ export const doctorCommand = defineCommand({
     'elastic-local doctor -o json | jq ".findings[] | select(.status != \\"ok\\")"',
   ],
   flags: {
-    output: outputFlag('table', 'json', 'yaml'),
+    output: outputFlag('table', 'json', 'yaml', 'jsonpath='),
     socket: daemonFlags.socket,
     kubeletDir: daemonFlags.kubeletDir,
     csi: daemonFlags.csi,
     flex: daemonFlags.flex,
     pluginDir: pluginDirFlag,
     ...machineFlags,
-    ...clusterFlags,
-    nodeName: daemonFlags.nodeName,
+    ...onlyWith('takeover', { kubeconfig: clusterFlags.kubeconfig, nodeName: daemonFlags.nodeName }),
     takeover: toggle('takeover', 'compare with the cluster, and say what a takeover would do'),
   },
   async run(call) {
-    const { flags, log } = call
-    const screen = openScreen(call)
+    const { flags, log, screen } = call
     const quiet = { info: (message: string) => log.debug(message), warn: (message: string) => log.debug(message) }
     let checking = ''
     const findings = await screen.progress(
@@ -65,7 +71,7 @@ export const doctorCommand = defineCommand({
         ),
     )
     const { output } = flags
-    if (output === 'json' || output === 'yaml') screen.print(formatDocument(output, { findings }))
+    if (isDocumentFormat(output)) screen.print(formatDocument(output, { findings }))
     else screen.print(formatFindings(findings, screen))
     return findings.some((finding) => finding.status === 'fail') ? 1 : 0
   },

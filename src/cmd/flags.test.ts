@@ -92,6 +92,8 @@ test('resolveFlags() refuses a wrong value and says where it came from and what 
     lvmUseThinVolumes: ['yes', 'TRUE', '', 'on', '2'],
     nodeName: ['', 'A', 'a_b', '-a', 'a.', 'x'.repeat(254)],
     socket: ['relative', `/${'x'.repeat(107)}`],
+    removeOrphansAfter: ['-5m', '5x', '1.5h', '1m1h', '366d', '31536001', ' 5m', '1h 5m'],
+    unmountOrphansAfter: ['', 'm', '5M'],
     logLevel: ['verbose', 'INFO'],
     logFormat: ['', 'JSON'],
     httpAddress: [
@@ -128,6 +130,19 @@ test('resolveFlags() refuses a wrong value and says where it came from and what 
     () => resolveFlags(machineFlags, given({ 'driver-kind': 'X' }), {}),
     /^UsageError: Cannot use --driver-kind as it must be LVM, LOOP or BINDMOUNT: it is "X"\.$|^Cannot use --driver-kind as it must be LVM, LOOP or BINDMOUNT: it is "X"\.$/,
   )
+})
+
+test('durations are written as people write them, or as seconds', () => {
+  for (const [text, seconds] of [
+    ['0', 0],
+    ['90', 90],
+    ['30s', 30],
+    ['5m', 300],
+    ['1h30m', 5400],
+    ['1d2h3m4s', 93_784],
+    ['365d', 31_536_000],
+  ] as const)
+    assert.is(daemonFlags.removeOrphansAfter.parse(text), seconds, text)
 })
 
 test('--http-address takes an address with a port, and a port alone', () => {

@@ -6,6 +6,7 @@ import { defaultSettings } from '../flex/settings.ts'
 import { logLevels } from '../log.ts'
 import type { DriverKind } from '../volume/pool.ts'
 import { parseSize } from '../volume/size.ts'
+import { completeContexts, completeNamespaces } from './names.ts'
 import { UsageError } from './usage-error.ts'
 
 /** One flag of a command. Its value goes through `parse` wherever it comes from: command line, environment, default. */
@@ -20,6 +21,10 @@ export interface Flag<T = unknown> {
   /** What the help says in place of a default that depends on the machine. */
   defaultHelp?: string
   help: string
+  /** The switch without which it changes nothing. */
+  onlyWith?: string
+  /** Finds values that there are, where somebody else knows them. */
+  complete?: Completer
   /** All values that there are, where they can be named. */
   values?: readonly string[]
   /** Environment variables that give the value, the first one set winning. An empty one counts as not set. */
@@ -31,6 +36,15 @@ export interface Flag<T = unknown> {
   /** `undefined`: the text is no such value. */
   parse(text: string): T | undefined
 }
+
+/** Finds what may stand at the end of a line: all of it, or what goes on as it is `begun`. */
+export type Completer = (line: {
+  begun: string
+  /** The arguments before. */
+  args: readonly string[]
+  /** What the line, the environment and the defaults give. */
+  flags: Readonly<Record<string, unknown>>
+}) => Promise<readonly string[]>
 
 /** What the chart's schema says of a value; wherever it says yes, `parse` does. */
 export type JsonSchema = Readonly<Record<string, unknown>>
@@ -48,7 +62,7 @@ export type FlagValues<F extends Flags> = {
 
 type Kind<T> = Pick<Flag<T>, 'parse' | 'mustBe' | 'values' | 'schema'>
 type Definition = Pick<Flag, 'name' | 'help'> &
-  Partial<Pick<Flag, 'short' | 'value' | 'default' | 'defaultHelp' | 'env'>>
+  Partial<Pick<Flag, 'short' | 'value' | 'default' | 'defaultHelp' | 'env' | 'complete'>>
 
 /** A flag of one command. */
 export function flag<T, const D extends Definition>(kind: Kind<T>, definition: D): Flag<T> & D {
@@ -64,6 +78,11 @@ function setting<T, const D extends Definition>(kind: Kind<T>, definition: D): F
 /** A switch: on when given, or `true`, `false`, `1`, `0`. */
 export function toggle<const N extends string>(name: N, help: string, short?: string) {
   return flag(yesOrNo, { name, help, default: 'false', ...(short ? { short } : {}) })
+}
+
+/** Flags of a command that change nothing without one of its switches. */
+export function onlyWith<F extends Flags>(name: string, flags: F): F {
+  return Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, { ...flag, onlyWith: name }])) as F
 }
 
 export function oneOf<const T extends string>(...values: readonly T[]): Kind<T> {
@@ -121,10 +140,24 @@ const ratio: Kind<number> = {
   },
 }
 
-const seconds: Kind<number> = {
-  mustBe: 'a whole number of seconds, up to 31536000',
-  schema: { type: 'integer', minimum: 0, maximum: 31_536_000 },
-  parse: (text) => (/^[0-9]{1,8}$/.test(text) && Number(text) <= 31_536_000 ? Number(text) : undefined),
+const longestSeconds = 365 * 86_400
+
+/** In seconds. */
+const duration: Kind<number> = {
+  mustBe: 'a duration of up to a year, such as 30s, 5m, 1h30m or 7d, or a number of seconds',
+  schema: {
+    oneOf: [
+      { type: 'string', pattern: '^([12]?[0-9]{1,2}d|[0-9]{1,3}h|[0-9]{1,5}m|[0-9]{1,7}s|[0-9]{1,2}h[0-9]{1,2}m)$' },
+      { type: 'integer', minimum: 0, maximum: longestSeconds },
+    ],
+  },
+  parse: (text) => {
+    if (/^[0-9]{1,8}$/.test(text)) return Number(text) <= longestSeconds ? Number(text) : undefined
+    const [whole, ...parts] = /^(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?$/.exec(text) ?? []
+    const [days = 0, hours = 0, minutes = 0, seconds = 0] = parts.map((part) => Number(part ?? 0))
+    const total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    return whole && total <= longestSeconds ? total : undefined
+  },
 }
 
 const namespace: Kind<string> = {
@@ -189,13 +222,13 @@ export const machineFlags = {
     name: 'lvm-thin-overcommit-ratio',
     value: '<number>',
     default: '1',
-    help: 'how much may be promised, as a multiple of what the thin pool holds',
+    help: 'how much may be allocated, as a multiple of what the thin pool holds',
   }),
   lvmThinDataWatermark: setting(percent, {
     name: 'lvm-thin-data-watermark',
     value: '<percent>',
     default: '90',
-    help: "no new thin volumes and no growth while more of the pool's data is in use",
+    help: "no new thin volumes and no growth while more of the pool's data is written",
   }),
   lvmThinMetadataWatermark: setting(percent, {
     name: 'lvm-thin-metadata-watermark',
@@ -276,16 +309,16 @@ export const daemonFlags = {
     default: 'false',
     help: "mark the predecessor's volumes that PersistentVolumes are for as ours (see docs/takeover.md)",
   }),
-  removeOrphansAfter: setting(seconds, {
+  removeOrphansAfter: setting(duration, {
     name: 'remove-orphans-after',
-    value: '<seconds>',
+    value: '<duration>',
     defaultHelp: 'never',
     help: 'how long the PersistentVolume of a volume must be gone until the volume is removed',
   }),
-  unmountOrphansAfter: setting(seconds, {
+  unmountOrphansAfter: setting(duration, {
     name: 'unmount-orphans-after',
-    value: '<seconds>',
-    default: '3600',
+    value: '<duration>',
+    default: '1h',
     help: 'how long the pod of a mount must be gone until the mount is taken away, if the kubelet has not done so',
   }),
   standalone: setting(yesOrNo, {
@@ -347,10 +380,10 @@ export const provisionerFlags = {
     default: 'flex',
     help: 'by which protocol kubelets have the volumes of StorageClasses mounted that name no front: flex, csi',
   }),
-  nodeGoneGrace: setting(seconds, {
+  nodeGoneGrace: setting(duration, {
     name: 'node-gone-grace',
-    value: '<seconds>',
-    default: '300',
+    value: '<duration>',
+    default: '5m',
     help: 'how long the Node object must be gone before its volumes are given up',
   }),
   deleteClaimsOfGoneNodes: setting(yesOrNo, {
@@ -389,6 +422,7 @@ export const kubectlFlags = {
     value: '<name>',
     defaultHelp: 'the current one',
     help: 'the context of that file',
+    complete: completeContexts,
   }),
   systemNamespace: flag(namespace, {
     name: 'elastic-local-namespace',
@@ -396,6 +430,7 @@ export const kubectlFlags = {
     default: 'elastic-local',
     env: ['ELASTIC_LOCAL_NAMESPACE'],
     help: 'where elastic-local runs, and keeps its ledgers',
+    complete: completeNamespaces,
   }),
 }
 
@@ -406,6 +441,7 @@ export const kubectlNamespaceFlag = flag(namespace, {
   value: '<name>',
   defaultHelp: "the context's",
   help: 'the namespace of the claims and pods',
+  complete: completeNamespaces,
 })
 
 /** Every command has these. */
@@ -419,21 +455,31 @@ export const commonFlags = {
 }
 
 /** How long to wait for a daemon that is only starting. */
-export const waitFlag = flag(seconds, {
+export const waitFlag = flag(duration, {
   name: 'wait',
-  value: '<seconds>',
-  default: '0',
+  value: '<duration>',
+  default: '0s',
   help: 'how long the daemon may take to come',
 })
 
 /** `-o`, for commands that print. */
 export function outputFlag<const T extends string>(...formats: readonly [T, ...T[]]) {
-  return flag(oneOf(...formats), {
+  const plain = oneOf(...formats)
+  const template = /^jsonpath=(?=.)/s
+  const kind: Kind<T extends 'jsonpath=' ? `jsonpath=${string}` : T> = {
+    ...plain,
+    mustBe: plain.mustBe.replace('jsonpath=', 'jsonpath=<template>'),
+    parse: (text) => {
+      const isPath = template.test(text) && formats.some((format) => format === 'jsonpath=')
+      return (isPath || (text !== 'jsonpath=' && plain.parse(text)) ? text : undefined) as never
+    },
+  }
+  return flag(kind, {
     name: 'output',
     short: 'o',
     value: '<format>',
     default: formats[0] as string,
-    help: `${formats.join(', ')}`,
+    help: formats.join(', ').replace('jsonpath=', 'jsonpath=<template> as kubectl has it'),
   })
 }
 

@@ -95,6 +95,29 @@ test('volumes are those of a namespace, or all', async () => {
   assert.equal(parse((await plugin('volumes', '-o', 'yaml')).out).volumes, volumes)
 })
 
+test('lists are selected by labels, sorted, named, bare, and asked by JSONPath', async () => {
+  for (const [name, tier] of [
+    ['data', 'db'],
+    ['logs', 'web'],
+  ] as const) {
+    world.addBound(name, 'node-1')
+    world.server.change(`${claimsPath}/${name}`, { metadata: { labels: { tier } } })
+  }
+  world.server.change(nodePath('node-2'), { metadata: { labels: { rack: 'b' } } })
+  const names = ['-o', 'name'] as const
+  assert.is((await plugin('volumes', ...names)).out, 'persistentvolumeclaim/data\npersistentvolumeclaim/logs\n')
+  assert.is((await plugin('volumes', '-l', 'tier=db', ...names)).out, 'persistentvolumeclaim/data\n')
+  assert.is((await plugin('volumes', '-A', '--selector=tier!=db', ...names)).out, 'persistentvolumeclaim/logs\n')
+  assert.is((await plugin('nodes', '-l', 'rack=b', ...names)).out, 'node/node-2\n')
+  assert.is((await plugin('pools', '-l', 'rack=b', ...names)).out, 'node-2/vg\n')
+  assert.match((await plugin('volumes', '--no-headers')).out, /^data +ready .*\nlogs +ready .*\n$/)
+  assert.is((await plugin('pools', '--sort-by', '.freeBytes', '-o', 'jsonpath={.pools[*].node}')).out, 'node-1 node-2')
+  const wrong = await plugin('volumes', '-o', 'jsonpath={.volumes')
+  assert.is(wrong.exitCode, 2)
+  assert.match(wrong.err, /Cannot use the JSONPath \{\.volumes: each \{ must have its \}/)
+  assert.match((await plugin('pools', '-o', 'wide')).out, /VOLUMES +UNIT +FRONTS\n.* 1 B +flex\n|UNIT +FRONTS\n.*flex/)
+})
+
 test('pools and nodes are shown, and below them what is wrong', async () => {
   world.addBound('data', 'node-1')
   world.server.change(nodePath('node-2'), { spec: { unschedulable: true } })
@@ -108,9 +131,9 @@ test('pools and nodes are shown, and below them what is wrong', async () => {
   const pools = await plugin('pools')
   assert.match(
     pools.out,
-    /^NODE +POOL +KIND +SIZE +PROMISED +FREE +USE% +VOLUMES\nnode-1 +vg +LVM +10 GiB +512 MiB +9\.5 GiB +5% +1\n/,
+    /^NODE +POOL +KIND +SIZE +ALLOCATED +FREE +ALLOC% +VOLUMES\nnode-1 +vg +LVM +10 GiB +512 MiB +9\.5 GiB +5% +1\n/,
   )
-  assert.is(JSON.parse((await plugin('pools', '-o', 'json')).out).pools[0].promisedBytes, '536870912')
+  assert.is(JSON.parse((await plugin('pools', '-o', 'json')).out).pools[0].allocatedBytes, '536870912')
 })
 
 test('explain takes the ways in which kubectl names things, and exits with 1 when a link fails', async () => {
@@ -143,14 +166,76 @@ test('explain takes the ways in which kubectl names things, and exits with 1 whe
   )
 })
 
+test('explain answers for what has pods: each claim of theirs once', async () => {
+  for (const [name, kind, owner] of [
+    ['web-5f7-abc', 'ReplicaSet', 'web-5f7'],
+    ['web-5f7-def', 'ReplicaSet', 'web-5f7'],
+    ['db-0', 'StatefulSet', 'db'],
+  ] as const) {
+    const claim = kind === 'ReplicaSet' ? 'shared' : 'data-db-0'
+    if (!world.server.find(`${claimsPath}/${claim}`)) world.addBound(claim, 'node-1')
+    const labels = { 'pod-template-hash': '5f7' }
+    const ownerReferences = [{ kind, name: owner, controller: true }]
+    world.addPod(name, { claims: [claim], node: 'node-1', phase: 'Running', metadata: { labels, ownerReferences } })
+  }
+  for (const [what, claims] of [
+    ['deployment/web', 'shared'],
+    ['deploy/web', 'shared'],
+    ['deployment.apps/web', 'shared'],
+    ['rs/web-5f7', 'shared'],
+    ['StatefulSet/db', 'data-db-0'],
+  ] as const) {
+    const { exitCode, out, err } = await plugin('explain', what, '-o', 'jsonpath={.chains[*].claim.name}')
+    assert.equal([exitCode, out], [0, claims], `${what}: ${err}`)
+  }
+})
+
+test('contexts, namespaces, claims, pods, volumes and what has pods are completed', async () => {
+  const volume = world.addBound('data', 'node-1')
+  world.addPod('web-0', { claims: ['data'] })
+  world.server.create('/api/v1/namespaces', { metadata: { name: 'shop' } })
+  world.server.create('/apis/apps/v1/namespaces/default/statefulsets', { metadata: { name: 'web' } })
+  const offered = async (command: string, ...words: string[]) => {
+    const stdout = new PassThrough()
+    const line = ['__complete', command, '--kubeconfig', join(folder, 'config'), ...words]
+    await runCli(line, { called: 'kubectl-elastic_local', env: {}, stdout: stdout as never })
+    return String(stdout.read()).trim().split('\n')
+  }
+  assert.equal(await offered('explain', ''), ['data', 'pvc/', 'pod/', 'pv/', 'deployment/', 'statefulset/', ':4'])
+  assert.equal(await offered('explain', 'stat'), ['statefulset/', ':6'])
+  for (const [begun, whole] of [
+    ['pvc/', 'pvc/data'],
+    ['pod/w', 'pod/web-0'],
+    ['pv/', `pv/${volume}`],
+    ['statefulset/', 'statefulset/web'],
+  ] as const)
+    assert.equal(await offered('explain', begun), [whole, ':4'])
+  assert.equal(await offered('explain', 'pod', ''), ['web-0', ':4'])
+  assert.equal(await offered('explain', '-n', 'shop', 'pod/'), [':4'])
+  assert.equal(await offered('volumes', '--context', ''), ['default', 'shop', ':4'])
+  assert.equal(await offered('volumes', '-n', ''), ['shop', ':4'])
+  world.server.policy = () => 403
+  assert.equal(await offered('volumes', '-n', ''), [':4'])
+})
+
 test('explain says what it cannot find, and what it cannot take', async () => {
   world.addClaim('both')
   world.addPod('both', { claims: ['both'] })
   assert.match((await plugin('explain', 'both')).out, /^claim default\/both\n/)
   for (const [args, code, message] of [
     [['none'], 1, /^kubectl elastic_local: Cannot find a claim or pod none in namespace default/],
-    [['node/x'], 2, /Cannot explain "node" as it must be pvc, pod or pv/],
-    [['a', 'b', 'c'], 2, /must be: kubectl elastic_local explain <claim\|pod\|volume> \[name\]/],
+    [
+      ['node/x'],
+      2,
+      /Cannot explain "node" as it must be pvc, pod, pv, .*job\. "kubectl elastic_local nodes" shows it\./,
+    ],
+    [['svc/x'], 2, /Cannot explain "svc" as .* Ask for the claim, the pod or the volume/],
+    [
+      ['deployment/x'],
+      1,
+      /Cannot find a pod of deployment\/x in namespace default: see "kubectl describe deployment\/x/,
+    ],
+    [['a', 'b', 'c'], 2, /must be: kubectl elastic_local explain <claim\|pod\|volume\|workload> \[name\]/],
   ] as const) {
     const { exitCode, out, err } = await plugin('explain', ...args)
     assert.is(exitCode, code, err)

@@ -1,21 +1,24 @@
 import { formatFindings } from '../doctor/doctor.ts'
+import type { Api } from '../k8s/client/api.ts'
 import { formatChains } from '../kubectl/chains.ts'
+import { select } from '../kubectl/select.ts'
 import { formatNodes, formatNotRead, formatPools, formatVolumes } from '../kubectl/tables.ts'
 import { examineCluster } from '../overview/examine.ts'
-import { explain, type Question } from '../overview/explain.ts'
+import { explain, type Question, workloads } from '../overview/explain.ts'
 import type { ClusterFacts } from '../overview/facts.ts'
 import { buildOverview } from '../overview/overview.ts'
 import type { Overview } from '../overview/records.ts'
-import { formatDocument } from '../text/document.ts'
-import type { Screen } from '../text/screen.ts'
+import { formatDocument, isDocumentFormat } from '../text/document.ts'
 import { type Call, type Command, defineCommand } from './command.ts'
-import { type FlagValues, kubectlFlags, kubectlNamespaceFlag, outputFlag, toggle } from './flags.ts'
+import { type FlagValues, flag, kubectlFlags, kubectlNamespaceFlag, oneOf, outputFlag, toggle } from './flags.ts'
+import { listFlags, showListing } from './listing.ts'
+import { completeSubjects } from './names.ts'
 import { UsageError } from './usage-error.ts'
 import { versionCommand } from './version.ts'
-import { openScreen } from './visit.ts'
 
 const group = 'Look into volumes'
-const tableFlag = outputFlag('table', 'wide', 'json', 'yaml')
+
+const nodesPath = '/api/v1/nodes'
 
 /** Where what concerns nodes is said. */
 const nodeEvents = 'default'
@@ -34,37 +37,55 @@ const volumesCommand = defineCommand({
     ...kubectlFlags,
     namespace: kubectlNamespaceFlag,
     allNamespaces: toggle('all-namespaces', 'of all namespaces, and what has no claim', 'A'),
-    output: tableFlag,
+    selector: selectorFlag('claims'),
+    ...listFlags,
   },
-  async run(call) {
-    const { namespace, allNamespaces } = call.flags
-    const { screen, overview, within } = await look(call, allNamespaces ? undefined : (own) => namespace ?? own)
-    const volumes = overview.volumes.filter(({ claim }) => within === undefined || claim?.namespace === within)
-    if (printDocument(call.flags.output, screen, overview, { volumes })) return
-    if (volumes.length === 0)
-      screen.tell(
-        within === undefined ? 'There are no volumes.' : `There are no volumes in namespace ${within}; -A shows all.`,
+  run: async (call) =>
+    await showListing(call, async () => {
+      const { namespace, allNamespaces, selector } = call.flags
+      const { api, overview, within } = await look(call, allNamespaces ? undefined : (own) => namespace ?? own)
+      const path = `/api/v1${within === undefined ? '' : `/namespaces/${within}`}/persistentvolumeclaims`
+      const isSelected = await select(api, path, selector)
+      const records = overview.volumes.filter(
+        ({ claim }) =>
+          (within === undefined || claim?.namespace === within) &&
+          (selector === undefined || (claim && isSelected(claim))),
       )
-    else screen.print(formatVolumes(volumes, lookOf(call, screen, overview), within === undefined))
-  },
+      return {
+        ...beside(call, overview),
+        kind: 'volumes',
+        records,
+        nameOf: ({ claim, name }) => (claim ? `persistentvolumeclaim/${claim.name}` : `persistentvolume/${name}`),
+        format: (volumes, look, wide) =>
+          formatVolumes(volumes, { now: overview.at, namespaces: within === undefined }, look, wide),
+        none:
+          within === undefined ? 'There are no volumes.' : `There are no volumes in namespace ${within}; -A shows all.`,
+      }
+    }),
 })
 
 const poolsCommand = defineCommand({
   name: 'pools',
   group,
-  summary: "Show each node's pool: its size, what is promised, and what is free",
+  summary: "Show each node's pool: its size, what is allocated, and what is free",
   description:
-    'PROMISED is what claims have, whether their volumes are made or not; FREE is what new claims can have. What a thin\n' +
+    'ALLOCATED is what claims have, whether their volumes are made or not; FREE is what new claims can have. What a thin\n' +
     'pool has written, its node knows: "elastic-local pools" there.',
   examples: ['kubectl elastic_local pools', 'kubectl elastic_local pools -o json | jq -r ".pools[].freeBytes"'],
-  flags: { ...kubectlFlags, output: tableFlag },
-  async run(call) {
-    const { screen, overview } = await look(call, () => nodeEvents)
-    const { pools } = overview
-    if (printDocument(call.flags.output, screen, overview, { pools })) return
-    if (pools.length === 0) screen.tell('There are no pools: no daemon has said what its node has.')
-    else screen.print(formatPools(pools, lookOf(call, screen, overview)))
-  },
+  flags: { ...kubectlFlags, selector: selectorFlag('nodes'), ...listFlags },
+  run: async (call) =>
+    await showListing(call, async () => {
+      const { api, overview } = await look(call, () => nodeEvents)
+      const isSelected = await select(api, nodesPath, call.flags.selector)
+      return {
+        ...beside(call, overview),
+        kind: 'pools',
+        records: overview.pools.filter(({ node }) => isSelected({ name: node })),
+        nameOf: ({ node, name }) => `${node}/${name}`,
+        format: formatPools,
+        none: 'There are no pools: no daemon has said what its node has.',
+      }
+    }),
 })
 
 const nodesCommand = defineCommand({
@@ -72,13 +93,20 @@ const nodesCommand = defineCommand({
   group,
   summary: 'Show each node: whether it is there, how its daemon does, and how many volumes it has',
   examples: ['kubectl elastic_local nodes', 'kubectl elastic_local nodes -o wide'],
-  flags: { ...kubectlFlags, output: tableFlag },
-  async run(call) {
-    const { screen, overview } = await look(call, () => nodeEvents)
-    const { nodes } = overview
-    if (printDocument(call.flags.output, screen, overview, { nodes })) return
-    screen.print(formatNodes(nodes, lookOf(call, screen, overview)))
-  },
+  flags: { ...kubectlFlags, selector: selectorFlag('nodes'), ...listFlags },
+  run: async (call) =>
+    await showListing(call, async () => {
+      const { api, overview } = await look(call, () => nodeEvents)
+      const isSelected = await select(api, nodesPath, call.flags.selector)
+      return {
+        ...beside(call, overview),
+        kind: 'nodes',
+        records: overview.nodes.filter(isSelected),
+        nameOf: ({ name }) => `node/${name}`,
+        format: formatNodes,
+        none: 'There are no nodes.',
+      }
+    }),
 })
 
 const doctorCommand = defineCommand({
@@ -89,12 +117,13 @@ const doctorCommand = defineCommand({
     'Exits with 1 when something fails; a warning is no failure. What only a node can see, "elastic-local doctor" there\n' +
     'says.',
   examples: ['kubectl elastic_local doctor'],
-  flags: { ...kubectlFlags, output: outputFlag('table', 'json', 'yaml') },
+  flags: { ...kubectlFlags, output: outputFlag('table', 'json', 'yaml', 'jsonpath=') },
   async run(call) {
-    const { screen, facts, overview } = await look(call, undefined)
+    const { screen } = call
+    const { facts, overview } = await look(call, undefined)
     const findings = examineCluster(facts, overview)
     const { output } = call.flags
-    if (output === 'json' || output === 'yaml') screen.print(formatDocument(output, { findings }))
+    if (isDocumentFormat(output)) screen.print(formatDocument(output, { findings }))
     else screen.print(formatFindings(findings, screen))
     return findings.some(({ status }) => status === 'fail') ? 1 : 0
   },
@@ -103,36 +132,48 @@ const doctorCommand = defineCommand({
 const explainCommand = defineCommand({
   name: 'explain',
   group,
-  args: '<claim|pod|volume> [name]',
+  args: '<claim|pod|volume|workload> [name]',
+  completeArgs: completeSubjects,
   summary: 'Show how far a claim, or the claims of a pod, have come, why not further, and what to do',
   description:
-    'The name alone, or with its kind as kubectl has it: pvc/data, pod/web-0, pv/pvc-…. A claim goes by a chain: claim,\n' +
-    'class, scheduling, reservation of room, PersistentVolume, node, volume, filesystem, registration (of CSI), mount, pod.\n' +
-    'Each link that holds has a tick; the first that does not says why. Exits with 1 when one fails; waiting is no failure.',
+    'The name alone, or with its kind as kubectl has it: pvc/data, pod/web-0, pv/pvc-…, and deployment/web or\n' +
+    'statefulset/db for the claims of all its pods. A claim goes by a chain: claim, class, scheduling, reservation of\n' +
+    'room, PersistentVolume, node, volume, filesystem, registration (of CSI), mount, pod. Each link that holds has a\n' +
+    'tick; the first that does not says why. Exits with 1 when one fails; waiting is no failure.',
   examples: [
     'kubectl elastic_local explain data',
     'kubectl elastic_local explain pod/web-0 -n shop',
     'kubectl elastic_local explain pv/pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11',
   ],
-  flags: { ...kubectlFlags, namespace: kubectlNamespaceFlag, output: outputFlag('table', 'json', 'yaml') },
+  flags: { ...kubectlFlags, namespace: kubectlNamespaceFlag, output: outputFlag('table', 'json', 'yaml', 'jsonpath=') },
   async run(call) {
     const question = parseQuestion(call.args)
     const found = await look(call, (own) => call.flags.namespace ?? own)
     let { facts } = found
     // A PersistentVolume says itself in which namespace its claim is.
-    const elsewhere = facts.volumes.get(question.name)?.claim?.namespace
-    if (question.kind !== 'pod' && question.kind !== 'claim' && elsewhere !== undefined && elsewhere !== found.within)
-      ({ facts } = await look(call, () => elsewhere))
-    const { screen, overview, within = '' } = found
+    const its = facts.volumes.get(question.name)?.claim?.namespace
+    if ((!question.kind || question.kind === 'volume') && its !== undefined && its !== found.within)
+      ({ facts } = await look(call, () => its))
+    const { overview, within = '' } = found
+    const { screen } = call
+    const { output } = call.flags
     const chains = explain(facts, { ...question, namespace: within })
     const isFailed = chains.some(({ links }) => links.some(({ status }) => status === 'fail'))
-    if (!printDocument(call.flags.output, screen, overview, { chains })) {
-      if (chains.length === 0) screen.tell(`Pod ${within}/${question.name} has no volumes of ours.`)
-      else screen.print(formatChains(chains, screen))
-    }
+    const { more } = beside(call, overview)
+    if (isDocumentFormat(output)) screen.print(formatDocument(output, { chains, ...more }))
+    else if (chains.length === 0)
+      screen.tell(`There are no volumes of ours in ${question.kind ?? 'pod'} ${within}/${question.name}.`)
+    else screen.print(formatChains(chains, screen))
     return isFailed ? 1 : 0
   },
 })
+
+function selectorFlag(whose: string) {
+  return flag(
+    { mustBe: 'a selector, such as app=web,tier!=test', parse: (text: string) => text || undefined },
+    { name: 'selector', short: 'l', value: '<selector>', defaultHelp: 'all', help: `by the labels of ${whose}` },
+  )
+}
 
 /** All commands of the plugin, in the order of the help. */
 export const kubectlCommands: readonly Command[] = [
@@ -144,38 +185,28 @@ export const kubectlCommands: readonly Command[] = [
   versionCommand,
 ]
 
-type ClusterCall = { flags: FlagValues<typeof kubectlFlags> } & Pick<Call, 'say'>
+type ClusterCall = { flags: FlagValues<typeof kubectlFlags> } & Pick<Call, 'screen'>
 
 /** Reads the cluster: claims and pods of the namespace that `choose` gives, told the context's own, or of all. */
 async function look(
   call: ClusterCall,
   choose: ((own: string) => string) | undefined,
-): Promise<{ screen: Screen; facts: ClusterFacts; overview: Overview; within: string | undefined }> {
+): Promise<{ api: Api; facts: ClusterFacts; overview: Overview; within: string | undefined }> {
   const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
   const { readCluster } = await import('../overview/read.ts')
   const { kubeconfig, context, systemNamespace: namespace } = call.flags
-  const screen = openScreen(call)
   const config = findKubeConfig(kubeconfig, { context, asKubectl: true })
   const within = choose?.(config.getContextObject(config.getCurrentContext())?.namespace || 'default')
   const scope = { namespace, ...(within === undefined ? {} : { within }) }
-  const facts = await screen.progress('Looking at the cluster', () =>
-    readCluster(new ApiClient(config), scope, new Date()),
-  )
-  return { screen, facts, overview: buildOverview(facts), within }
+  const api = new ApiClient(config)
+  const facts = await call.screen.progress('Looking at the cluster', () => readCluster(api, scope, new Date()))
+  return { api, facts, overview: buildOverview(facts), within }
 }
 
-/** Prints what a program may read, if that is wanted; for a person, tells what was not looked at. */
-function printDocument(output: string, screen: Screen, overview: Overview, document: object): boolean {
-  if (output === 'json' || output === 'yaml') {
-    screen.print(formatDocument(output, { ...document, notRead: overview.notRead }))
-    return true
-  }
-  for (const line of formatNotRead(overview)) screen.tell(line)
-  return false
-}
-
-function lookOf({ flags }: { flags: { output: string } }, { paint }: Screen, { at }: Overview) {
-  return { paint, wide: flags.output === 'wide', now: at }
+/** What was not looked at: for a program it is in the document, and a person is told. */
+function beside({ screen, flags }: { flags: { output: string } } & Pick<Call, 'screen'>, overview: Overview) {
+  if (!isDocumentFormat(flags.output)) for (const line of formatNotRead(overview)) screen.tell(line)
+  return { more: { notRead: overview.notRead } }
 }
 
 const kinds: Record<string, NonNullable<Question['kind']>> = {
@@ -190,14 +221,36 @@ const kinds: Record<string, NonNullable<Question['kind']>> = {
   pv: 'volume',
   persistentvolume: 'volume',
   persistentvolumes: 'volume',
+  ...Object.fromEntries(workloads.flatMap((kind) => [kind, `${kind}s`].map((name) => [name, kind]))),
+  deploy: 'deployment',
+  sts: 'statefulset',
+  ds: 'daemonset',
+  rs: 'replicaset',
 }
 
-/** `pod/web-0`, `pod web-0` or `web-0`. Throws `UsageError`. */
+/** What else people ask of: what shows it. */
+const elsewhere: Record<string, string> = Object.fromEntries(
+  (
+    [
+      [['node', 'nodes', 'no'], 'nodes'],
+      [['pool', 'pools'], 'pools'],
+      [['storageclass', 'storageclasses', 'sc'], 'doctor'],
+    ] as const
+  ).flatMap(([names, command]) => names.map((name) => [name, command])),
+)
+
+/** `pod/web-0`, `pod web-0`, `deployment.apps/web` or `web-0`. Throws `UsageError`. */
 function parseQuestion(args: readonly string[]): Omit<Question, 'namespace'> {
   const [first = '', second] = args.length > 1 ? args : (args[0] ?? '').split('/')
   if (second === undefined) return { name: first }
-  const kind = Object.hasOwn(kinds, first) ? kinds[first] : undefined
-  if (!kind)
-    throw new UsageError(`Cannot explain ${JSON.stringify(first)} as it must be pvc, pod or pv: say pvc/${second}.`)
-  return { kind, name: second }
+  // As "kubectl get -o name" has it, with its group.
+  const [asked = ''] = first.toLowerCase().split('.')
+  const kind = Object.hasOwn(kinds, asked) ? kinds[asked] : undefined
+  if (kind) return { kind, name: second }
+  const better = Object.hasOwn(elsewhere, asked)
+    ? `"kubectl elastic_local ${elsewhere[asked]}" shows it.`
+    : 'Ask for the claim, the pod or the volume that it is about.'
+  throw new UsageError(
+    `Cannot explain ${JSON.stringify(first)} as it must be pvc, pod, pv, ${oneOf(...workloads).mustBe}. ${better}`,
+  )
 }

@@ -6,8 +6,8 @@ export const elasticLocal: Program = {
   name: 'elastic-local',
   about: 'local volumes for Kubernetes, on the disks of the node where the pod runs.',
   notes: [
-    'The kubelet starts the same executable as its FlexVolume driver: from a folder whose name ends in ~elastic-local,',
-    'or with one of its own words first (init, mount, unmount, …), it answers with one line of JSON.',
+    'The kubelet starts the same executable as its FlexVolume driver: from a folder whose name ends in ~elastic-local, ' +
+      'or with one of its own words first (init, mount, unmount, …), it answers with one line of JSON.',
     'Under the name kubectl-elastic_local it is a plugin of kubectl, for the whole cluster (docs/kubectl.md).',
   ],
   commands,
@@ -17,8 +17,7 @@ export const kubectlPlugin: Program = {
   name: 'kubectl elastic_local',
   about: 'local volumes of a whole cluster, and why one is not there. Changes nothing.',
   notes: [
-    'It is elastic-local under the name kubectl-elastic_local. Rights that it needs, and what -o json gives:',
-    'docs/kubectl.md.',
+    'It is elastic-local under the name kubectl-elastic_local. Rights that it needs, and what -o json gives: docs/kubectl.md.',
   ],
   commands: kubectlCommands,
 }

@@ -19,10 +19,7 @@ export const provisionerCommand = defineCommand({
   summary: 'Make PersistentVolumes for the claims of a cluster',
   description: `Watches claims for StorageClasses of ours, has room promised on a node, and makes the PersistentVolume; the node's
 daemon makes the volume. Several may run: one leads, by a Lease, and when it ends another goes on with what it began.`,
-  examples: [
-    'elastic-local provisioner',
-    'elastic-local provisioner --kubeconfig ~/.kube/config --node-gone-grace 3600',
-  ],
+  examples: ['elastic-local provisioner', 'elastic-local provisioner --kubeconfig ~/.kube/config --node-gone-grace 1h'],
   flags: { socket: socketFlag, ...clusterFlags, ...provisionerFlags, ...statusFlags },
   run: async ({ flags, log }) => {
     keepHeapSmall()

@@ -68,7 +68,7 @@ ${flagTable(poolFlags)}
 
 The others:
 
-${flagTable(collectFlags([...commands, ...pluginCommands]).filter((flag) => !poolFlags.includes(flag)))}
+${flagTable(collectFlags([...commands, ...pluginCommands]).filter(({ name }) => !poolFlags.some((flag) => flag.name === name)))}
 
 ## Parameters of a StorageClass
 
@@ -110,10 +110,11 @@ const list = (names: readonly string[]) => names.map((name) => `\`${name}\``).jo
 
 function describeCommand(command: Command, prefix = ''): string {
   const all: Flag[] = Object.values(command.flags)
-  const usesPool = poolFlags.every((flag) => all.includes(flag))
+  const isPoolFlag = ({ name }: Flag) => poolFlags.some((flag) => flag.name === name)
+  const usesPool = all.filter(isPoolFlag).length === poolFlags.length
   const flags = [
     ...all
-      .filter((flag) => !usesPool || !poolFlags.includes(flag))
+      .filter((flag) => !usesPool || !isPoolFlag(flag))
       .map(({ name, short }) => `\`${short ? `-${short}, ` : ''}--${name}\``),
     ...(usesPool ? ['and those of the pool'] : []),
   ]

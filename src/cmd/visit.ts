@@ -4,40 +4,33 @@ import { ClientError } from '../daemon/client.ts'
 import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
 import type { ExitCode, Visit } from '../inspect/actions.ts'
 import { buildDaemonKeeper, buildEngineKeeper, type Keeper } from '../inspect/keeper.ts'
-import { buildScreen, type Screen } from '../text/screen.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import type { Call } from './command.ts'
-import { type FlagValues, machineFlags, outputFlag, socketFlag, toggle } from './flags.ts'
+import { type FlagValues, machineFlags, onlyWith, socketFlag, toggle } from './flags.ts'
 import { isPod, openMachine } from './machine.ts'
-import { UsageError } from './usage-error.ts'
 
 /** Flags of the commands that look into volumes. */
 export const visitFlags = {
-  output: outputFlag('table', 'wide', 'json', 'yaml'),
   socket: socketFlag,
   offline: toggle('offline', "look at the disks directly, without a daemon; the flags below must be the daemon's"),
-  ...machineFlags,
+  ...onlyWith('offline', machineFlags),
 }
 type VisitFlags = FlagValues<typeof visitFlags>
 
-/** The screen of this process, whose answers go where the call's do. */
-export function openScreen(call: Pick<Call, 'say'>): Screen {
-  const { stdin, stdout, stderr, env } = process
-  const screen = buildScreen({ stdin, stdout, stderr, env })
-  return { ...screen, print: (text) => call.say(text.replace(/\n$/, '')) }
-}
+type VisitCall<O> = { flags: VisitFlags & { output: O } } & Pick<Call, 'screen' | 'log'>
 
-type VisitCall = { flags: VisitFlags } & Pick<Call, 'say' | 'log'>
+/** What a command works with whose output is of the kinds that it has. */
+type VisitOf<O> = Omit<Visit, 'output'> & { output: O }
 
 /** Lets `act` ask the daemon or, offline, this machine. `changes`: whether it does more than look. */
-export async function withKeeper(
-  call: VisitCall,
+export async function withKeeper<O>(
+  call: VisitCall<O>,
   changes: boolean,
-  act: (visit: Visit) => Promise<ExitCode>,
+  act: (visit: VisitOf<O>) => Promise<ExitCode>,
 ): Promise<number> {
+  const { screen } = call
   const { output, offline, socket } = call.flags
-  const screen = openScreen(call)
-  const visit = async (keeper: Keeper) => await act({ keeper, screen, output, now: new Date() })
+  const visit = async (keeper: Keeper) => await act({ keeper, screen, output, now: () => new Date() })
   // Half a change is worse than a late one.
   const onSignal = () => {
     if (offline) return screen.tell('\nFinishing this first.')
@@ -67,7 +60,7 @@ export function ownUser(): string {
 const interruptedExitCode = 130
 
 async function withMachine(
-  { flags, log }: VisitCall,
+  { flags, log }: VisitCall<unknown>,
   changes: boolean,
   visit: (keeper: Keeper) => Promise<ExitCode>,
 ): Promise<ExitCode> {
@@ -96,15 +89,14 @@ async function lockVolumes(volumesDir: string): Promise<Lock> {
   } catch (error) {
     if (error instanceof VolumeError && error.code === 'busy')
       throw new Error(
-        `Cannot change volumes in ${volumesDir} offline as a daemon, or another command, works on them; leave out --offline to ask the daemon.`,
+        `Cannot change volumes in ${volumesDir} offline as a daemon, or another command, works on them; leave out --offline to ask the daemon. ${error.message}`,
       )
     throw error
   }
 }
 
-/** The same failure for the person who asked: what is wrong with the line is a usage error, and a lost daemon has a way out. */
+/** The same failure for the person who asked: a lost daemon has a way out. */
 function explain(error: unknown): unknown {
-  if (error instanceof VolumeError && error.code === 'invalid') return new UsageError(error.message, { cause: error })
   if (error instanceof ClientError && error.code !== 'forbidden')
     return new Error(
       `${messageOf(error)}\n"elastic-local doctor" looks for the cause; --offline looks at the disks without a daemon.`,

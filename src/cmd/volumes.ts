@@ -1,7 +1,9 @@
 import { growVolume, listVolumes, mustFind, removeVolumes, showVolume } from '../inspect/actions.ts'
 import { formatDocument } from '../text/document.ts'
 import { defineCommand } from './command.ts'
-import { adoptFlags, clusterFlags, daemonFlags, ownNodeName, toggle } from './flags.ts'
+import { adoptFlags, clusterFlags, daemonFlags, outputFlag, ownNodeName, toggle } from './flags.ts'
+import { listFlags, showListing } from './listing.ts'
+import { completeVolume, completeVolumes } from './names.ts'
 import { visitFlags, withKeeper } from './visit.ts'
 
 const group = 'Look into volumes'
@@ -22,17 +24,18 @@ export const volumesListCommand = defineCommand({
     'elastic-local volumes -o json | jq -r ".volumes[] | select(.problems != []) | .name"',
     'elastic-local volumes --offline --driver-kind LOOP',
   ],
-  flags: visitFlags,
-  run: async (call) => await withKeeper(call, false, listVolumes),
+  flags: { ...listFlags, ...visitFlags },
+  run: async (call) => await withKeeper(call, false, (visit) => showListing(call, () => listVolumes(visit))),
 })
 
 export const volumesShowCommand = defineCommand({
   name: 'volumes show',
   group,
   args: '<name>',
+  completeArgs: completeVolume,
   summary: 'Show all about one volume, and what to do about its problems',
   examples: ['elastic-local volumes show pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11'],
-  flags: visitFlags,
+  flags: { output: outputFlag('table', 'json', 'yaml', 'jsonpath='), ...visitFlags },
   run: async (call) => await withKeeper(call, false, (visit) => showVolume(visit, call.args[0] ?? '')),
 })
 
@@ -40,6 +43,7 @@ export const volumesGrowCommand = defineCommand({
   name: 'volumes grow',
   group,
   args: '<name> <size>',
+  completeArgs: completeVolume,
   summary: 'Make a volume and its filesystem larger, mounted or not',
   description:
     'The size is the whole size that the volume shall have: bytes, or a quantity as Kubernetes writes it, such as 10Gi.\n' +
@@ -47,7 +51,7 @@ export const volumesGrowCommand = defineCommand({
     '\n' +
     "In a cluster, raise the request of the volume's claim instead, so that Kubernetes knows.",
   examples: ['elastic-local volumes grow pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11 20Gi'],
-  flags: visitFlags,
+  flags: { output: outputFlag('table', 'json', 'yaml', 'jsonpath='), ...visitFlags },
   run: async (call) => {
     const [name = '', size = ''] = call.args
     return await withKeeper(call, true, (visit) => growVolume(visit, name, size))
@@ -58,6 +62,7 @@ export const volumesAdoptCommand = defineCommand({
   name: 'volumes adopt',
   group,
   args: '<name>',
+  completeArgs: completeVolume,
   summary: 'Print the PersistentVolume for a volume that the cluster does not know, or believes elsewhere',
   description:
     'For a cluster that was made anew on old disks, a volume whose PersistentVolume was deleted, and a node that has another\n' +
@@ -69,7 +74,13 @@ export const volumesAdoptCommand = defineCommand({
   examples: [
     'elastic-local volumes adopt pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11 --claim default/data | kubectl apply -f -',
   ],
-  flags: { ...visitFlags, ...clusterFlags, nodeName: daemonFlags.nodeName, ...adoptFlags },
+  flags: {
+    output: outputFlag('yaml', 'json'),
+    ...visitFlags,
+    ...clusterFlags,
+    nodeName: daemonFlags.nodeName,
+    ...adoptFlags,
+  },
   run: async (call) => {
     const { kubeconfig, namespace, nodeName, claim, storageClass } = call.flags
     const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
@@ -86,7 +97,7 @@ export const volumesAdoptCommand = defineCommand({
         claim,
         storageClass,
       })
-      screen.print(formatDocument(output === 'json' ? 'json' : 'yaml', volume))
+      screen.print(formatDocument(output, volume))
       // A daemon of an older version has no place for it.
       await keeper.note(`PersistentVolume for volume ${name} (volumes adopt)`).catch(() => {})
       return 0
@@ -98,6 +109,7 @@ export const volumesRemoveCommand = defineCommand({
   name: 'volumes remove',
   group,
   args: '<...names>',
+  completeArgs: completeVolumes,
   summary: 'Remove volumes and all data in them',
   description:
     'Asks first. Refuses a volume that is mounted. Without a terminal to ask on, it needs --yes. A volume that is not\n' +
@@ -108,7 +120,11 @@ export const volumesRemoveCommand = defineCommand({
     'elastic-local volumes remove pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11',
     'elastic-local volumes remove --yes web-0 web-1',
   ],
-  flags: { yes: toggle('yes', 'remove without asking'), ...visitFlags },
+  flags: {
+    yes: toggle('yes', 'remove without asking'),
+    output: outputFlag('table', 'json', 'yaml', 'jsonpath='),
+    ...visitFlags,
+  },
   run: async (call) =>
     await withKeeper(call, true, (visit) => removeVolumes(visit, call.args, { yes: call.flags.yes })),
 })

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { status } from '@grpc/grpc-js'
 import type { RunCallOut } from '../daemon/call-out-runner.ts'
 import type { Front } from '../daemon/front.ts'
+import { formatSize } from '../text/quantity.ts'
 import type { Engine } from '../volume/engine.ts'
 import { messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
@@ -55,13 +56,13 @@ export function buildController({ engine, front, run, node }: ControllerParts): 
     if (!existing && limitBytes !== undefined && roundUp(sizeBytes, unitBytes) > limitBytes)
       throw new CallError(
         status.OUT_OF_RANGE,
-        `Cannot make a volume of at most ${limitBytes} bytes as sizes are multiples of ${unitBytes} bytes.`,
+        `Cannot make a volume of at most ${formatSize(limitBytes)} as sizes are multiples of ${formatSize(unitBytes)}.`,
       )
     // One that was begun is finished, too.
     const { volume } = await engine.create(name, { sizeBytes, fsType: fsType ?? 'ext4', mkfsOptions })
     const differs =
       volume.sizeBytes < sizeBytes || (limitBytes !== undefined && volume.sizeBytes > limitBytes)
-        ? `${volume.sizeBytes} bytes`
+        ? formatSize(volume.sizeBytes)
         : volume.fsType && !fits(fsType, volume.fsType)
           ? `with ${volume.fsType}`
           : undefined

@@ -139,9 +139,9 @@ export function buildNode(parts: NodeParts): Handlers<typeof Node> {
       if (!usage) throw new VolumeError('failed', `Cannot tell the usage of ${name}: ${problems.join('; ')}`)
       const bytes = {
         unit: VolumeUsage_Unit.BYTES,
-        total: usage.totalBytes,
+        total: usage.sizeBytes,
         used: usage.usedBytes,
-        available: usage.availableBytes,
+        available: usage.freeBytes,
       }
       const inodes = {
         unit: VolumeUsage_Unit.INODES,

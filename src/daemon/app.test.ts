@@ -226,8 +226,8 @@ test(
         /option sizeBytes as it must be a text: it is of type number/,
       ],
       [{ targetDir, options: { ...options, sizeBytes: '0' } }, /option sizeBytes as a size/],
-      [{ targetDir, options: { ...options, sizeBytes: '1024' } }, /must be at least 8388608 bytes: it is 1024/],
-      [{ targetDir, options: { ...options, sizeBytes: String(5n * gibibyte) } }, /pool has 4294967296 left/],
+      [{ targetDir, options: { ...options, sizeBytes: '1024' } }, /must be at least 8 MiB: it is 1 KiB/],
+      [{ targetDir, options: { ...options, sizeBytes: String(5n * gibibyte) } }, /pool has 4 GiB free/],
       [{ targetDir, options: { ...options, 'kubernetes.io/fsType': 'ntfs' } }, /one of ext4, xfs, btrfs/],
       [{ targetDir, options: { ...options, mountOptions: 'bind' } }, /option "bind"/],
       [{ targetDir, options: { ...options, mkfsOptions: '-d /etc' } }, /with "-d"/],
@@ -376,7 +376,7 @@ test(
       fsType: 'ext4',
       path: '/dev/memory/pvc-1',
       mounts: [{ target: target('a'), readOnly: false }],
-      usage: { totalBytes: '1073741824', usedBytes: '0', availableBytes: '1073741824', inodes: '100', inodesUsed: '0' },
+      usage: { sizeBytes: '1073741824', usedBytes: '0', freeBytes: '1073741824', inodes: '100', inodesUsed: '0' },
       claim: { namespace: 'default', name: 'claim-of-pvc-1' },
       problems: [],
     }
@@ -393,7 +393,7 @@ test(
     assert.is(status, 200)
     const [pool] = body.pools as Record<string, unknown>[]
     assert.equal(
-      [pool?.totalBytes, pool?.reservedBytes, pool?.freeBytes, pool?.volumes],
+      [pool?.sizeBytes, pool?.allocatedBytes, pool?.freeBytes, pool?.volumes],
       ['4294967296', '1073741824', '3221225472', 1],
     )
   }),

@@ -140,7 +140,7 @@ test('request() keeps no white space, so that it does not count against the long
 })
 
 test('request() says that there is no socket', () =>
-  fails(ask(), 'missing', /POST \/mount/, /no such socket\. Is the daemon running/))
+  fails(ask(), 'missing', /POST \/mount/, /is not running: there is no socket \//))
 
 test('request() says that there is no socket when a folder of its path is a file', async () => {
   writeFileSync(join(folder, 'file'), '')
@@ -152,7 +152,7 @@ test('request() says that nobody listens on a socket left behind', async () => {
   // A server that is killed leaves its socket.
   const program = `require('node:net').createServer().listen(${JSON.stringify(socketPath)}, () => process.kill(process.pid, 'SIGKILL'))`
   assert.throws(() => execFileSync(process.execPath, ['-e', program]))
-  await fails(ask(), 'refused', /nobody listens/, /start it again/)
+  await fails(ask(), 'refused', /nobody listens/, /Start it/)
 })
 
 test('request() says that nobody listens on a file', async () => {

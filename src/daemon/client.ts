@@ -75,10 +75,13 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
   if (!/^\/[\x21-\x7e]*$/.test(path)) throw new TypeError(`Cannot ask for ${JSON.stringify(path)}: it is no path.`)
   const payload = asked.body === undefined ? '' : JSON.stringify(asked.body)
   const userLine = asked.user ? `${userHeader}: ${asked.user.replace(/[^\x20-\x7e]+/g, '?')}\r\n` : ''
-  const fail = (code: ClientErrorCode, reason: string, cause?: unknown) =>
-    new ClientError(code, `Cannot ask the elastic-local daemon for ${method} ${path} on ${socketPath}: ${reason}`, {
-      cause,
-    })
+  const fail = (code: ClientErrorCode, reason: string, cause?: unknown) => {
+    const isAway = code === 'missing' || code === 'refused'
+    const message = isAway
+      ? `The elastic-local daemon of this node is not running: ${reason} ${socketPath} (${method} ${path}). ${howToStart}`
+      : `Cannot ask the elastic-local daemon for ${method} ${path} on ${socketPath}: ${reason}`
+    return new ClientError(code, message, { cause })
+  }
 
   return new Promise((resolve, reject) => {
     const answer = new AnswerReader(maxBytes)
@@ -134,16 +137,19 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
   })
 }
 
+const howToStart =
+  'Start it: its DaemonSet does in a cluster, "elastic-local daemon" elsewhere; another socket is named by --socket.'
+
 const diedMidway = 'it ended before its answer was complete. Look at its log.'
 
 function explain(error: NodeJS.ErrnoException): [ClientErrorCode, string] {
   switch (error.code) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return ['missing', 'there is no such socket. Is the daemon running on this machine?']
+      return ['missing', 'there is no socket']
     case 'ECONNREFUSED':
     case 'ENOTSOCK':
-      return ['refused', 'nobody listens there. The daemon has stopped: start it again.']
+      return ['refused', 'nobody listens on']
     case 'EACCES':
     case 'EPERM':
       return ['forbidden', 'this user may not use the socket. Try it as root.']

@@ -31,8 +31,10 @@ test(
   'a file has one holder at a time',
   withLocks(async (folder, lock) => {
     const first = await lock('a')
-    await rejects('busy', new RegExp(`^Cannot lock ${join(folder, 'a')}: another process holds it\\.$`), () =>
-      lock('a'),
+    await rejects(
+      'busy',
+      new RegExp(`^Cannot lock ${join(folder, 'a')}: process ${process.pid} \\(.*lock\\.test\\.ts\\) holds it\\.$`),
+      () => lock('a'),
     )
     await first.release()
     await first.release()
@@ -45,10 +47,10 @@ test(
   'several files are locked all or none',
   withLocks(async (_, lock) => {
     const held = await lock('b')
-    await rejects('busy', /a, .*b, .*c: another process holds it/, () => lock('a', 'b', 'c'))
+    await rejects('busy', /^Cannot lock .*b: process/, () => lock('a', 'b', 'c'))
     await held.release()
     const all = await lock('a', 'b', 'c')
-    for (const name of ['a', 'b', 'c']) await rejects('busy', /another process/, () => lock(name))
+    for (const name of ['a', 'b', 'c']) await rejects('busy', /process/, () => lock(name))
     await all.release()
     await lock('c', 'b', 'a')
   }),
@@ -62,7 +64,7 @@ test(
     const script = `while [ -d '${folder}' ] && [ ! -e '${go}' ]; do sleep 0.02; done`
     const command = run('sh', ['-c', script], { keepOpen: held.descriptors })
     await held.release()
-    await rejects('busy', /another process holds it/, () => lock('a'))
+    await rejects('busy', /process [0-9]+ \(sh -c while .*…\) holds it/, () => lock('a'))
     await writeFile(go, '')
     await command
     await lock('a')
@@ -101,7 +103,7 @@ console.log('locked')`
       const ended = once(holder.stderr.resume(), 'close')
       const [said] = await once(holder.stdout, 'data')
       assert.is(String(said), 'locked\n')
-      await rejects('busy', /another process/, () => lock('a'))
+      await rejects('busy', new RegExp(`process ${holder.pid} `), () => lock('a'))
       holder.kill('SIGKILL')
       // Its standard error is open for as long as anything that it started lives.
       await ended
@@ -119,7 +121,7 @@ test(
     const { stdout } = await run('ps', ['--ppid', String(process.pid), '--format', 'pid=,comm='])
     for (const [, pid] of stdout.matchAll(/^\s*(\d+) (?:flock|cat)$/gm)) process.kill(Number(pid), 'SIGKILL')
     await new Promise((resolve) => setImmediate(resolve))
-    for (const name of ['a', 'b']) await rejects('busy', /another process/, () => lock(name))
+    for (const name of ['a', 'b']) await rejects('busy', /process/, () => lock(name))
     assert.not.match(stdout, /flock|cat/)
     await rejects('busy', new RegExp(folder), () => lock('a'))
   }),

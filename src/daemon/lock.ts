@@ -1,7 +1,8 @@
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { makeFolders } from '../files.ts'
 import { run } from '../run.ts'
+import { printable } from '../text/paint.ts'
 import { messageOf, VolumeError, writeError } from '../volume/errors.ts'
 
 export interface Lock {
@@ -27,7 +28,7 @@ export async function lockFiles(paths: readonly string[]): Promise<Lock> {
     for (const path of paths) {
       const descriptor = await openFile(path)
       descriptors.push(descriptor)
-      await lock(descriptor, paths)
+      await lock(descriptor, path)
     }
   } catch (error) {
     await release()
@@ -37,17 +38,46 @@ export async function lockFiles(paths: readonly string[]): Promise<Lock> {
 }
 
 /** By flock(1), which locks the open file that it is given: the lock is this process's, and stays when flock has ended. */
-async function lock(descriptor: number, paths: readonly string[]): Promise<void> {
+async function lock(descriptor: number, path: string): Promise<void> {
   // After standard input, output and error, which a program always has.
   const args = ['--nonblock', '--conflict-exit-code', String(conflictExitCode), '3']
   const { exitCode } = await run('flock', args, { accept: [conflictExitCode], keepOpen: [descriptor] }).catch(
     (error) => {
-      throw new VolumeError('failed', `Cannot lock ${paths.join(', ')}: ${messageOf(error)}`, { cause: error })
+      throw new VolumeError('failed', `Cannot lock ${path}: ${messageOf(error)}`, { cause: error })
     },
   )
   if (exitCode === conflictExitCode)
-    throw new VolumeError('busy', `Cannot lock ${paths.join(', ')}: another process holds it.`)
+    throw new VolumeError('busy', `Cannot lock ${path}: ${findHolder(descriptor) ?? unseenHolder} holds it.`)
 }
+
+const unseenHolder = 'a process that cannot be seen from here, such as one of another container,'
+
+/** The process that has the file of a descriptor locked: what the kernel tells of its open files (proc_pid_fdinfo(5)). */
+function findHolder(descriptor: number): string | undefined {
+  const { ino } = fstatSync(descriptor, { bigint: true })
+  const isLock = new RegExp(`^lock:.* FLOCK .*:${ino} `, 'm')
+  const pid = readFolder('/proc').find(
+    (pid) =>
+      /^[0-9]+$/.test(pid) &&
+      readFolder(`/proc/${pid}/fdinfo`).some((name) => isLock.test(readText(`/proc/${pid}/fdinfo/${name}`))),
+  )
+  if (pid === undefined) return undefined
+  const line = readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim()
+  return `process ${pid} (${printable(line.length > longestLine ? `${line.slice(0, longestLine)}…` : line)})`
+}
+
+const longestLine = 80
+
+/** Nothing of a process that has ended, or that this user may not look at. */
+const unlessGone = <T>(work: () => T, otherwise: T): T => {
+  try {
+    return work()
+  } catch {
+    return otherwise
+  }
+}
+const readFolder = (path: string) => unlessGone(() => readdirSync(path), [])
+const readText = (path: string) => unlessGone(() => readFileSync(path, 'utf8'), '')
 
 /** Also where nothing can be written, if the file is there. */
 async function openFile(path: string): Promise<number> {

@@ -1,5 +1,4 @@
-import { formatChecklist } from '../text/checklist.ts'
-import type { Paint } from '../text/paint.ts'
+import { type ChecklistLook, formatChecklist } from '../text/checklist.ts'
 import { formatCount } from '../text/quantity.ts'
 import { hasErrno, messageOf } from '../volume/errors.ts'
 import { checkClaim } from './claim.ts'
@@ -51,7 +50,7 @@ function describeFailure(check: string, error: unknown): Finding {
 }
 
 /** The findings for a person to read, and under each that is not well what to do. */
-export function formatFindings(findings: readonly Finding[], look: { paint: Paint; terminal: boolean }): string {
+export function formatFindings(findings: readonly Finding[], look: ChecklistLook): string {
   const items = findings.map(({ check, ...finding }) => ({ title: check, ...finding }))
   return `${formatChecklist(items, look)}\n${summarize(findings)}\n`
 }

@@ -46,7 +46,7 @@ export async function checkVolumesDir(patient: Patient): Promise<Finding[]> {
   const freeBytes = bavail * bsize
   if (freeBytes < littleBytes) {
     const advice = 'Make room on that filesystem: without it no volume can be made, grown or removed.'
-    findings.push(fail(folderCheck, `${volumesDir} has ${formatBytes(freeBytes)} left`, advice))
+    findings.push(fail(folderCheck, `${volumesDir} has ${formatBytes(freeBytes)} free`, advice))
   }
   if (files > 0n && ffree < fewInodes)
     findings.push(
@@ -126,7 +126,7 @@ function judgePool(pool: PoolReport): Finding[] {
     })
   if (pool.freeBytes === 0n)
     return [warn('pool', `${name} has no room for another volume`, 'Remove volumes, or add a disk.')]
-  const room = `${formatBytes(pool.freeBytes)} of ${formatBytes(pool.totalBytes)} free`
+  const room = `${formatBytes(pool.freeBytes)} of ${formatBytes(pool.sizeBytes)} free`
   const note = pool.enforcesSize ? '' : '; sizes are counted, not enforced'
   return [ok('pool', `${name}: ${room}, ${formatCount(pool.volumes, 'volume')}${note}`)]
 }

@@ -48,7 +48,7 @@ test('askDaemon() makes failures of a daemon that is missing, hangs, dies, or is
     assert.match(answer.message ?? '', said)
     server?.close()
   }
-  await says(/no such socket/)
+  await says(/there is no socket/)
   await serve(() => {})
   await says(/so it hangs/)
   await serve((_, outgoing) => {

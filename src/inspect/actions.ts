@@ -1,9 +1,11 @@
-import { formatDocument, type OutputFormat } from '../text/document.ts'
+import { type DocumentFormat, formatDocument, isDocumentFormat } from '../text/document.ts'
+import type { Listing } from '../text/listing.ts'
 import { printable } from '../text/paint.ts'
 import { formatBytes } from '../text/quantity.ts'
 import type { Screen } from '../text/screen.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { parseVolumeName } from '../volume/name.ts'
+import type { PoolReport } from '../volume/pool.ts'
 import { parseSize } from '../volume/size.ts'
 import type { VolumeView } from '../volume/view.ts'
 import type { Keeper } from './keeper.ts'
@@ -14,30 +16,32 @@ import { formatTotal, formatVolume, formatVolumes, nameWithSize } from './volume
 export interface Visit {
   keeper: Keeper
   screen: Screen
-  output: OutputFormat
-  now: Date
+  output: 'table' | DocumentFormat
+  now: () => Date
 }
 
 /** The exit status of a command: whether all that was asked is done. */
 export type ExitCode = 0 | 1
 
 /** All volumes of the node. */
-export async function listVolumes({ keeper, screen, output, now }: Visit): Promise<ExitCode> {
-  const volumes = await screen.progress('Looking at the volumes', () => keeper.list())
-  if (output === 'json' || output === 'yaml') screen.print(formatDocument(output, { volumes }))
-  else if (volumes.length === 0) screen.tell('There are no volumes on this node.')
-  else {
-    const wide = output === 'wide'
-    screen.print(formatVolumes(volumes, wide, { paint: screen.paint, now, pools: wide ? await keeper.pools() : [] }))
+export async function listVolumes({ keeper, screen, now }: Omit<Visit, 'output'>): Promise<Listing<VolumeView>> {
+  const [volumes, pools] = await screen.progress('Looking at the volumes', () =>
+    Promise.all([keeper.list(), keeper.pools()]),
+  )
+  return {
+    kind: 'volumes',
+    records: volumes,
+    nameOf: ({ name }) => name,
+    format: (volumes, look, wide) => formatVolumes(volumes, { now: now(), pools }, look, wide),
+    none: 'There are no volumes on this node.',
   }
-  return 0
 }
 
 /** Everything about one volume. */
 export async function showVolume({ keeper, screen, output, now }: Visit, name: string): Promise<ExitCode> {
   const volume = await mustFind(keeper, name)
-  if (output === 'json' || output === 'yaml') screen.print(formatDocument(output, volume))
-  else screen.print(formatVolume(volume, { paint: screen.paint, now, pools: await keeper.pools() }))
+  if (isDocumentFormat(output)) screen.print(formatDocument(output, volume))
+  else screen.print(formatVolume(volume, { now: now(), pools: await keeper.pools() }, screen))
   return 0
 }
 
@@ -47,7 +51,7 @@ export async function growVolume({ keeper, screen, output }: Visit, name: string
   const before = await mustFind(keeper, name)
   const grow = () => keeper.grow(before.name, sizeBytes)
   const { action, volume } = await screen.progress(`Growing ${nameWithSize(before)} to ${formatBytes(sizeBytes)}`, grow)
-  if (output === 'json' || output === 'yaml') screen.print(formatDocument(output, { action, volume }))
+  if (isDocumentFormat(output)) screen.print(formatDocument(output, { action, volume }))
   else if (action === 'grown')
     screen.print(`${name} has grown from ${formatBytes(before.sizeBytes)} to ${formatBytes(volume.sizeBytes)}.\n`)
   else if (volume.sizeBytes === sizeBytes) screen.print(`${name} has ${formatBytes(volume.sizeBytes)} already.\n`)
@@ -83,7 +87,7 @@ export async function removeVolumes(
     try {
       const { action } = await screen.progress(`Removing ${nameWithSize(volume)}`, () => keeper.remove(volume.name))
       results.push({ name: volume.name, action })
-      if (output === 'table' || output === 'wide') screen.print(`Removed ${nameWithSize(volume)}.\n`)
+      if (output === 'table') screen.print(`Removed ${nameWithSize(volume)}.\n`)
     } catch (error) {
       // What ails one volume need not ail the next; a daemon that is gone, does.
       if (!(error instanceof VolumeError)) throw error
@@ -91,7 +95,7 @@ export async function removeVolumes(
       results.push({ name: volume.name, action: 'failed', message: error.message })
     }
   }
-  if (output === 'json' || output === 'yaml') screen.print(formatDocument(output, { results }))
+  if (isDocumentFormat(output)) screen.print(formatDocument(output, { results }))
   return results.some(({ action }) => action === 'failed') ? 1 : 0
 }
 
@@ -121,12 +125,14 @@ async function mayRemove(screen: Screen, volumes: readonly VolumeView[]): Promis
 }
 
 /** The pools that volumes are cut from. */
-export async function listPools({ keeper, screen, output }: Visit): Promise<ExitCode> {
-  const pools = await screen.progress('Looking at the pools', () => keeper.pools())
-  screen.print(
-    output === 'json' || output === 'yaml' ? formatDocument(output, { pools }) : formatPools(pools, screen.paint),
-  )
-  return 0
+export async function listPools({ keeper, screen }: Omit<Visit, 'output'>): Promise<Listing<PoolReport>> {
+  return {
+    kind: 'pools',
+    records: await screen.progress('Looking at the pools', () => keeper.pools()),
+    nameOf: ({ name }) => name,
+    format: formatPools,
+    none: 'There are no pools on this node.',
+  }
 }
 
 /** The volume of that name. Throws `not-found`. */

@@ -11,7 +11,7 @@ import { Drain } from '../daemon/drain.ts'
 import { buildStandaloneFront } from '../daemon/front.ts'
 import { close, listen } from '../daemon/server.ts'
 import { buildCallOuts } from '../flex/call-outs.ts'
-import type { OutputFormat } from '../text/document.ts'
+import { type Listing, type ListWishes, printListing } from '../text/listing.ts'
 import { plain } from '../text/paint.ts'
 import type { Screen } from '../text/screen.ts'
 import { Engine } from '../volume/engine.ts'
@@ -73,7 +73,7 @@ async function openDaemon() {
 }
 
 /** A visit whose screen keeps what is shown; `answer` is what the person says, if there is one. */
-function visit(keeper: Keeper, output: OutputFormat = 'table', answer?: boolean) {
+function visit(keeper: Keeper, output: Visit['output'] = 'table', answer?: boolean) {
   const shown = { out: '', err: '', questions: [] as string[] }
   const screen: Screen = {
     print: (text) => {
@@ -90,8 +90,16 @@ function visit(keeper: Keeper, output: OutputFormat = 'table', answer?: boolean)
       return answer
     },
   }
-  const made: Visit = { keeper, screen, output, now }
+  const made: Visit = { keeper, screen, output, now: () => now }
   return { shown, visit: made }
+}
+
+async function print<T extends object>(
+  { screen }: Visit,
+  listing: Promise<Listing<T>>,
+  output: ListWishes['output'] = 'table',
+): Promise<void> {
+  printListing(screen, await listing, { output, noHeaders: false })
 }
 
 async function rejection(promise: Promise<unknown>): Promise<Error> {
@@ -129,7 +137,7 @@ keeping('a daemon gives its refusals with their code', async () => {
   const codes: [Promise<unknown>, string, RegExp][] = [
     [keeper.find('No/Name'), 'invalid', /as a volume name/],
     [keeper.grow('nothing', gibibyte), 'not-found', /Cannot find volume nothing/],
-    [keeper.grow('web', 1000n * gibibyte), 'no-space', /has 96636764160 left/],
+    [keeper.grow('web', 1000n * gibibyte), 'no-space', /has 90 GiB free/],
     [keeper.remove('web'), 'busy', /is mounted on/],
   ]
   for (const [asked, code, message] of codes) {
@@ -200,7 +208,7 @@ listing('shows sizes, usage, pods and ages, and no problems when there are none'
   await mount('db', 'pod-1')
   await mount('db', 'pod-2', true)
   const { shown, visit: on } = visit(buildEngineKeeper(engine))
-  assert.is(await listVolumes(on), 0)
+  await print(on, listVolumes(on))
   assert.is(
     shown.out,
     [
@@ -216,8 +224,8 @@ listing('adds pool, path and mounts when wide', async () => {
   const { make, mount, engine } = await openEngine()
   await make('web')
   const target = await mount('web', 'pod-1', true)
-  const { shown, visit: on } = visit(buildEngineKeeper(engine), 'wide')
-  await listVolumes(on)
+  const { shown, visit: on } = visit(buildEngineKeeper(engine))
+  await print(on, listVolumes(on), 'wide')
   assert.match(shown.out, /PODS {3}AGE {3}POOL +PATH +MOUNTS\n/)
   assert.ok(shown.out.includes(`LVM memory   /dev/memory/web   ${target} (ro)\n`))
 })
@@ -230,7 +238,7 @@ listing('tells below the table what is wrong', async () => {
   const restarted = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
   await restarted.start()
   const { shown, visit: on } = visit(buildEngineKeeper(restarted))
-  await listVolumes(on)
+  await print(on, listVolumes(on))
   assert.match(shown.out, /web {4}10 GiB .*removing/)
   assert.match(shown.out, '\n\n! web: its removal was not finished; remove it again\n')
 })
@@ -238,7 +246,7 @@ listing('tells below the table what is wrong', async () => {
 listing('says so when there is nothing, and not on standard output', async () => {
   const { engine } = await openEngine()
   const { shown, visit: on } = visit(buildEngineKeeper(engine))
-  assert.is(await listVolumes(on), 0)
+  await print(on, listVolumes(on))
   assert.equal(shown, { out: '', err: 'There are no volumes on this node.\n', questions: [] })
 })
 
@@ -246,7 +254,7 @@ listing('gives the same as JSON and as YAML, empty too', async () => {
   const { make, engine } = await openEngine()
   const read = async (output: 'json' | 'yaml') => {
     const { shown, visit: on } = visit(buildEngineKeeper(engine), output)
-    await listVolumes(on)
+    await print(on, listVolumes(on), output)
     return output === 'json' ? JSON.parse(shown.out) : parse(shown.out)
   }
   assert.equal(await read('json'), { volumes: [] })
@@ -270,9 +278,9 @@ const view: VolumeView = {
     { target: '/mnt/elsewhere', readOnly: true },
   ],
   usage: {
-    totalBytes: 9n * gibibyte,
+    sizeBytes: 9n * gibibyte,
     usedBytes: 3n * gibibyte,
-    availableBytes: 6n * gibibyte,
+    freeBytes: 6n * gibibyte,
     inodes: 1000n,
     inodesUsed: 11n,
   },
@@ -281,15 +289,16 @@ const view: VolumeView = {
 const poolReport: PoolReport = {
   name: '/volumes',
   driverKind: 'LOOP',
-  totalBytes: 100n * gibibyte,
-  reservedBytes: 10n * gibibyte,
+  sizeBytes: 100n * gibibyte,
+  allocatedBytes: 10n * gibibyte,
   freeBytes: 90n * gibibyte,
   volumes: 1,
   unitBytes: 4096n,
   enforcesSize: true,
   problems: [],
 }
-const surroundings = { paint: plain, now, pools: [poolReport] }
+const surroundings = { now, pools: [poolReport] }
+const look = { paint: plain }
 
 listing('counts a pod once, and only pods', () => {
   const again = { target: '/kubelet/pods/uid-1/volumes/x/other', readOnly: true }
@@ -300,11 +309,11 @@ listing('counts a pod once, and only pods', () => {
 })
 
 listing("does not show the whole disk's usage as that of a directory", () => {
-  assert.match(formatVolumes([{ ...view, driverKind: 'BINDMOUNT' }], false, surroundings), /10 GiB {6}- {6}- /)
+  assert.match(formatVolumes([{ ...view, driverKind: 'BINDMOUNT' }], surroundings, {}, false), /10 GiB {6}- {6}- /)
 })
 
 listing('shows control characters in a path, instead of obeying them', () => {
-  assert.match(formatVolumes([{ ...view, path: '/\u001b[2J' }], true, surroundings), '/\\x1b[2J')
+  assert.match(formatVolumes([{ ...view, path: '/\u001b[2J' }], surroundings, {}, true), '/\\x1b[2J')
 })
 
 listing.run()
@@ -313,7 +322,7 @@ const showing = suite('volumes show')
 
 showing('tells everything about a volume, and what to do', () => {
   assert.is(
-    formatVolume(view, surroundings),
+    formatVolume(view, surroundings, look),
     `Name:         web
 State:        ready
 Size:         10 GiB (10737418240 bytes)
@@ -342,7 +351,7 @@ showing('says what is not known', () => {
     mounts: [],
     problems: [],
   }
-  const text = formatVolume(bare, { ...surroundings, pools: [] })
+  const text = formatVolume(bare, { ...surroundings, pools: [] }, look)
   assert.match(text, /Filesystem: +that of the disk below\n/)
   assert.match(text, /Pool: +BINDMOUNT\n/)
   assert.match(text, /Created: +unknown\n/)
@@ -351,8 +360,8 @@ showing('says what is not known', () => {
 })
 
 showing('says that a directory shares its disk, and that btrfs counts no inodes', () => {
-  const usage = { totalBytes: 9n, usedBytes: 3n, availableBytes: 6n, inodes: 0n, inodesUsed: 0n }
-  const text = formatVolume({ ...view, driverKind: 'BINDMOUNT', usage }, surroundings)
+  const usage = { sizeBytes: 9n, usedBytes: 3n, freeBytes: 6n, inodes: 0n, inodesUsed: 0n }
+  const text = formatVolume({ ...view, driverKind: 'BINDMOUNT', usage }, surroundings, look)
   assert.match(text, /Disk below: +3 B of 9 B used \(34%\), 6 B available; shared by all volumes of the pool\n/)
   assert.match(text, /Inodes: +without limit\n/)
 })
@@ -410,7 +419,11 @@ showing('advises to remove or grow by hand only what no claim has, as the daemon
 
 showing('tells what failed last, and when', async () => {
   const failure = { operation: 'unmount', message: 'no', at: new Date('2026-03-05T09:58:00Z'), target: '/pods/a' }
-  const text = formatVolume({ ...view, state: 'stuck', failure, problems: ['unmounting it failed: no'] }, surroundings)
+  const text = formatVolume(
+    { ...view, state: 'stuck', failure, problems: ['unmounting it failed: no'] },
+    surroundings,
+    look,
+  )
   assert.match(text, /^State: +stuck$/m)
   assert.match(text, /^Last failure: +unmount of \/pods\/a, 2026-03-05T09:58:00\.000Z \(2m ago\)$/m)
   assert.match(text, /^Problems: +! unmounting it failed: no\n +→ It is tried again by itself/m)
@@ -580,30 +593,34 @@ removing.run()
 
 const pooling = suite('pools')
 
-pooling('shows what is promised and what is free', async () => {
+pooling('shows what is allocated and what is free', async () => {
   const { make, engine } = await openEngine()
   await make('web')
   const { shown, visit: on } = visit(buildEngineKeeper(engine))
-  assert.is(await listPools(on), 0)
+  await print(on, listPools(on))
   assert.is(
     shown.out,
-    'NAME     KIND      SIZE   RESERVED     FREE   USE%   VOLUMES\nmemory   LVM    100 GiB     10 GiB   90 GiB    10%         1\n',
+    'NAME     KIND      SIZE   ALLOCATED     FREE   ALLOC%   VOLUMES\nmemory   LVM    100 GiB      10 GiB   90 GiB      10%         1\n',
   )
   const json = visit(buildEngineKeeper(engine), 'json')
-  await listPools(json.visit)
+  await print(json.visit, listPools(json.visit), 'json')
   assert.is(JSON.parse(json.shown.out).pools[0].freeBytes, '96636764160')
 })
 
 pooling('shows the areas of a thin pool, and warns of promises that exceed it', () => {
   const thin = { dataPercent: 12.34, metadataPercent: 3, overcommitRatio: 2 }
-  const text = formatPools([{ ...poolReport, driverKind: 'LVM', name: 'vg/thin', thin }], plain)
+  const text = formatPools([{ ...poolReport, driverKind: 'LVM', name: 'vg/thin', thin }], {}, false)
   assert.match(text, /DATA% {3}META% {3}OVERCOMMIT\n/)
   assert.match(text, /12\.3% {6}3% {11}2\.0x|12\.3% {6}3% {11,}2x\n/)
   assert.match(text, 'vg/thin: it may promise more than it holds')
 })
 
 pooling('says when sizes are not enforced, and what is wrong', () => {
-  const text = formatPools([{ ...poolReport, enforcesSize: false, problems: ['1 of its disks are missing'] }], plain)
+  const text = formatPools(
+    [{ ...poolReport, enforcesSize: false, problems: ['1 of its disks are missing'] }],
+    {},
+    false,
+  )
   assert.match(text, '\n\n! /volumes: 1 of its disks are missing\n/volumes: sizes are counted, not enforced.')
 })
 

@@ -91,7 +91,7 @@ const volumeSchema = v.object({
   createdAt: v.exactOptional(time),
   mounts: v.array(v.object({ target: v.string(), readOnly: v.boolean() })),
   usage: v.exactOptional(
-    v.object({ totalBytes: bytes, usedBytes: bytes, availableBytes: bytes, inodes: bytes, inodesUsed: bytes }),
+    v.object({ sizeBytes: bytes, usedBytes: bytes, freeBytes: bytes, inodes: bytes, inodesUsed: bytes }),
   ),
   failure: v.exactOptional(
     v.object({ operation: v.string(), message: v.string(), at: time, target: v.exactOptional(v.string()) }),
@@ -107,8 +107,8 @@ const poolSchema = v.object({
   name: v.string(),
   id: v.exactOptional(v.string()),
   driverKind: v.picklist(driverKinds),
-  totalBytes: bytes,
-  reservedBytes: bytes,
+  sizeBytes: bytes,
+  allocatedBytes: bytes,
   freeBytes: bytes,
   volumes: v.number(),
   unitBytes: bytes,

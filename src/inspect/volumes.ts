@@ -1,12 +1,12 @@
 import { type Paint, printable } from '../text/paint.ts'
-import { formatAge, formatBytes, formatCount, formatShare } from '../text/quantity.ts'
-import { type Column, formatFields, formatTable } from '../text/table.ts'
+import { formatAge, formatBytes, formatCount, formatExactly, formatShare } from '../text/quantity.ts'
+import type { Screen } from '../text/screen.ts'
+import { type Column, formatFields, formatTable, type Look, withNotes } from '../text/table.ts'
 import type { PoolReport } from '../volume/pool.ts'
 import type { VolumeView } from '../volume/view.ts'
 import { adviseOnVolume } from './advice.ts'
 
 export interface Surroundings {
-  paint: Paint
   now: Date
   pools: readonly PoolReport[]
 }
@@ -17,16 +17,17 @@ const fullPercent = 95n
 /** The volumes, one a line, and what is wrong with them below. */
 export function formatVolumes(
   volumes: readonly VolumeView[],
+  { now, pools }: Surroundings,
+  look: Look,
   wide: boolean,
-  { paint, now, pools }: Surroundings,
 ): string {
   const columns: Column<VolumeView>[] = [
-    { title: 'NAME', value: (volume) => volume.name },
+    { title: 'NAME', value: (volume) => volume.name, cut: true },
     { title: 'SIZE', value: (volume) => formatBytes(volume.sizeBytes), right: true },
     { title: 'USED', value: (volume) => whenOwn(volume, (usage) => formatBytes(usage.usedBytes)), right: true },
     {
       title: 'USE%',
-      value: (volume) => whenOwn(volume, (usage) => formatShare(usage.usedBytes, usage.totalBytes)),
+      value: (volume) => whenOwn(volume, (usage) => formatShare(usage.usedBytes, usage.sizeBytes)),
       right: true,
       colour: fullnessColour,
     },
@@ -46,12 +47,11 @@ export function formatVolumes(
           volume.mounts.map(({ target, readOnly }) => (readOnly ? `${target} (ro)` : target)).join(', '),
       },
     )
-  const table = formatTable(columns, volumes, paint)
-  const problems = volumes.flatMap((volume) =>
-    volume.problems.map((problem) => `${paint('yellow', '!')} ${volume.name}: ${printable(problem)}\n`),
+  const notes = volumes.flatMap(({ name, problems }) =>
+    problems.map((message) => ({ colour: 'yellow' as const, subject: name, message })),
   )
-  if (problems.length === 0) return table
-  return `${table}\n${problems.join('')}"elastic-local volumes show <name>" says what to do.\n`
+  const text = withNotes(formatTable(columns, volumes, look), notes, look)
+  return look.bare || notes.length === 0 ? text : `${text}"elastic-local volumes show <name>" says what to do.\n`
 }
 
 function filesystemOf({ fsType, driverKind }: VolumeView): string {
@@ -60,7 +60,11 @@ function filesystemOf({ fsType, driverKind }: VolumeView): string {
 }
 
 /** All that is known of one volume, for a person to read. */
-export function formatVolume(volume: VolumeView, { paint, now, pools }: Surroundings): string {
+export function formatVolume(
+  volume: VolumeView,
+  { now, pools }: Surroundings,
+  { paint, width }: Pick<Screen, 'paint' | 'width'>,
+): string {
   const fields: [string, string][] = [
     ['Name', volume.name],
     ['State', paint(stateColour(volume) ?? 'green', volume.state)],
@@ -86,7 +90,7 @@ export function formatVolume(volume: VolumeView, { paint, now, pools }: Surround
         : 'none',
     ],
   ]
-  return formatFields(fields, paint)
+  return formatFields(fields, { paint, width })
 }
 
 /** What a volume is called when something is about to happen to it: `volume web-0 (10 GiB)`. */
@@ -108,10 +112,6 @@ function podUid(target: string): string | undefined {
   return folder ?? file
 }
 
-function formatExactly(bytes: bigint): string {
-  return `${formatBytes(bytes)} (${bytes} bytes)`
-}
-
 function formatMount({ target, readOnly }: VolumeView['mounts'][number]): string {
   const uid = podUid(target)
   return `${uid ? `pod ${printable(uid)}, ` : ''}${readOnly ? 'read-only' : 'read-write'}, ${printable(target)}`
@@ -129,8 +129,8 @@ function formatProblem(volume: VolumeView, problem: string, paint: Paint): strin
 function usageFields(volume: VolumeView): [string, string][] {
   const { usage } = volume
   if (!usage) return [['Usage', 'known only while it is mounted']]
-  const { usedBytes, totalBytes, availableBytes, inodes, inodesUsed } = usage
-  const bytes = `${formatBytes(usedBytes)} of ${formatBytes(totalBytes)} used (${formatShare(usedBytes, totalBytes)}), ${formatBytes(availableBytes)} available`
+  const { usedBytes, sizeBytes, freeBytes, inodes, inodesUsed } = usage
+  const bytes = `${formatBytes(usedBytes)} of ${formatBytes(sizeBytes)} used (${formatShare(usedBytes, sizeBytes)}), ${formatBytes(freeBytes)} available`
   // btrfs makes inodes as it needs them, and counts none (statfs(2)).
   const inodeText =
     inodes > 0n ? `${inodesUsed} of ${inodes} used (${formatShare(inodesUsed, inodes)})` : 'without limit'
@@ -160,8 +160,8 @@ function poolOf(volume: VolumeView, pools: readonly PoolReport[]): string {
 }
 
 function fullnessColour(volume: VolumeView): 'red' | 'yellow' | undefined {
-  if (!volume.usage || !isOwn(volume) || volume.usage.totalBytes === 0n) return undefined
-  const percent = (volume.usage.usedBytes * 100n) / volume.usage.totalBytes
+  if (!volume.usage || !isOwn(volume) || volume.usage.sizeBytes === 0n) return undefined
+  const percent = (volume.usage.usedBytes * 100n) / volume.usage.sizeBytes
   if (percent >= fullPercent) return 'red'
   return percent >= highPercent ? 'yellow' : undefined
 }

@@ -1,10 +1,9 @@
 import { notReachedMessage } from '../overview/chain.ts'
 import type { Chain } from '../overview/records.ts'
-import { type ChecklistItem, formatChecklist } from '../text/checklist.ts'
-import type { Paint } from '../text/paint.ts'
+import { type ChecklistItem, type ChecklistLook, formatChecklist } from '../text/checklist.ts'
 
 /** Chains for a person to read, each under what it is about. */
-export function formatChains(chains: readonly Chain[], look: { paint: Paint; terminal: boolean }): string {
+export function formatChains(chains: readonly Chain[], look: ChecklistLook): string {
   return chains
     .map((chain) => `${look.paint('bold', titleOf(chain))}\n${formatChecklist(itemsOf(chain), look)}`)
     .join('\n')

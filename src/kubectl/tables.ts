@@ -1,18 +1,11 @@
 /** The cluster's nodes, pools and volumes for a person to read. */
 import type { NodeRecord, Overview, PoolRecord, Problem, VolumeRecord } from '../overview/records.ts'
-import { type Paint, printable } from '../text/paint.ts'
 import { formatAge, formatBytes, formatShare } from '../text/quantity.ts'
-import { type Column, formatTable } from '../text/table.ts'
+import { type Column, formatTable, type Look, withNotes } from '../text/table.ts'
 
-interface Look {
-  paint: Paint
-  wide: boolean
-  now: Date
-}
-
-export function formatNodes(nodes: readonly NodeRecord[], { paint, wide }: Look): string {
+export function formatNodes(nodes: readonly NodeRecord[], look: Look, wide: boolean): string {
   const columns: Column<NodeRecord>[] = [
-    { title: 'NAME', value: ({ name }) => name },
+    { title: 'NAME', value: ({ name }) => name, cut: true },
     {
       title: 'STATE',
       value: stateOfNode,
@@ -23,7 +16,7 @@ export function formatNodes(nodes: readonly NodeRecord[], { paint, wide }: Look)
       value: ({ daemon }) => daemon,
       colour: ({ daemon }) => (daemon === 'ready' ? undefined : 'yellow'),
     },
-    { title: 'POOL', value: ({ pool }) => pool },
+    { title: 'POOL', value: ({ pool }) => pool, cut: true },
     { title: 'VOLUMES', value: ({ volumes }) => String(volumes), right: true },
   ]
   if (wide)
@@ -32,49 +25,56 @@ export function formatNodes(nodes: readonly NodeRecord[], { paint, wide }: Look)
       { title: 'FRONTS', value: ({ fronts }) => fronts?.join(',') },
       { title: 'DAEMON POD', value: ({ daemonPod }) => daemonPod },
     )
-  return withProblems(formatTable(columns, nodes, paint), nodes, ({ name }) => name, paint)
+  return withProblems(formatTable(columns, nodes, look), nodes, ({ name }) => name, look)
 }
 
 function stateOfNode({ state, schedulable }: NodeRecord): string {
   return state === 'ready' && !schedulable ? 'ready, cordoned' : state
 }
 
-export function formatPools(pools: readonly PoolRecord[], { paint }: Look): string {
+export function formatPools(pools: readonly PoolRecord[], look: Look, wide: boolean): string {
   const columns: Column<PoolRecord>[] = [
-    { title: 'NODE', value: ({ node }) => node },
-    { title: 'POOL', value: ({ name }) => name },
+    { title: 'NODE', value: ({ node }) => node, cut: true },
+    { title: 'POOL', value: ({ name }) => name, cut: true },
     { title: 'KIND', value: ({ driverKind }) => driverKind },
     { title: 'SIZE', value: ({ sizeBytes }) => formatBytes(sizeBytes), right: true },
-    { title: 'PROMISED', value: ({ promisedBytes }) => formatBytes(promisedBytes), right: true },
+    { title: 'ALLOCATED', value: ({ allocatedBytes }) => formatBytes(allocatedBytes), right: true },
     {
       title: 'FREE',
       value: ({ freeBytes }) => formatBytes(freeBytes),
       right: true,
       colour: ({ freeBytes }) => (freeBytes === 0n ? 'yellow' : undefined),
     },
-    { title: 'USE%', value: ({ promisedBytes, sizeBytes }) => formatShare(promisedBytes, sizeBytes), right: true },
+    { title: 'ALLOC%', value: ({ allocatedBytes, sizeBytes }) => formatShare(allocatedBytes, sizeBytes), right: true },
     { title: 'VOLUMES', value: ({ volumes }) => String(volumes), right: true },
   ]
-  return withProblems(formatTable(columns, pools, paint), pools, ({ node }) => node, paint)
+  if (wide)
+    columns.push(
+      { title: 'UNIT', value: ({ unitBytes }) => formatBytes(unitBytes), right: true },
+      { title: 'FRONTS', value: ({ fronts }) => fronts.join(',') },
+    )
+  return withProblems(formatTable(columns, pools, look), pools, ({ node }) => node, look)
 }
 
 /** `namespaces`: whether they are of several. */
 export function formatVolumes(
   volumes: readonly VolumeRecord[],
-  { paint, wide, now }: Look,
-  namespaces: boolean,
+  { now, namespaces }: { now: Date; namespaces: boolean },
+  look: Look,
+  wide: boolean,
 ): string {
   const columns: Column<VolumeRecord>[] = [
-    ...(namespaces ? [{ title: 'NAMESPACE', value: ({ claim }: VolumeRecord) => claim?.namespace }] : []),
-    { title: 'CLAIM', value: ({ claim }) => claim?.name },
+    ...(namespaces ? [{ title: 'NAMESPACE', value: ({ claim }: VolumeRecord) => claim?.namespace, cut: true }] : []),
+    { title: 'CLAIM', value: ({ claim }) => claim?.name, cut: true },
     { title: 'STATE', value: ({ state }) => state, colour: colourOfVolume },
     { title: 'SIZE', value: sizeOfVolume, right: true },
-    { title: 'NODE', value: ({ node }) => node },
-    { title: 'PODS', value: ({ pods }) => pods.map(({ name }) => name).join(',') },
+    { title: 'NODE', value: ({ node }) => node, cut: true },
+    { title: 'PODS', value: ({ pods }) => pods.map(({ name }) => name).join(','), cut: true },
     { title: 'AGE', value: ({ createdAt }) => createdAt && formatAge(createdAt, now) },
   ]
   // Without a claim there is no other name.
-  if (wide || volumes.some(({ claim }) => !claim)) columns.push({ title: 'VOLUME', value: ({ name }) => name })
+  if (wide || volumes.some(({ claim }) => !claim))
+    columns.push({ title: 'VOLUME', value: ({ name }) => name, cut: true })
   if (wide)
     columns.push(
       { title: 'CLASS', value: ({ storageClass }) => storageClass },
@@ -84,8 +84,8 @@ export function formatVolumes(
     )
   const nameOf = ({ claim, name }: VolumeRecord) =>
     claim ? `${namespaces ? `${claim.namespace}/` : ''}${claim.name}` : name
-  const text = withProblems(formatTable(columns, volumes, paint), volumes, nameOf, paint)
-  const isAiling = volumes.some(({ problems }) => problems.length > 0)
+  const text = withProblems(formatTable(columns, volumes, look), volumes, nameOf, look)
+  const isAiling = !look.bare && volumes.some(({ problems }) => problems.length > 0)
   return isAiling ? `${text}"kubectl elastic_local explain <claim>" says what to do.\n` : text
 }
 
@@ -106,15 +106,16 @@ function withProblems<T extends { problems: readonly Problem[] }>(
   table: string,
   rows: readonly T[],
   nameOf: (row: T) => string,
-  paint: Paint,
+  look: Look,
 ): string {
-  const lines = rows.flatMap((row) =>
-    row.problems.map(
-      ({ status, message }) =>
-        `${paint(status === 'fail' ? 'red' : 'yellow', '!')} ${nameOf(row)}: ${printable(message)}\n`,
-    ),
+  const notes = rows.flatMap((row) =>
+    row.problems.map(({ status, message }) => ({
+      colour: status === 'fail' ? ('red' as const) : ('yellow' as const),
+      subject: nameOf(row),
+      message,
+    })),
   )
-  return lines.length > 0 ? `${table}\n${lines.join('')}` : table
+  return withNotes(table, notes, look)
 }
 
 /** What was not looked at for want of rights, a line each. */

@@ -516,7 +516,7 @@ test('create() refuses from 90 % of the metadata area on, as a group whose descr
   const full = openPool({ group: { vg_mda_free: String(usable * 0.1) } })
   await rejects(
     'no-space',
-    /metadata area of volume group .* nearly full \(52224 of 522240 bytes free\).*--metadatasize/,
+    /metadata area of volume group .* nearly full \(51 KiB of 510 KiB free\).*--metadatasize/,
     () => full.pool.create('one', request),
   )
   assert.equal(full.shell.changes, [])
@@ -544,8 +544,8 @@ test('report() of linear volumes counts what is promised and what is free', asyn
     name: volumeGroup,
     id: groupRow.vg_uuid ?? '',
     driverKind: 'LVM' as const,
-    totalBytes: 19n * extentBytes,
-    reservedBytes: 2n * extentBytes,
+    sizeBytes: 19n * extentBytes,
+    allocatedBytes: 2n * extentBytes,
     freeBytes: 17n * extentBytes,
     volumes: 1,
     unitBytes: extentBytes,
@@ -602,9 +602,9 @@ test('a thin pool may promise its data area times the overcommit ratio, and not 
     assert.is((await pool.grow('a', 10n * extentBytes + left)).action, 'grown')
     assert.is(shell.changes.length, 1)
     const report = await open().pool.report()
-    assert.is(report.reservedBytes, 15n * extentBytes)
-    assert.is(report.totalBytes, promisable * extentBytes)
-    assert.is(report.freeBytes, report.totalBytes - report.reservedBytes)
+    assert.is(report.allocatedBytes, 15n * extentBytes)
+    assert.is(report.sizeBytes, promisable * extentBytes)
+    assert.is(report.freeBytes, report.sizeBytes - report.allocatedBytes)
   }
 })
 
@@ -617,7 +617,7 @@ test('what is promised to volumes of others counts, too, and volumes outside the
   ]
   const { pool } = openPool({ thin, volumes })
   assert.is((await pool.report()).freeBytes, extentBytes)
-  await rejects('no-space', /may promise 4194304 more/, () =>
+  await rejects('no-space', /may promise 4 MiB more/, () =>
     pool.create('one', { ...request, sizeBytes: extentBytes + 1n }),
   )
 })
@@ -625,13 +625,13 @@ test('what is promised to volumes of others counts, too, and volumes outside the
 test('a pool that promised too much already, after its ratio was lowered, has nothing left', async () => {
   const { pool } = openPool({ thin, volumes: [thinPool({ lv_size: '4194304' }), thinVolume('a', 8388608n)] })
   assert.is((await pool.report()).freeBytes, 0n)
-  await rejects('no-space', /may promise 0 more/, () => pool.create('one', request))
+  await rejects('no-space', /may promise 0 B more/, () => pool.create('one', request))
 })
 
 test('report() before there is a thin pool counts what it would be', async () => {
   const { pool } = openPool({ thin: { ...thin, overcommitRatio: 2 }, group: { pv_pe_count: '1023' } })
-  const { totalBytes, freeBytes, thin: fullness } = await pool.report()
-  assert.equal([totalBytes, freeBytes], [1942n * extentBytes, 1942n * extentBytes])
+  const { sizeBytes, freeBytes, thin: fullness } = await pool.report()
+  assert.equal([sizeBytes, freeBytes], [1942n * extentBytes, 1942n * extentBytes])
   assert.equal(fullness, { dataPercent: 0, metadataPercent: 0, overcommitRatio: 2 })
 })
 
@@ -677,8 +677,8 @@ test('volumes of a thin pool with large chunks are made of whole ones, and no mo
   const row = thinPool({ chunk_size: String(chunkBytes), lv_size: String(chunks(4n) + extentBytes) })
   // Theirs takes two of them, though it is smaller.
   const { pool, shell } = openPool({ thin, volumes: [row, thinVolume('theirs', 4n * extentBytes)] })
-  const { unitBytes, totalBytes, freeBytes } = await pool.report()
-  assert.equal([unitBytes, totalBytes, freeBytes], [chunkBytes, chunks(4n), chunks(2n)])
+  const { unitBytes, sizeBytes, freeBytes } = await pool.report()
+  assert.equal([unitBytes, sizeBytes, freeBytes], [chunkBytes, chunks(4n), chunks(2n)])
   await rejects('no-space', /may promise/, () => pool.create('one', { ...request, sizeBytes: chunks(2n) + 1n }))
   assert.is((await pool.create('one', { ...request, sizeBytes: extentBytes })).volume.sizeBytes, chunkBytes)
   assert.match(shell.changes.join(), new RegExp(`--virtualsize ${chunkBytes}b`))

@@ -1,5 +1,6 @@
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
+import { formatSize } from '../text/quantity.ts'
 import { codeOf, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
 import { mustBeClosed } from '../volume/openers.ts'
@@ -184,7 +185,7 @@ export class LvmPool implements Pool {
       async (error) => {
         if (classify(error) === 'exists') return undefined
         throw await this.#group.failure(
-          `Cannot make ${name} of ${sizeBytes} bytes in volume group ${volumeGroup}`,
+          `Cannot make ${name} of ${formatSize(sizeBytes)} in volume group ${volumeGroup}`,
           error,
         )
       },
@@ -308,7 +309,10 @@ export class LvmPool implements Pool {
 
   async #failureToGrow(name: string, sizeBytes: bigint, error: unknown): Promise<VolumeError> {
     const { volumeGroup } = this.#parts
-    return await this.#group.failure(`Cannot grow ${name} to ${sizeBytes} bytes in volume group ${volumeGroup}`, error)
+    return await this.#group.failure(
+      `Cannot grow ${name} to ${formatSize(sizeBytes)} in volume group ${volumeGroup}`,
+      error,
+    )
   }
 
   async #grow(name: string, sizeBytes: bigint, room: string | undefined): Promise<Grown> {
@@ -405,22 +409,22 @@ export class LvmPool implements Pool {
     const { volumeGroup, thin } = this.#parts
     const group = await this.#group.facts()
     const refusals = [...away, ...this.#group.refusals(group)]
-    const reservedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
+    const allocatedBytes = sum(this.#ours().map((volume) => volume.sizeBytes))
     const common = {
       id: group.uuid,
       driverKind: 'LVM',
-      reservedBytes,
+      allocatedBytes,
       volumes: this.#ours().length,
       unitBytes: group.extentBytes,
       enforcesSize: true,
     } as const
     if (!thin) {
       const freeBytes = refusals.length > 0 ? 0n : group.freeBytes
-      const totalBytes = reservedBytes + (away.length > 0 ? 0n : group.freeBytes)
+      const sizeBytes = allocatedBytes + (away.length > 0 ? 0n : group.freeBytes)
       return {
         ...common,
         name: volumeGroup,
-        totalBytes,
+        sizeBytes,
         freeBytes,
         problems: [...refusals, ...this.#group.queueProblems()],
       }
@@ -431,7 +435,7 @@ export class LvmPool implements Pool {
       ...common,
       name: `${volumeGroup}/${thin.poolName}`,
       unitBytes: room.unitBytes,
-      totalBytes: room.promisableBytes,
+      sizeBytes: room.promisableBytes,
       freeBytes: problems.length > 0 ? 0n : room.freeBytes,
       thin: {
         dataPercent: room.pool?.dataPercent ?? 0,
@@ -453,7 +457,7 @@ export class LvmPool implements Pool {
     if (metadataAreaUsed(group) < metadataAreaPercent) return
     throw new VolumeError(
       'no-space',
-      `Cannot make ${name} as the metadata area of volume group ${this.#parts.volumeGroup} is nearly full (${group.metadataFreeBytes} of ${group.metadataAreaBytes / 2n} bytes free) with ${this.#group.volumes.size} volumes; remove some, or use a group whose disks were made with a larger "pvcreate --metadatasize".`,
+      `Cannot make ${name} as the metadata area of volume group ${this.#parts.volumeGroup} is nearly full (${formatSize(group.metadataFreeBytes)} of ${formatSize(group.metadataAreaBytes / 2n)} free) with ${this.#group.volumes.size} volumes; remove some, or use a group whose disks were made with a larger "pvcreate --metadatasize".`,
     )
   }
 
@@ -469,11 +473,12 @@ export class LvmPool implements Pool {
 
   async #mustHaveThinRoom(thin: ThinOptions, name: string, sizeBytes: bigint): Promise<void> {
     const room = measureThinPool(thin, this.#group.volumes, await this.#group.facts())
-    if (room.refusal) throw new VolumeError('no-space', `Cannot give ${name} ${sizeBytes} bytes as ${room.refusal}.`)
+    if (room.refusal)
+      throw new VolumeError('no-space', `Cannot give ${name} ${formatSize(sizeBytes)} as ${room.refusal}.`)
     if (sizeBytes > room.freeBytes)
       throw new VolumeError(
         'no-space',
-        `Cannot give ${name} ${sizeBytes} bytes as thin pool ${thin.poolName} may promise ${room.freeBytes} more (overcommit ratio ${thin.overcommitRatio}).`,
+        `Cannot give ${name} ${formatSize(sizeBytes)} as thin pool ${thin.poolName} may promise ${formatSize(room.freeBytes)} more (overcommit ratio ${thin.overcommitRatio}).`,
       )
   }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import AsyncLock from 'async-lock'
 import { makeFolders, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
+import { formatSize } from '../text/quantity.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
 import type { CreateRequest, Grown, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
@@ -10,7 +11,7 @@ import { PoolFolder } from './pool-folder.ts'
 import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
 /** What a disk that is not mounted offers. */
-const nothing = { totalBytes: 0n, reservedBytes: 0n, freeBytes: 0n, volumes: 0 }
+const nothing = { sizeBytes: 0n, allocatedBytes: 0n, freeBytes: 0n, volumes: 0 }
 
 export interface DirectoryPoolParts {
   run: Runner
@@ -73,7 +74,7 @@ export class DirectoryPool implements Pool {
     if (sizeBytes > freeBytes)
       throw new VolumeError(
         'no-space',
-        `Cannot give ${name} ${sizeBytes} bytes as the disk under ${this.#parts.volumesDir} has ${freeBytes} left that are not promised to a volume.`,
+        `Cannot give ${name} ${formatSize(sizeBytes)} as the disk under ${this.#parts.volumesDir} has ${formatSize(freeBytes)} free that is not allocated to a volume.`,
       )
     const createdAt = this.#parts.now().toISOString()
     await this.#markers.write(name, { id, sizeBytes: String(sizeBytes), fsType, createdAt })
@@ -143,7 +144,7 @@ export class DirectoryPool implements Pool {
     if (sizeBytes - volume.sizeBytes > freeBytes)
       throw new VolumeError(
         'no-space',
-        `Cannot grow ${name} to ${sizeBytes} bytes as the disk has ${freeBytes} left that are not promised to a volume.`,
+        `Cannot grow ${name} to ${formatSize(sizeBytes)} as the disk has ${formatSize(freeBytes)} free that is not allocated to a volume.`,
       )
     const marker = await this.#markers.read(name)
     if (marker) await this.#markers.write(name, { ...marker, sizeBytes: String(sizeBytes) })
@@ -194,13 +195,13 @@ export class DirectoryPool implements Pool {
   async report(): Promise<PoolReport> {
     const { volumesDir } = this.#parts
     const problem = await this.#place.findProblem()
-    const { totalBytes, reservedBytes, freeBytes, volumes } = problem ? nothing : await this.#measure()
+    const { sizeBytes, allocatedBytes, freeBytes, volumes } = problem ? nothing : await this.#measure()
     return {
       name: volumesDir,
       ...(this.#place.id ? { id: this.#place.id } : {}),
       driverKind: this.driverKind,
-      totalBytes,
-      reservedBytes,
+      sizeBytes,
+      allocatedBytes,
       freeBytes,
       volumes,
       unitBytes: 1n,
@@ -212,10 +213,10 @@ export class DirectoryPool implements Pool {
   async #measure() {
     const markers = [...(await this.#markers.readAll()).values()]
     const { blocks, bavail, bsize } = await statfs(this.#parts.volumesDir, { bigint: true })
-    const reservedBytes = markers.reduce((sum, marker) => sum + BigInt(marker.sizeBytes), 0n)
-    const totalBytes = blocks * bsize
-    const freeBytes = leastPositive(totalBytes - reservedBytes, bavail * bsize)
-    return { totalBytes, reservedBytes, freeBytes, volumes: (await this.#markers.names()).length }
+    const allocatedBytes = markers.reduce((sum, marker) => sum + BigInt(marker.sizeBytes), 0n)
+    const sizeBytes = blocks * bsize
+    const freeBytes = leastPositive(sizeBytes - allocatedBytes, bavail * bsize)
+    return { sizeBytes, allocatedBytes, freeBytes, volumes: (await this.#markers.names()).length }
   }
 
   async #mustFind(name: string): Promise<StoredVolume> {

@@ -4,6 +4,7 @@ import AsyncLock from 'async-lock'
 import { formatDeviceNumber } from '../device-number.ts'
 import { makeFolders, removeFile, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
+import { formatSize } from '../text/quantity.ts'
 import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.ts'
 import { mustBeClosed } from '../volume/openers.ts'
 import type { CreateRequest, Grown, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
@@ -16,7 +17,7 @@ const extentBytes = 4096n
 /** The unit of `st_blocks` (stat(2)). */
 const statBlockBytes = 512n
 /** What a disk that is not mounted offers. */
-const nothing = { freeBytes: 0n, reservedBytes: 0n, volumes: 0, lostBytes: 0n }
+const nothing = { freeBytes: 0n, allocatedBytes: 0n, volumes: 0, lostBytes: 0n }
 
 export interface LoopPoolParts {
   run: Runner
@@ -273,7 +274,7 @@ export class LoopPool implements Pool {
 
   async report(): Promise<PoolReport> {
     const problem = await this.#place.findProblem()
-    const { freeBytes, reservedBytes, volumes, lostBytes } = problem
+    const { freeBytes, allocatedBytes, volumes, lostBytes } = problem
       ? nothing
       : await this.#space.acquire('space', async () => {
           for (const name of await this.#markers.names()) await this.#takeRoom(name)
@@ -281,14 +282,16 @@ export class LoopPool implements Pool {
         })
     const lost =
       lostBytes > 0n
-        ? [`${lostBytes} bytes of its volumes are not taken of the disk, which is too full for that; make room on it`]
+        ? [
+            `${formatSize(lostBytes)} of its volumes are not taken of the disk, which is too full for that; make room on it`,
+          ]
         : []
     return {
       name: this.#parts.volumesDir,
       ...(this.#place.id ? { id: this.#place.id } : {}),
       driverKind: this.driverKind,
-      totalBytes: reservedBytes + freeBytes,
-      reservedBytes,
+      sizeBytes: allocatedBytes + freeBytes,
+      allocatedBytes,
       freeBytes,
       volumes,
       unitBytes: extentBytes,
@@ -303,10 +306,10 @@ export class LoopPool implements Pool {
     const images = found.flatMap(({ name, image }) => (image ? [{ ...image, isTried: this.#tried.has(name) }] : []))
     const { bavail, bsize } = await statfs(this.#folder, { bigint: true })
     const unwritten = (image: { sizeBytes: bigint; takenBytes: bigint }) => positive(image.sizeBytes - image.takenBytes)
-    const reservedBytes = sum(images.map(({ sizeBytes }) => sizeBytes))
+    const allocatedBytes = sum(images.map(({ sizeBytes }) => sizeBytes))
     const unwrittenBytes = sum(images.map(unwritten))
     const lostBytes = this.#parts.preallocate ? sum(images.filter(({ isTried }) => !isTried).map(unwritten)) : 0n
-    return { freeBytes: positive(bavail * bsize - unwrittenBytes), reservedBytes, volumes: names.length, lostBytes }
+    return { freeBytes: positive(bavail * bsize - unwrittenBytes), allocatedBytes, volumes: names.length, lostBytes }
   }
 
   async #mustFit(name: string, sizeBytes: bigint): Promise<void> {
@@ -314,7 +317,7 @@ export class LoopPool implements Pool {
     if (sizeBytes <= freeBytes) return
     throw new VolumeError(
       'no-space',
-      `Cannot give ${name} ${sizeBytes} bytes as the disk under ${this.#folder} has ${freeBytes} left that are not promised to a volume.`,
+      `Cannot give ${name} ${formatSize(sizeBytes)} as the disk under ${this.#folder} has ${formatSize(freeBytes)} free that is not allocated to a volume.`,
     )
   }
 

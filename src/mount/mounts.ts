@@ -89,9 +89,9 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
     usage: async (folder) => {
       const { bsize, blocks, bfree, bavail, files, ffree } = await statfs(folder, { bigint: true })
       return {
-        totalBytes: blocks * bsize,
+        sizeBytes: blocks * bsize,
         usedBytes: (blocks - bfree) * bsize,
-        availableBytes: bavail * bsize,
+        freeBytes: bavail * bsize,
         inodes: files,
         inodesUsed: files - ffree,
       }

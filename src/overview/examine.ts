@@ -52,14 +52,14 @@ export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools,
 }
 
 /** As the alert ElasticLocalPoolNearlyFull has it. */
-function isNearlyFull({ promisedBytes, sizeBytes }: PoolRecord): boolean {
-  return promisedBytes * 10n > sizeBytes * 9n
+function isNearlyFull({ allocatedBytes, sizeBytes }: PoolRecord): boolean {
+  return allocatedBytes * 10n > sizeBytes * 9n
 }
 
 function examinePool({ node, name, freeBytes, sizeBytes }: PoolRecord): Finding {
   return warn(
     `pool of ${node}`,
-    `${name} is nearly full: ${formatBytes(freeBytes)} of ${formatBytes(sizeBytes)} are left to promise`,
+    `${name} is nearly full: ${formatBytes(freeBytes)} of ${formatBytes(sizeBytes)} are free`,
     'New claims and growth will be refused there: delete claims, or add a disk (docs/maintenance.md).',
   )
 }

@@ -77,7 +77,7 @@ const cases: Case[] = [
     set: (world) => placing(world, { size: '1Ti' }),
     at: 'scheduling',
     message: /no node can take it/,
-    detail: /^node-1, node-2: has 10 GiB of 10 GiB left, and 1 TiB are wanted$/,
+    detail: /^node-1, node-2: has 10 GiB of 10 GiB free, and 1 TiB are wanted$/,
     advice: /Make room/,
   },
   {
@@ -272,24 +272,22 @@ const cases: Case[] = [
     set: (world) => {
       world.addClass('immediate', { volumeBindingMode: 'Immediate' })
       world.addClaim('data', { class: 'immediate', size: '1Ti' })
-      const words =
-        'Cannot place 1099511627776 bytes on node node-1 as its pool vg has 10737418240 of 10737418240 bytes left.'
+      const words = 'Cannot place 1 TiB on node node-1 as its pool vg has 10 GiB of 10 GiB free.'
       world.say(claimPath('data'), 'ProvisioningFailed', words, {
         component: 'elastic-local-provisioner',
         secondsAgo: 900,
       })
     },
     at: 'reservation',
-    message: /Cannot place 1099511627776 bytes on node node-1/,
-    detail: /node-1, node-2: has 10 GiB of 10 GiB left/,
+    message: /Cannot place 1 TiB on node node-1/,
+    detail: /node-1, node-2: has 10 GiB of 10 GiB free/,
     advice: /Make room/,
   },
   {
     title: 'a node that was selected, and had no room when it was asked',
     set: (world) => {
       placing(world, { size: '1Ti' })
-      const words =
-        'Cannot place 1099511627776 bytes on node node-1 as its pool vg has 10737418240 of 10737418240 bytes left.'
+      const words = 'Cannot place 1 TiB on node node-1 as its pool vg has 10 GiB of 10 GiB free.'
       world.say(claimPath('data'), 'ProvisioningFailed', words, { component: 'elastic-local-provisioner' })
     },
     at: 'scheduling',
@@ -550,7 +548,7 @@ const cases: Case[] = [
   {
     title: 'a volume that cannot be made',
     set: (world) => {
-      world.say(volumePath(making(world)), 'VolumeNotMade', 'Cannot give pvc-1 1024 bytes as the thin pool is full.')
+      world.say(volumePath(making(world)), 'VolumeNotMade', 'Cannot give pvc-1 1 KiB as the thin pool is full.')
     },
     at: 'volume',
     message: /the thin pool is full/,
@@ -559,7 +557,7 @@ const cases: Case[] = [
   {
     title: 'a volume that could not be made at first, and was made since',
     set: (world) => {
-      const words = 'Cannot give pvc-1 1024 bytes as the thin pool is full.'
+      const words = 'Cannot give pvc-1 1 KiB as the thin pool is full.'
       world.say(volumePath(world.addBound('data', 'node-1')), 'VolumeNotMade', words)
     },
     at: 'volume',
@@ -756,11 +754,11 @@ const cases: Case[] = [
     title: 'a driver that finds no daemon',
     set: (world) => {
       const reason =
-        'Cannot ask the elastic-local daemon for POST /mount on /var/run/elastic-local/socket: there is no such socket. Is the daemon running on this machine?'
+        'The elastic-local daemon of this node is not running: there is no socket /var/run/elastic-local/socket (POST /mount).'
       world.say(`${podsPath}/web`, 'FailedMount', mountFailed(mounting(world), reason), { component: 'kubelet' })
     },
     at: 'mount',
-    message: /there is no such socket/,
+    message: /is not running: there is no socket/,
     advice: /Start the daemon of node node-1/,
   },
   {
@@ -809,7 +807,7 @@ const cases: Case[] = [
             {
               type: 'NodeResizeError',
               status: 'True',
-              message: `failed to expand pvc with expandfs command failed, status: Failure, reason: Cannot grow ${volume} from 536870912 to 1099511627776 bytes as pool vg of node node-1 has 10200547328 bytes left.`,
+              message: `failed to expand pvc with expandfs command failed, status: Failure, reason: Cannot grow ${volume} from 512 MiB (536870912 bytes) to 1 TiB (1099511627776 bytes) as pool vg of node node-1 has 9.5 GiB free.`,
             },
           ],
         },

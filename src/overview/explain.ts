@@ -6,19 +6,24 @@ import { inlineProblem } from './mounts.ts'
 import type { Chain } from './records.ts'
 import { isOurs, subjectOfClaim, subjectOfVolume } from './subject.ts'
 
+/** What has pods. */
+export const workloads = ['deployment', 'statefulset', 'daemonset', 'replicaset', 'job'] as const
+export type Workload = (typeof workloads)[number]
+
 /** What is to be explained. */
 export interface Question {
   /** As kubectl calls it; nothing: whichever has that name. */
-  kind?: 'pod' | 'claim' | 'volume'
+  kind?: 'pod' | 'claim' | 'volume' | Workload
   namespace: string
   name: string
 }
 
 /**
- * The chains of a claim, of a volume, or of all volumes of a pod; of a claim and a pod that have one name, those of both.
- * Throws `not-found` where nothing has that name.
+ * The chains of a claim, of a volume, or of all volumes of a pod, or of the pods of a workload; of a claim and a pod that have
+ * one name, those of both. Throws `not-found` where nothing has that name.
  */
 export function explain(facts: ClusterFacts, { kind, namespace, name }: Question): Chain[] {
+  if (isWorkload(kind)) return explainWorkload(facts, `${kind}/${name}`, namespace)
   const pod = facts.pods.find((one) => one.namespace === namespace && one.name === name)
   const claim = facts.claims.get(`${namespace}/${name}`)
   const subject = subjectOfVolume(facts, name)
@@ -46,6 +51,26 @@ function unreadHint({ notRead }: ClusterFacts): string {
   const kinds = ['persistentvolumeclaims', 'pods', 'persistentvolumes'] as const
   const missing = kinds.filter((kind) => notRead.has(kind))
   return missing.length > 0 ? ` You may not read ${missing.join(', ')}.` : ''
+}
+
+function isWorkload(kind: Question['kind']): kind is Workload {
+  return workloads.some((workload) => workload === kind)
+}
+
+/** The chains of all its pods, that of a claim which several of them have once. */
+function explainWorkload(facts: ClusterFacts, workload: string, namespace: string): Chain[] {
+  const pods = facts.pods.filter((pod) => pod.namespace === namespace && pod.workloads.includes(workload))
+  if (pods.length === 0)
+    throw new VolumeError(
+      'not-found',
+      `Cannot find a pod of ${workload} in namespace ${namespace}: see "kubectl describe ${workload} -n ${namespace}" for why it has none, if it is there.${unreadHint(facts)}`,
+    )
+  const chains = pods.flatMap((pod) => explainPod(facts, pod))
+  const keyOf = ({ claim }: Chain) => claim && `${claim.namespace}/${claim.name}`
+  return chains.filter((chain, index) => {
+    const key = keyOf(chain)
+    return key === undefined || chains.findIndex((other) => keyOf(other) === key) === index
+  })
 }
 
 /** A chain for each volume of ours that the pod wants. */

@@ -117,6 +117,8 @@ export interface PodFacts {
   isReady: boolean
   isDeleting: boolean
   createdAt: Date
+  /** What it is of, as `deployment/web`: its controller, and the Deployment above that. */
+  workloads: readonly string[]
   claims: readonly string[]
   /** Those of its claims that none of its containers mounts: the kubelet leaves them alone. */
   unmounted: readonly string[]
@@ -250,6 +252,7 @@ export function pickPod({ metadata, spec, status }: V1Pod): PodFacts {
     isReady: conditions.some(({ type, status }) => type === 'Ready' && status === 'True'),
     isDeleting: metadata?.deletionTimestamp !== undefined,
     createdAt: toDate(metadata?.creationTimestamp),
+    workloads: workloadsOf(metadata),
     claims,
     unmounted: claims.filter((claim) => !mounted.has(claim)),
     inline: volumes.filter(({ flexVolume }) => flexVolume?.driver === driverName).map((volume) => volume.name),
@@ -257,6 +260,17 @@ export function pickPod({ metadata, spec, status }: V1Pod): PodFacts {
     ...(waiting?.reason ? { waiting: waiting.message ? `${waiting.reason}: ${waiting.message}` : waiting.reason } : {}),
     restarts: containers.reduce((sum, { restartCount }) => sum + restartCount, 0),
   }
+}
+
+/** A Deployment names its ReplicaSets by a hash, which their pods have as a label. */
+function workloadsOf(metadata: V1Pod['metadata']): string[] {
+  const controller = metadata?.ownerReferences?.find(({ controller }) => controller)
+  if (!controller) return []
+  const { kind, name } = controller
+  const hash = metadata?.labels?.['pod-template-hash']
+  const isDeployed = kind === 'ReplicaSet' && hash !== undefined && name.endsWith(`-${hash}`)
+  const above = isDeployed ? [`deployment/${name.slice(0, -hash.length - 1)}`] : []
+  return [`${kind.toLowerCase()}/${name}`, ...above]
 }
 
 /** Nothing for one that is no warning. */

@@ -59,7 +59,7 @@ function adviseOnMount(facts: ClusterFacts, pod: PodFacts, volume: string, messa
     )
   )
     return { advice: `Put the driver back: run ${commandOn(facts, pod.node, 'install --plugin-dir=/plugins')}.` }
-  if (/the elastic-local daemon for/.test(message)) {
+  if (/the elastic-local daemon (for|of this node)/i.test(message)) {
     const advice = daemonProblem(facts, pod.node)?.advice
     return { advice: advice ?? `Start the daemon of node ${pod.node}; the kubelet tries again by itself.` }
   }

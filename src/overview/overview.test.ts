@@ -29,17 +29,23 @@ test('buildOverview() gives nodes, pools and volumes of a cluster in which all i
       ['node-2', 'host-node-2', 'ready', true, 'ready', 'daemon-node-2', 'flex,csi', 'vg', 0, []],
     ],
   )
-  const pool = { name: 'vg', driverKind: 'LVM', sizeBytes: 10n * gibibyte }
+  const pool = {
+    name: 'vg',
+    driverKind: 'LVM',
+    sizeBytes: 10n * gibibyte,
+    unitBytes: 4n << 20n,
+    fronts: ['flex', 'csi'],
+  }
   assert.equal(pools, [
     {
       node: 'node-1',
       ...pool,
-      promisedBytes: halfGibibyte,
+      allocatedBytes: halfGibibyte,
       freeBytes: 10n * gibibyte - halfGibibyte,
       volumes: 1,
       problems: [],
     },
-    { node: 'node-2', ...pool, promisedBytes: 0n, freeBytes: 10n * gibibyte, volumes: 0, problems: [] },
+    { node: 'node-2', ...pool, allocatedBytes: 0n, freeBytes: 10n * gibibyte, volumes: 0, problems: [] },
   ])
   const [{ createdAt, ...record } = {} as VolumeRecord] = volumes
   assert.instance(createdAt, Date)
@@ -265,7 +271,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
         data: { a: toJson(made(undefined, (10n * gibibyte * 95n) / 100n, undefined)) },
       })
     },
-    /^warn pool of node-1: vg is nearly full: 512 MiB of 10 GiB are left to promise/,
+    /^warn pool of node-1: vg is nearly full: 512 MiB of 10 GiB are free/,
   ],
   [
     'a pool that cannot be used',

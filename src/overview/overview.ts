@@ -33,8 +33,10 @@ function describePool(facts: ClusterFacts, ledger: Ledger): PoolRecord {
     name: pool.name,
     driverKind: pool.driverKind,
     sizeBytes: pool.capacityBytes,
-    promisedBytes: promisedBytes(ledger),
+    allocatedBytes: promisedBytes(ledger),
     freeBytes: freeBytes(ledger),
+    unitBytes: pool.unitBytes,
+    fronts: [...pool.fronts],
     volumes: countVolumes(facts, node),
     problems: poolProblems(facts, node),
   }

@@ -94,13 +94,13 @@ function judge(
   const free = freeBytes(ledger)
   if (roundUp(wanted, pool.unitBytes) > free)
     return no(
-      `has ${formatBytes(free)} of ${formatBytes(pool.capacityBytes)} left, and ${formatBytes(wanted)} are wanted`,
+      `has ${formatBytes(free)} of ${formatBytes(pool.capacityBytes)} free, and ${formatBytes(wanted)} are wanted`,
       'room',
     )
   const isUntold = !isTold(facts, storageClass.name, node.topology) && !facts.notRead.has('csistoragecapacities')
   if (storageClass.waitsForPod && facts.csiDriver?.countsCapacity && isUntold)
     return no('has room, and the scheduler does not know of it: there is no CSIStorageCapacity object for the class')
-  return { fits: true, reason: `has room: ${formatBytes(free)} left` }
+  return { fits: true, reason: `has room: ${formatBytes(free)} free` }
 }
 
 function missingLedger(facts: ClusterFacts, node: string): string {

@@ -57,11 +57,15 @@ export interface PoolRecord {
   node: string
   name: string
   driverKind: 'LVM' | 'LOOP' | 'BINDMOUNT'
-  /** The most that may be promised in all. */
+  /** The most that can be allocated. */
   sizeBytes: bigint
-  /** What is promised, to volumes that exist and to those that do not yet. */
-  promisedBytes: bigint
+  /** What volumes have, those that are not made yet as well. */
+  allocatedBytes: bigint
   freeBytes: bigint
+  /** Volumes take whole multiples of it. */
+  unitBytes: bigint
+  /** By which protocols the node's daemon serves volumes. */
+  fronts: string[]
   volumes: number
   problems: Problem[]
 }

@@ -45,10 +45,10 @@ test('it shows nodes, pools and volumes with their pods, who leads, and that all
   const words = wordsOf(text)
   assert.match(words, 'All is well nothing to do')
   assert.match(words, 'Provisioner that leads provisioner heard 0s ago, 1 of 1 pod ready')
-  assert.match(words, '19.5 GiB free 512 MiB used of 20 GiB (3%)')
-  assert.match(words, 'node-1 ready vg LVM 512 MiB used, 9.5 GiB free of 10 GiB 1')
+  assert.match(words, '19.5 GiB free 512 MiB allocated of 20 GiB (3%)')
+  assert.match(words, 'node-1 ready vg LVM 512 MiB allocated, 9.5 GiB free of 10 GiB 1')
   assert.match(words, /default\/data elastic-local, ext4, FlexVolume ready 512 MiB node-1 web/)
-  assert.match(text, 'aria-label="5% promised, 9.5 GiB free"')
+  assert.match(text, 'aria-label="5% allocated, 9.5 GiB free"')
 })
 
 test('it shows what is wrong and what to do, and an empty cluster says how to begin', async () => {
@@ -58,20 +58,20 @@ test('it shows what is wrong and what to do, and an empty cluster says how to be
   const words = wordsOf((await open(world).show('/')).text)
   assert.match(words, '1 to look at 1 fail')
   assert.match(words, 'fails default/data no node can take it')
-  assert.match(words, 'node-1, node-2: has 10 GiB of 10 GiB left, and 1 TiB are wanted')
+  assert.match(words, 'node-1, node-2: has 10 GiB of 10 GiB free, and 1 TiB are wanted')
   assert.match(words, 'Make room (delete claims')
   const empty = wordsOf((await open(new World([])).show('/')).text)
   assert.match(empty, 'There are no nodes.')
   assert.match(empty, 'kubectl apply -f config/pvc-sample.yaml')
 })
 
-test('room that is reserved for a volume to be made is told from what is used', async () => {
+test('room that is allocated to a volume to be made is told from the rest', async () => {
   const world = new World(['node-1'])
   const volume = world.addBound('data', 'node-1')
   world.promise('node-1', volume, { pendingFor: 'default/data' })
   const { text } = await open(world).show('/')
-  assert.match(wordsOf(text), '0 B used, 512 MiB reserved, 9.5 GiB free of 10 GiB')
-  assert.match(text, 'class="reserved" x="0%" width="5%"')
+  assert.match(wordsOf(text), '512 MiB allocated, 512 MiB of it pending, 9.5 GiB free of 10 GiB')
+  assert.match(text, 'class="pending" x="0%" width="5%"')
 })
 
 test('the page of a volume shows its chain, link by link', async () => {

@@ -3,7 +3,19 @@ import { formatAge, formatBytes, formatCount, formatShare } from '../text/quanti
 import type { Seen } from './cluster-view.ts'
 import type { FrameParts } from './frame.ts'
 import { type Html, html } from './html.ts'
-import { bar, firstProblem, frontNames, legend, more, nodePill, pill, sizes, volumePill, words } from './parts.ts'
+import {
+  allocated,
+  bar,
+  firstProblem,
+  frontNames,
+  legend,
+  more,
+  nodePill,
+  pill,
+  sizes,
+  volumePill,
+  words,
+} from './parts.ts'
 import {
   addRooms,
   findTroubles,
@@ -73,7 +85,7 @@ ${tile('Health', tone, all.length === 0 ? 'All is well' : `${all.length} to look
 ${tile('Volumes', '', String(volumes.length), countStates(volumes))}
 ${tile('Nodes', ready < nodes.length ? 'fail' : '', ready < nodes.length ? `${ready} of ${nodes.length}` : String(nodes.length), ready < nodes.length ? 'are ready' : nodes.length > 0 ? 'all ready' : 'none')}
 ${provisionerTile(provisioner, at)}
-<div class="card tile room"><dt>Room in ${formatCount(pools.length, 'pool')}</dt><dd><p class="big">${formatBytes(room.freeBytes)} free</p>${bar(room)}<p class="more">${formatBytes(room.usedBytes)} used${room.reservedBytes > 0n && `, ${formatBytes(room.reservedBytes)} reserved`} of ${formatBytes(room.sizeBytes)} (${formatShare(room.usedBytes + room.reservedBytes, room.sizeBytes)})</p></dd></div>
+<div class="card tile room"><dt>Room in ${formatCount(pools.length, 'pool')}</dt><dd><p class="big">${formatBytes(room.freeBytes)} free</p>${bar(room)}<p class="more">${allocated(room)} of ${formatBytes(room.sizeBytes)} (${formatShare(room.madeBytes + room.pendingBytes, room.sizeBytes)})</p></dd></div>
 </dl></section>`
 }
 

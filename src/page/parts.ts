@@ -53,27 +53,33 @@ export function nodePill({ state, schedulable }: NodeRecord): Html {
 
 /** What is in a pool, for the eye; `sizes()` says the same in words. */
 export function bar(room: Room): Html {
-  const { usedBytes, reservedBytes, freeBytes, sizeBytes } = room
-  const promised = usedBytes + reservedBytes
-  const whole = promised > sizeBytes ? promised : sizeBytes
+  const { madeBytes, pendingBytes, freeBytes, sizeBytes } = room
+  const taken = madeBytes + pendingBytes
+  const whole = taken > sizeBytes ? taken : sizeBytes
   // A size that is there is seen, however small.
   const share = (part: bigint) =>
     whole === 0n || part === 0n ? 0 : Math.max(0.6, Number((part * 10_000n) / whole) / 100)
-  const [used, reserved] = [share(usedBytes), share(reservedBytes)]
-  return html`<svg class="bar" role="img" aria-label="${formatShare(promised, sizeBytes)} promised, ${formatBytes(freeBytes)} free"><rect class="free" width="100%" height="100%"/><rect class="used" width="${used}%" height="100%"/>${reserved > 0 && html`<rect class="reserved" x="${used}%" width="${reserved}%" height="100%"/>`}</svg>`
+  const [made, pending] = [share(madeBytes), share(pendingBytes)]
+  return html`<svg class="bar" role="img" aria-label="${formatShare(taken, sizeBytes)} allocated, ${formatBytes(freeBytes)} free"><rect class="free" width="100%" height="100%"/><rect class="made" width="${made}%" height="100%"/>${pending > 0 && html`<rect class="pending" x="${made}%" width="${pending}%" height="100%"/>`}</svg>`
 }
 
-export function sizes({ usedBytes, reservedBytes, freeBytes, sizeBytes }: Room): Html {
-  const reserved = reservedBytes > 0n ? `, ${formatBytes(reservedBytes)} reserved` : ''
-  return html`<p class="sizes">${formatBytes(usedBytes)} used${reserved}, <strong>${formatBytes(freeBytes)} free</strong> of ${formatBytes(sizeBytes)}</p>`
+/** What is allocated, and how much of that to volumes that are to be made. */
+export function allocated({ madeBytes, pendingBytes }: Room): string {
+  const pending = pendingBytes > 0n ? `, ${formatBytes(pendingBytes)} of it pending` : ''
+  return `${formatBytes(madeBytes + pendingBytes)} allocated${pending}`
 }
 
-/** The pattern of what is reserved, once a page. */
+export function sizes(room: Room): Html {
+  const { freeBytes, sizeBytes } = room
+  return html`<p class="sizes">${allocated(room)}, <strong>${formatBytes(freeBytes)} free</strong> of ${formatBytes(sizeBytes)}</p>`
+}
+
+/** The pattern of what is pending, once a page. */
 export const hatch = html`<svg class="unseen" aria-hidden="true"><defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="6" height="6"/><path d="M1 0v6"/></pattern></defs></svg>`
 
 export const legend = html`<ul class="legend" aria-label="Legend">
-<li><svg class="bar" aria-hidden="true"><rect class="used" width="100%" height="100%"/></svg>used by volumes</li>
-<li><svg class="bar" aria-hidden="true"><rect class="reserved" width="100%" height="100%"/></svg>reserved for volumes to be made</li>
+<li><svg class="bar" aria-hidden="true"><rect class="made" width="100%" height="100%"/></svg>allocated to volumes</li>
+<li><svg class="bar" aria-hidden="true"><rect class="pending" width="100%" height="100%"/></svg>pending: allocated to volumes that are to be made</li>
 <li><svg class="bar" aria-hidden="true"><rect class="free" width="100%" height="100%"/></svg>free</li></ul>`
 
 /** What else there is to say of a problem, and what to do. */

@@ -109,25 +109,27 @@ test('many nodes and volumes go over several pages, and a page that is not there
   assert.equal(page(99), page(3))
 })
 
-test('room is used by volumes that are made, reserved for those to be made, or free', () => {
-  const pool: Pick<PoolRecord, 'name' | 'driverKind' | 'volumes' | 'problems'> = {
+test('room is allocated to volumes that are made, or to be made, or free', () => {
+  const pool: Omit<PoolRecord, 'node' | `${'size' | 'allocated' | 'free'}Bytes`> = {
     name: 'vg',
     driverKind: 'LVM',
     volumes: 2,
+    unitBytes: 1n,
+    fronts: ['flex'],
     problems: [],
   }
   const overview = cluster({
     nodes: [node('a'), node('b'), node('c')],
     pools: [
-      { ...pool, node: 'a', sizeBytes: 10n * gibibyte, promisedBytes: 6n * gibibyte, freeBytes: 4n * gibibyte },
-      { ...pool, node: 'b', sizeBytes: 2n * gibibyte, promisedBytes: 0n, freeBytes: 2n * gibibyte },
+      { ...pool, node: 'a', sizeBytes: 10n * gibibyte, allocatedBytes: 6n * gibibyte, freeBytes: 4n * gibibyte },
+      { ...pool, node: 'b', sizeBytes: 2n * gibibyte, allocatedBytes: 0n, freeBytes: 2n * gibibyte },
     ],
     volumes: [volume('one', { node: 'a', sizeBytes: 4n * gibibyte }), volume('two', { node: 'a', state: 'making' })],
   })
   const rows = listNodes(overview)
-  const room = { usedBytes: 4n * gibibyte, reservedBytes: 2n * gibibyte, freeBytes: 4n * gibibyte }
+  const room = { madeBytes: 4n * gibibyte, pendingBytes: 2n * gibibyte, freeBytes: 4n * gibibyte }
   assert.equal(
-    rows.map(({ room }) => room?.usedBytes),
+    rows.map(({ room }) => room?.madeBytes),
     [4n * gibibyte, 0n, undefined],
   )
   assert.equal(rows[0]?.room, { sizeBytes: 10n * gibibyte, ...room })

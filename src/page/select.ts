@@ -23,10 +23,10 @@ export interface NodeRow {
 /** What a pool is taken up by. */
 export interface Room {
   sizeBytes: bigint
-  /** By volumes that are made. */
-  usedBytes: bigint
-  /** Promised to volumes that are not made yet. */
-  reservedBytes: bigint
+  /** Allocated to volumes that are made. */
+  madeBytes: bigint
+  /** Allocated to volumes that are not made yet. */
+  pendingBytes: bigint
   freeBytes: bigint
 }
 
@@ -108,21 +108,21 @@ const textsOf = (problems: readonly Problem[]) => problems.map(({ message }) => 
 /** Nodes with their pools and the room in them. */
 export function listNodes({ nodes, pools, volumes }: Overview): NodeRow[] {
   const poolOf = new Map(pools.map((pool) => [pool.node, pool]))
-  const usedOn = new Map<string, bigint>()
+  const madeOn = new Map<string, bigint>()
   for (const { node, sizeBytes } of volumes)
-    if (node !== undefined && sizeBytes !== undefined) usedOn.set(node, (usedOn.get(node) ?? 0n) + sizeBytes)
+    if (node !== undefined && sizeBytes !== undefined) madeOn.set(node, (madeOn.get(node) ?? 0n) + sizeBytes)
   return nodes.map((node) => {
     const pool = poolOf.get(node.name)
     // What is wrong with a pool is told of its node as well.
     const known = new Set(textsOf(node.problems))
     const problems = [...node.problems, ...(pool?.problems.filter(({ message }) => !known.has(message)) ?? [])]
-    return { node, ...(pool ? { pool, room: roomOf(pool, usedOn.get(node.name) ?? 0n) } : {}), problems }
+    return { node, ...(pool ? { pool, room: roomOf(pool, madeOn.get(node.name) ?? 0n) } : {}), problems }
   })
 }
 
-function roomOf({ sizeBytes, promisedBytes, freeBytes }: PoolRecord, ofVolumes: bigint): Room {
-  const usedBytes = ofVolumes < promisedBytes ? ofVolumes : promisedBytes
-  return { sizeBytes, usedBytes, reservedBytes: promisedBytes - usedBytes, freeBytes }
+function roomOf({ sizeBytes, allocatedBytes, freeBytes }: PoolRecord, ofVolumes: bigint): Room {
+  const madeBytes = ofVolumes < allocatedBytes ? ofVolumes : allocatedBytes
+  return { sizeBytes, madeBytes, pendingBytes: allocatedBytes - madeBytes, freeBytes }
 }
 
 /** All room of the cluster. */
@@ -130,8 +130,8 @@ export function addRooms(rows: readonly NodeRow[]): Room {
   const sum = (part: keyof Room) => rows.reduce((total, { room }) => total + (room?.[part] ?? 0n), 0n)
   return {
     sizeBytes: sum('sizeBytes'),
-    usedBytes: sum('usedBytes'),
-    reservedBytes: sum('reservedBytes'),
+    madeBytes: sum('madeBytes'),
+    pendingBytes: sum('pendingBytes'),
     freeBytes: sum('freeBytes'),
   }
 }

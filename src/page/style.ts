@@ -3,7 +3,7 @@ export const style = `
 :root {
   color-scheme: light dark;
   --back: #f4f6f9; --card: #fff; --line: #dde3eb; --text: #172033; --quiet: #56627a; --link: #1d4ed8;
-  --used: #2563eb; --reserved: #2563eb; --free: #dce3ee;
+  --made: #2563eb; --pending: #2563eb; --free: #dce3ee;
   --fail: #b42318; --fail-back: #fdecea; --warn: #8a5300; --warn-back: #fdf3dc;
   --ok: #17693c; --ok-back: #e4f5ea; --wait: #3a4f8f; --wait-back: #e8edfb;
   --mono: ui-monospace, "SF Mono", "Cascadia Mono", "DejaVu Sans Mono", Menlo, monospace;
@@ -11,7 +11,7 @@ export const style = `
 @media (prefers-color-scheme: dark) {
   :root {
     --back: #0e131b; --card: #161d28; --line: #2a3445; --text: #e7ecf5; --quiet: #9ba8bd; --link: #8ab4ff;
-    --used: #5b8dff; --reserved: #5b8dff; --free: #2b3649;
+    --made: #5b8dff; --pending: #5b8dff; --free: #2b3649;
     --fail: #ff9d92; --fail-back: #3b1a1a; --warn: #f3c069; --warn-back: #33270e;
     --ok: #7fd9a2; --ok-back: #12301f; --wait: #a9bdf7; --wait-back: #1c2747;
   }
@@ -104,8 +104,8 @@ tr:target { background: var(--wait-back) !important; }
 .none { padding: 22px 18px; color: var(--quiet); }
 
 .bar { display: block; width: 100%; height: 12px; border-radius: 6px; overflow: hidden; }
-.bar .free { fill: var(--free); } .bar .used { fill: var(--used); } .bar .reserved { fill: url(#hatch); }
-#hatch rect { fill: color-mix(in srgb, var(--reserved) 22%, var(--card)); } #hatch path { stroke: var(--reserved); stroke-width: 2; }
+.bar .free { fill: var(--free); } .bar .made { fill: var(--made); } .bar .pending { fill: url(#hatch); }
+#hatch rect { fill: color-mix(in srgb, var(--pending) 22%, var(--card)); } #hatch path { stroke: var(--pending); stroke-width: 2; }
 .sizes { margin-top: 4px; font-size: 13px; color: var(--quiet); }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 13px; color: var(--quiet); }
 .legend li { display: inline-flex; align-items: center; gap: 6px; }

@@ -15,8 +15,8 @@ const figures: PoolFigures = {
   report: {
     name: 'vg/thin',
     driverKind: 'LVM',
-    totalBytes: 4n * gibibyte,
-    reservedBytes: gibibyte,
+    sizeBytes: 4n * gibibyte,
+    allocatedBytes: gibibyte,
     freeBytes: 2n * gibibyte,
     volumes: 2,
     unitBytes: 4n << 20n,
@@ -31,7 +31,7 @@ const figures: PoolFigures = {
       state: 'stuck',
       front: 'csi',
       failure: { operation: 'unmount', at: new Date(7000) },
-      usage: { totalBytes: 1000n, usedBytes: 100n, availableBytes: 900n, inodes: 1n, inodesUsed: 1n },
+      usage: { sizeBytes: 1000n, usedBytes: 100n, freeBytes: 900n, inodes: 1n, inodesUsed: 1n },
       problems: 0,
     },
     { name: 'pvc-2', sizeBytes: 1n, state: 'lost', front: '', problems: 1 },
@@ -79,8 +79,8 @@ test('a daemon tells of its pool and its volumes, each with its claim, and of no
   const of = (name: string) => samples(metrics, `elastic_local_${name}`)
   const pool = 'pool="vg/thin",kind="LVM",node="node-1"'
   assert.equal(await of('pool_size_bytes'), [`elastic_local_pool_size_bytes{${pool}} 4294967296`])
-  assert.equal(await of('pool_promised_bytes'), [`elastic_local_pool_promised_bytes{${pool}} 3221225472`])
-  assert.equal(await of('pool_data_used_ratio'), [`elastic_local_pool_data_used_ratio{${pool}} 0.25`])
+  assert.equal(await of('pool_allocated_bytes'), [`elastic_local_pool_allocated_bytes{${pool}} 3221225472`])
+  assert.equal(await of('pool_data_written_ratio'), [`elastic_local_pool_data_written_ratio{${pool}} 0.25`])
   assert.equal(await of('pool_seen_timestamp_seconds'), [`elastic_local_pool_seen_timestamp_seconds{${pool}} 5`])
   const [first, second] = [
     'volume="pvc-1",claim_namespace="default",claim="data"',

@@ -27,7 +27,7 @@ export interface DaemonSource {
   component: 'daemon'
   node: string
   figures: () => Promise<PoolFigures | undefined>
-  /** What is promised to volumes, also to those that are not made yet. */
+  /** What the ledger promises to volumes, also to those that are not made yet; nothing without a cluster. */
   promisedBytes: () => bigint | undefined
   claimOf: (volume: string) => ClaimName | undefined
 }
@@ -166,12 +166,13 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
     })
   pool(
     'size_bytes',
-    'The most that the pool may promise in all; of a thin one, with overcommitment.',
-    ({ report }) => report.totalBytes,
+    'The most that can be allocated; of a thin pool, with overcommitment.',
+    ({ report }) => report.sizeBytes,
   )
-  pool('reserved_bytes', 'What is promised to volumes that are there.', ({ report }) => report.reservedBytes)
-  pool('promised_bytes', 'What is promised to volumes, also to those that are not made yet.', () =>
-    source.promisedBytes(),
+  pool(
+    'allocated_bytes',
+    'What volumes have of it; in a cluster also those that are not made yet.',
+    ({ report }) => source.promisedBytes() ?? report.allocatedBytes,
   )
   pool(
     'free_bytes',
@@ -184,11 +185,13 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
     'How many things are wrong with the pool; "elastic-local pools" says what.',
     ({ report }) => report.problems.length,
   )
-  pool('data_used_ratio', 'How much of the data area of a thin pool is in use, from 0 to 1.', ({ report }) =>
+  pool('data_written_ratio', 'How much of the data area of a thin pool is written, from 0 to 1.', ({ report }) =>
     share(report.thin?.dataPercent),
   )
-  pool('metadata_used_ratio', 'How much of the metadata area of a thin pool is in use, from 0 to 1.', ({ report }) =>
-    share(report.thin?.metadataPercent),
+  pool(
+    'metadata_written_ratio',
+    'How much of the metadata area of a thin pool is written, from 0 to 1.',
+    ({ report }) => share(report.thin?.metadataPercent),
   )
   pool(
     'seen_timestamp_seconds',
@@ -235,11 +238,11 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
         if (found !== undefined) yield [claimLabels(one.name), found]
       }
     })
-  volume('size_bytes', 'What the volume takes of its pool.', ({ sizeBytes }) => sizeBytes)
-  volume('filesystem_size_bytes', 'How large its filesystem is, while it is mounted.', ({ usage }) => usage?.totalBytes)
+  volume('size_bytes', 'How large the volume is: what it has of its pool.', ({ sizeBytes }) => sizeBytes)
+  volume('filesystem_size_bytes', 'How large its filesystem is, while it is mounted.', ({ usage }) => usage?.sizeBytes)
   volume(
     'filesystem_used_bytes',
-    'How much of its filesystem is in use, while it is mounted.',
+    'How much of its filesystem is used, while it is mounted.',
     ({ usage }) => usage?.usedBytes,
   )
   volume(

@@ -44,7 +44,7 @@ test('however many ask, there is one look in so long', async () => {
   const [figures] = await Promise.all([view.take(), view.take(), view.take()])
   await view.take()
   assert.is(looks(), 1)
-  assert.is(figures?.report.reservedBytes, gibibyte)
+  assert.is(figures?.report.allocatedBytes, gibibyte)
   assert.equal(figures?.volumes, [{ name: 'pvc-1', sizeBytes: gibibyte, state: 'ready', front: 'csi', problems: 1 }])
   assert.equal(figures?.seenAt, new Date(5000))
   assert.is(await view.findFailure(), undefined)

@@ -1,13 +1,21 @@
 import { stringify } from 'yaml'
 import { toJson } from '../json.ts'
+import { formatJsonPath } from './json-path.ts'
 
-export const outputFormats = ['table', 'wide', 'json', 'yaml'] as const
-export type OutputFormat = (typeof outputFormats)[number]
+/** The forms that a program may read; `jsonpath=` is followed by a template. */
+export type DocumentFormat = 'json' | 'yaml' | `jsonpath=${string}`
 
-/** The same object as JSON or YAML; sizes in bytes are decimal texts, as they may exceed what JSON's readers count. */
-export function formatDocument(format: 'json' | 'yaml', value: unknown): string {
+export function isDocumentFormat(output: string): output is DocumentFormat {
+  return output === 'json' || output === 'yaml' || output.startsWith('jsonpath=')
+}
+
+/**
+ * The same object as JSON or YAML, or what a JSONPath finds in it; sizes in bytes are decimal texts, as they may exceed what
+ * JSON's readers count. Throws `invalid` for a JSONPath that is none.
+ */
+export function formatDocument(format: DocumentFormat, value: unknown): string {
   const document: unknown = JSON.parse(toJson(value))
-  return format === 'json'
-    ? `${JSON.stringify(document, null, 2)}\n`
-    : stringify(document, { lineWidth: 0, compat: 'yaml-1.1' })
+  if (format === 'json') return `${JSON.stringify(document, null, 2)}\n`
+  if (format === 'yaml') return stringify(document, { lineWidth: 0, compat: 'yaml-1.1' })
+  return formatJsonPath(format.slice('jsonpath='.length), document)
 }

@@ -6,6 +6,21 @@ export function formatBytes(bytes: bigint): string {
   return prettyBytes(bytes, { binary: true })
 }
 
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB']
+
+/** The same, and in bytes, for who reads both: `10 GiB (10737418240 bytes)`. */
+export function formatExactly(bytes: bigint): string {
+  return `${formatBytes(bytes)} (${bytes} bytes)`
+}
+
+/** A size, and in bytes where that is rounded: `9.54 GiB (10240000000 bytes)`. For what is compared with another size. */
+export function formatSize(bytes: bigint): string {
+  const text = formatBytes(bytes)
+  const [number, unit = ''] = text.split(' ')
+  const isExact = BigInt(Math.round(Number(number) * 1024 ** units.indexOf(unit))) === bytes
+  return isExact ? text : formatExactly(bytes)
+}
+
 /** A time span in its two largest units: `3d4h`, `5m30s`. */
 export function formatDuration(ms: number): string {
   return prettyMs(Math.max(0, Math.floor(ms / 1000) * 1000), { unitCount: 2 })

@@ -13,6 +13,8 @@ export interface Screen {
   paint: Paint
   /** Whether the answer is printed to a person. */
   terminal: boolean
+  /** How many characters fit on a line of that terminal. */
+  width?: number
   /** Shows on a terminal that something goes on, and for how long already. */
   progress<T>(text: string | (() => string), work: () => Promise<T>): Promise<T>
   /** A yes or no; nothing when there is nobody to ask. */
@@ -21,7 +23,7 @@ export interface Screen {
 
 export interface Streams {
   stdin: Readable & { isTTY?: boolean }
-  stdout: Writable & { isTTY?: boolean }
+  stdout: Writable & { isTTY?: boolean; columns?: number }
   stderr: Writable & { isTTY?: boolean }
   env: NodeJS.ProcessEnv
 }
@@ -39,6 +41,8 @@ export function buildScreen({ stdin, stdout, stderr, env }: Streams): Screen {
     tell,
     paint: buildPaint(stdout, env),
     terminal: stdout.isTTY === true,
+    // A terminal that has no size says 0.
+    ...(stdout.isTTY && stdout.columns ? { width: stdout.columns } : {}),
 
     progress: async (text, work) => {
       if (!stderr.isTTY || env.TERM === 'dumb') return await work()

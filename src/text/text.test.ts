@@ -4,8 +4,17 @@ import { suite } from '../../test/suite.ts'
 import { formatChecklist } from './checklist.ts'
 import { formatDocument } from './document.ts'
 import { buildPaint, plain, printable } from './paint.ts'
-import { formatAge, formatBytes, formatCount, formatDuration, formatPercent, formatShare } from './quantity.ts'
-import { formatFields, formatTable } from './table.ts'
+import {
+  formatAge,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatPercent,
+  formatShare,
+  formatSize,
+} from './quantity.ts'
+import { formatFields, formatTable, withNotes } from './table.ts'
+import { cutMiddle, wrap, wrapCommand } from './wrap.ts'
 
 const test = suite('text')
 const second = 1000
@@ -19,6 +28,14 @@ test('formatBytes() uses binary units, up to the largest size there is', () => {
   assert.is(formatBytes(10n << 30n), '10 GiB')
   assert.is(formatBytes((3n << 30n) / 2n), '1.5 GiB')
   assert.is(formatBytes(2n ** 63n - 1n), '8 EiB')
+})
+
+test('formatSize() gives the bytes, too, where the readable size is rounded', () => {
+  assert.is(formatSize(0n), '0 B')
+  assert.is(formatSize((3n << 30n) / 2n), '1.5 GiB')
+  assert.is(formatSize(100n << 40n), '100 TiB')
+  assert.is(formatSize(10_240_000_000n), '9.54 GiB (10240000000 bytes)')
+  assert.is(formatSize((1n << 40n) - 1n), '1 TiB (1099511627775 bytes)')
 })
 
 test('formatDuration() shows the two largest units', () => {
@@ -78,7 +95,7 @@ test('formatTable() colours a cell without moving the columns', () => {
   ]
   const paint = buildPaint({ isTTY: true }, {})
   const escapes = new RegExp(`${String.fromCharCode(27)}\\[[0-9]+m`, 'g')
-  assert.is(formatTable(columns, ['x', 'long'], paint).replace(escapes, ''), formatTable(columns, ['x', 'long']))
+  assert.is(formatTable(columns, ['x', 'long'], { paint }).replace(escapes, ''), formatTable(columns, ['x', 'long']))
 })
 
 test('formatFields() puts values below one another, and the lines of a value too', () => {
@@ -88,6 +105,68 @@ test('formatFields() puts values below one another, and the lines of a value too
       ['Problems', 'one\ntwo'],
     ]),
     'Name:       a\nProblems:   one\n            two\n',
+  )
+})
+
+test('formatTable() cuts the longest names in the middle where it is too wide, and no further than a name can be told', () => {
+  const columns = [
+    { title: 'NAME', value: (row: string[]) => row[0], cut: true },
+    { title: 'SIZE', value: (row: string[]) => row[1], right: true },
+    { title: 'NODE', value: (row: string[]) => row[2], cut: true },
+  ]
+  const rows = [['pvc-0b5d3c1e-7a52-4f8e-9c1d', '10 GiB', 'node-1.example.com']]
+  const wide =
+    'NAME                            SIZE   NODE\npvc-0b5d3c1e-7a52-4f8e-9c1d   10 GiB   node-1.example.com\n'
+  assert.is(formatTable(columns, rows, { width: 57 }), wide)
+  assert.is(
+    formatTable(columns, rows, { width: 44 }),
+    'NAME                 SIZE   NODE\npvc-0b5d…8e-9c1d   10 GiB   node-1.e…ple.com\n',
+  )
+  assert.is(formatTable(columns, rows, { width: 10 }), 'NAME         SIZE   NODE\npvc-…c1d   10 GiB   node…com\n')
+  assert.is(formatTable(columns, rows, { width: 57, bare: true }), wide.slice(wide.indexOf('\n') + 1))
+})
+
+test('withNotes() fits its notes into the width, and leaves them out where rows are wanted alone', () => {
+  const notes = [{ colour: 'yellow' as const, subject: 'web', message: 'it is nearly full of\u0007 things' }]
+  assert.is(withNotes('table\n', notes, { width: 20 }), 'table\n\n! web: it is nearly\n  full of\\x07 things\n')
+  assert.is(withNotes('table\n', notes, { bare: true }), 'table\n')
+  assert.is(withNotes('table\n', []), 'table\n')
+})
+
+test('wrap() breaks at blanks only, and counts no colours', () => {
+  assert.equal(wrap('one two three', 7), ['one two', 'three'])
+  assert.equal(wrap('unbreakable a', 4), ['unbreakable', 'a'])
+  const red = buildPaint({ isTTY: true }, {})('red', 'ab')
+  assert.equal(wrap(`${red} cd`, 5), [`${red} cd`])
+})
+
+test('wrapCommand() gives lines that a shell joins again', () => {
+  assert.equal(wrapCommand('tool --a 1 --b "x y"', 12), ['tool --a 1 \\', '--b "x y"'])
+  assert.equal(wrapCommand(`jq '.a | .b' x`, 13), [`jq \\`, `'.a | .b' x`])
+  assert.equal(wrapCommand('tool', 80), ['tool'])
+})
+
+test('cutMiddle() keeps both ends', () => {
+  assert.is(cutMiddle('abcdefgh', 8), 'abcdefgh')
+  assert.is(cutMiddle('abcdefgh', 5), 'ab…gh')
+  assert.is(cutMiddle('abcdefgh', 4), 'ab…h')
+})
+
+test('formatFields() and formatChecklist() go on below where a line is too long', () => {
+  assert.is(
+    formatFields([['Problems', '! it is nearly full\n  → remove some files']], { width: 26 }),
+    'Problems:   ! it is nearly\n            full\n              → remove\n              some files\n',
+  )
+  const item = {
+    title: 'one',
+    status: 'fail',
+    message: 'is not there',
+    details: ['this and that'],
+    advice: 'mend it now',
+  } as const
+  assert.is(
+    formatChecklist([item], { paint: plain, terminal: true, width: 18 }),
+    '✘  one  is not\n        there\n        - this and\n          that\n        → mend it\n          now\n',
   )
 })
 

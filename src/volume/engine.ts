@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { dirname } from 'node:path'
 import AsyncLock from 'async-lock'
 import type { Log } from '../log.ts'
+import { formatSize } from '../text/quantity.ts'
 import { codeOf, messageOf, VolumeError } from './errors.ts'
 import { type Failure, Failures } from './failures.ts'
 import { type Filesystems, type MountPoint, type Mounts, type MountTable, minimumBytes } from './host.ts'
@@ -474,7 +475,7 @@ export class Engine {
     if (pool.sourceKind === 'device' && sizeBytes < minimumBytes[fsType])
       throw new VolumeError(
         'invalid',
-        `Cannot make ${name} with ${fsType} as its size must be at least ${minimumBytes[fsType]} bytes: it is ${sizeBytes}.`,
+        `Cannot make ${name} with ${fsType} as its size must be at least ${formatSize(minimumBytes[fsType])}: it is ${formatSize(sizeBytes)}.`,
       )
     if (fsType === 'block' && pool.sourceKind === 'directory')
       throw new VolumeError(

@@ -31,10 +31,10 @@ export interface MountTable {
 
 /** What a mounted filesystem holds (statfs(2)). */
 export interface Usage {
-  totalBytes: bigint
+  sizeBytes: bigint
   usedBytes: bigint
   /** What an unprivileged program can still write. */
-  availableBytes: bigint
+  freeBytes: bigint
   inodes: bigint
   inodesUsed: bigint
 }

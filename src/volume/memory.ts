@@ -1,3 +1,4 @@
+import { formatSize } from '../text/quantity.ts'
 import { VolumeError } from './errors.ts'
 import type { Filesystems, MountPoint, Mounts } from './host.ts'
 import type { Intent, Journal } from './journal.ts'
@@ -118,8 +119,8 @@ export class MemoryMachine {
       name: 'memory',
       id: this.poolId,
       driverKind: 'LVM',
-      totalBytes: this.isAway ? 0n : this.capacityBytes,
-      reservedBytes: this.isAway ? 0n : this.capacityBytes - this.#freeBytes(),
+      sizeBytes: this.isAway ? 0n : this.capacityBytes,
+      allocatedBytes: this.isAway ? 0n : this.capacityBytes - this.#freeBytes(),
       freeBytes: this.isAway ? 0n : this.#freeBytes(),
       volumes: this.isAway ? 0 : this.#marked().length,
       unitBytes: extentBytes,
@@ -184,9 +185,9 @@ export class MemoryMachine {
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)
-      const totalBytes = volume.filesystemBytes
+      const sizeBytes = volume.filesystemBytes
       const inodesUsed = BigInt(volume.files.size)
-      return { totalBytes, usedBytes, availableBytes: totalBytes - usedBytes, inodes: 100n, inodesUsed }
+      return { sizeBytes, usedBytes, freeBytes: sizeBytes - usedBytes, inodes: 100n, inodesUsed }
     },
   }
 
@@ -268,7 +269,10 @@ export class MemoryMachine {
   #mustFit(name: string, sizeBytes: bigint): void {
     const freeBytes = this.#freeBytes()
     if (sizeBytes > freeBytes)
-      throw new VolumeError('no-space', `Cannot give ${name} ${sizeBytes} bytes as the pool has ${freeBytes} left.`)
+      throw new VolumeError(
+        'no-space',
+        `Cannot give ${name} ${formatSize(sizeBytes)} as the pool has ${formatSize(freeBytes)} free.`,
+      )
   }
 }
 

@@ -40,10 +40,10 @@ export interface PoolReport {
   /** What tells it from another pool of that name; missing before it was started. */
   id?: string
   driverKind: DriverKind
-  /** The most that volumes may be promised in all; for a thin pool, times the overcommit ratio. */
-  totalBytes: bigint
-  /** What is promised to volumes that exist. */
-  reservedBytes: bigint
+  /** The most that can be allocated; for a thin pool, times the overcommit ratio. */
+  sizeBytes: bigint
+  /** What its volumes have. */
+  allocatedBytes: bigint
   /** The largest volume that could be made now. */
   freeBytes: bigint
   volumes: number

@@ -139,7 +139,7 @@ const unfinished = {
 function fullness(usage: Usage): string[] {
   const isFull = (used: bigint, total: bigint) => total > 0n && (used * 100n) / total >= fullPercent
   return [
-    ...(isFull(usage.usedBytes, usage.totalBytes) ? ['it is nearly full'] : []),
+    ...(isFull(usage.usedBytes, usage.sizeBytes) ? ['it is nearly full'] : []),
     ...(isFull(usage.inodesUsed, usage.inodes) ? ['it is nearly out of inodes'] : []),
   ]
 }

@@ -47,23 +47,23 @@ export const alertCases: Readonly<Record<string, AlertCase>> = {
   },
   ElasticLocalPoolNearlyFull: {
     fires: {
-      'elastic_local_pool_promised_bytes{node="a",pool="vg"}': '95x30',
+      'elastic_local_pool_allocated_bytes{node="a",pool="vg"}': '95x30',
       'elastic_local_pool_size_bytes{node="a",pool="vg"}': '100x30',
     },
     quiet: {
-      'elastic_local_pool_promised_bytes{node="a",pool="vg"}': '85x30',
+      'elastic_local_pool_allocated_bytes{node="a",pool="vg"}': '85x30',
       'elastic_local_pool_size_bytes{node="a",pool="vg"}': '100x30',
     },
     after: '20m',
   },
   ElasticLocalThinPoolFull: {
-    fires: { 'elastic_local_pool_data_used_ratio{node="a",pool="vg/thin"}': '0.9x10' },
-    quiet: { 'elastic_local_pool_data_used_ratio{node="a",pool="vg/thin"}': '0.8x10' },
+    fires: { 'elastic_local_pool_data_written_ratio{node="a",pool="vg/thin"}': '0.9x10' },
+    quiet: { 'elastic_local_pool_data_written_ratio{node="a",pool="vg/thin"}': '0.8x10' },
     after: '6m',
   },
   ElasticLocalThinPoolMetadataFull: {
-    fires: { 'elastic_local_pool_metadata_used_ratio{node="a",pool="vg/thin"}': '0.71x10' },
-    quiet: { 'elastic_local_pool_metadata_used_ratio{node="a",pool="vg/thin"}': '0.6x10' },
+    fires: { 'elastic_local_pool_metadata_written_ratio{node="a",pool="vg/thin"}': '0.71x10' },
+    quiet: { 'elastic_local_pool_metadata_written_ratio{node="a",pool="vg/thin"}': '0.6x10' },
     after: '6m',
   },
   ElasticLocalPoolProblem: {

@@ -214,7 +214,7 @@ test('a full pool', async () => {
       detail,
       advice: /add a disk/,
     },
-    doctor: { check: 'claim default/late-now', message: /Cannot place 1073741824 bytes on node node-1/ },
+    doctor: { check: 'claim default/late-now', message: /Cannot place 1 GiB on node node-1/ },
     figure: 'elastic_local_operation_duration_seconds_count{operation="place",result="no-space"} > 0',
   })
   await remove('pod', 'late')
@@ -233,7 +233,7 @@ needing(test, growthRecovery)('growth beyond the pool', async () => {
     explain: {
       what: 'data',
       at: 'growth',
-      message: /from 64 MiB to 100 TiB: Cannot grow pvc-.*bytes left/,
+      message: /from 64 MiB to 100 TiB: Cannot grow pvc-.* free/,
       advice: /Lower the request to take it back/,
     },
     doctor: { check: 'claim default/data', message: /it does not grow from 64 MiB to 100 TiB/ },
@@ -344,7 +344,7 @@ test('a daemon that is down', async () => {
   await setWell(cluster, 'daemon', 'node-3', false)
   await cluster.apply(pod('unserved', ['unserved']))
   await shows({
-    words: await cluster.said('unserved', /Cannot ask the elastic-local daemon/),
+    words: await cluster.said('unserved', /The elastic-local daemon of this node is not running/),
     explain: {
       what: 'pod/unserved',
       at: 'node',

@@ -138,7 +138,7 @@ test('what no node has room for, or a pool for, says what each node has', async 
   await explained(
     'pvc/huge',
     'scheduling',
-    /node-1.*GiB left, and 100 TiB are wanted\n.*the scheduler, of pod huge/s,
+    /node-1.*GiB free, and 100 TiB are wanted\n.*the scheduler, of pod huge/s,
     /Make room/,
   )
   await explained(
@@ -147,7 +147,7 @@ test('what no node has room for, or a pool for, says what each node has', async 
     /node-1.*\(LOOP\), and the class wants a pool of driverKind LVM/,
     /^Give a node a pool of driverKind LVM, or make the claim anew with a class that wants a pool that is there/,
   )
-  await explained('huge-now', 'reservation', /Cannot place 109951162777600 bytes on node node-1/, /Make room/)
+  await explained('huge-now', 'reservation', /Cannot place 100 TiB on node node-1/, /Make room/)
   await explained('kind-now', 'reservation', /no node that StorageClass lvm-now allows is ready/, /^Give a node a pool/)
   const { exitCode, stdout } = await plugin('doctor')
   assert.is(exitCode, 1)
@@ -192,8 +192,13 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
 
   await nodeOf('node-2').daemon.kill()
   await cluster.apply(pod('unserved', ['guarded']))
-  await said('unserved', /Cannot ask the elastic-local daemon/)
-  await explained('pod/unserved', 'mount', /Cannot ask the elastic-local daemon/, /Start the daemon of node node-2/)
+  await said('unserved', /The elastic-local daemon of this node is not running/)
+  await explained(
+    'pod/unserved',
+    'mount',
+    /The elastic-local daemon of this node is not running/,
+    /Start the daemon of node node-2/,
+  )
   await removeStandIn(cluster, 'daemon', 'node-2')
   await cluster.apply(claim('unmade', { class: 'on-node-2', size: '64Mi' }))
   await bound('unmade')

@@ -179,9 +179,9 @@ test('figures are those of the cluster: pools, volumes with their claims, and on
   const [row] = await prometheus.query(sizeOf('there'))
   assert.equal([row?.metric.node, row?.metric.volume], ['guest-1', await volumeOf('there')])
   const thin =
-    'elastic_local_pool_data_used_ratio{node="guest-1",kind="LVM",pool="elastic-local-vg/elastic-local-thinpool"}'
+    'elastic_local_pool_data_written_ratio{node="guest-1",kind="LVM",pool="elastic-local-vg/elastic-local-thinpool"}'
   assert.ok((await value(thin)) > 0 && (await value(thin)) < 1)
-  assert.ok((await value('elastic_local_pool_promised_bytes{node="node-1"}')) >= 512 << 20)
+  assert.ok((await value('elastic_local_pool_allocated_bytes{node="node-1"}')) >= 512 << 20)
   assert.ok((await value('elastic_local_command_duration_seconds_count{node="guest-1",command="lvcreate"}')) > 0)
   assert.ok((await value('elastic_local_operation_duration_seconds_count{operation="place",result="success"}')) >= 2)
 })

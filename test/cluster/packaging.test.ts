@@ -303,7 +303,7 @@ test('the chart refuses a wrong value, and says which', async () => {
     ['daemon.settings.volumesDir', 'volumes', /volumesDir/],
     ['daemon.settings.volumeDir', '/volumes', /daemon\/settings.*'volumeDir' not allowed/],
     ['daemon.settings.standalone', true, /daemon\/settings.*'standalone' not allowed/],
-    ['provisioner.settings.nodeGoneGrace', '5m', /nodeGoneGrace.*integer/],
+    ['provisioner.settings.nodeGoneGrace', '5 minutes', /nodeGoneGrace/],
     ['daemon.hostIPC', 'no', /hostIPC.*boolean/],
     ['daemon.pluginDir', '', /pluginDir/],
     ['daemon.nodeselector', {}, /daemon.*'nodeselector' not allowed/],

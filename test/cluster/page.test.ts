@@ -111,7 +111,7 @@ test('it shows what is wrong, what to do, and the room of each pool; on a phone,
         /parameters must be of fsType/,
         /node node-3 is away: .*Kubelet stopped posting node status/,
         /Bring it back/,
-        /1 GiB used, [\d.]+ (GiB|MiB) free of/,
+        /1 GiB allocated, [\d.]+ (GiB|MiB) free of/,
       ])
         assert.match(text, words, way)
       assert.match(await page.locator('#volumes').innerText(), 'Volumes', way)

@@ -246,7 +246,7 @@ test('a claim that cannot be served has one event, whatever changes around it, a
     dev: /Cannot use StorageClass dev/,
     lvm: /as no node that StorageClass lvm allows is ready and has a pool of driverKind LVM/,
     nowhere: /as no node that StorageClass nowhere allows is ready/,
-    huge: /Cannot place 109951162777600 bytes/,
+    huge: /Cannot place 100 TiB/,
   }
   const names = Object.keys(refusals)
   const classes = ['typo', 'dev', 'lvm', 'nowhere']

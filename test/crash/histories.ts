@@ -302,7 +302,7 @@ class History {
         )
       this.#states.set(name, fitting)
       if (view?.usage && this.#world.parts.pool.sourceKind === 'device')
-        assert.ok(view.usage.totalBytes > (view.sizeBytes * 7n) / 10n, `the filesystem of ${name} fills it`)
+        assert.ok(view.usage.sizeBytes > (view.sizeBytes * 7n) / 10n, `the filesystem of ${name} fills it`)
     }
     const isUnused = (name: string) => views.get(name)?.mounts.length === 0
     await this.#mustBeTidy(isUnused)

@@ -184,7 +184,7 @@ check(
       await node.mount(name)
       await node.mustHold(name)
       await node.engine.grow(name, grownBytes)
-      assert.ok(((await node.engine.find(name))?.usage?.totalBytes ?? 0n) > (grownBytes * 7n) / 10n)
+      assert.ok(((await node.engine.find(name))?.usage?.sizeBytes ?? 0n) > (grownBytes * 7n) / 10n)
     }
     assert.equal(node.checked, ['/dev/elastic-local-vg/hurt', '/dev/elastic-local-vg/idle'])
     await placeOn(bad)

@@ -118,7 +118,7 @@ test('a growth whose shell is killed in the middle is finished by asking again, 
     await growth
     assert.is((await engine.grow('growing', sizeBytes)).volume.sizeBytes, sizeBytes)
     await writeFile(`${target}/data`, String(sizeBytes), { flush: true })
-    assert.ok(((await engine.find('growing'))?.usage?.totalBytes ?? 0n) > (sizeBytes * 7n) / 10n)
+    assert.ok(((await engine.find('growing'))?.usage?.sizeBytes ?? 0n) > (sizeBytes * 7n) / 10n)
   }
   await engine.unmount('growing', target)
   await engine.remove('growing')

@@ -102,7 +102,7 @@ if (step === 'check') {
       await mustHoldData(name)
       await (csi?.expand('a', name, sizeBytes * 2n) ?? engine.grow(name, sizeBytes * 2n))
       await mustHoldData(name)
-      assert.ok(((await engine.find(name))?.usage?.totalBytes ?? 0n) > (sizeBytes * 3n) / 2n)
+      assert.ok(((await engine.find(name))?.usage?.sizeBytes ?? 0n) > (sizeBytes * 3n) / 2n)
     }
     await mount('half')
     await writeSynced('half')

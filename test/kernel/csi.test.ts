@@ -206,7 +206,7 @@ test(
     const other = { 'volumes-dir': join(node.folder, 'other'), socket: join(node.folder, 'run/other') }
     const second = await node.launch({ flags: { ...flags, ...other } })
     assert.is(await second.ended, 1)
-    assert.match(second.output(), /Cannot lock .*csi\.sock\.lock.*: another process holds it/)
+    assert.match(second.output(), /Cannot lock .*csi\.sock\.lock: process \d+ \(.+\) holds it/)
     assert.is((await driverOn(node).identity.probe()).ready, true)
   }),
 )

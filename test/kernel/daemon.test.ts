@@ -17,7 +17,7 @@ const small = volumeOptions(32 * mebibyte)
 /** A file in the volume as a pod sees it. */
 const fileOf = (node: TestNode, pod: string) => join(node.target(pod), 'file')
 const write = (path: string, text: string) => writeFile(path, text, { flush: true })
-const totalBytes = async (folder: string) => {
+const sizeBytes = async (folder: string) => {
   const { blocks, bsize } = await statfs(folder)
   return blocks * bsize
 }
@@ -56,16 +56,16 @@ test(
     for (const pod of ['a', 'b']) assert.is(await node.mount(pod, options), 'Success')
     await write(fileOf(node, 'a'), 'precious')
     assert.is(await readFile(fileOf(node, 'b'), 'utf8'), 'precious')
-    const before = await totalBytes(node.target('a'))
+    const before = await sizeBytes(node.target('a'))
     const growth = { targetDir: node.target('a'), newSize: String(640 * mebibyte), oldSize: options.sizeBytes, options }
     for (let i = 0; i < 2; i++) assert.is(await node.callOut('/expandfs', growth), 'Success')
-    assert.ok((await totalBytes(node.target('b'))) > before * 1.8)
+    assert.ok((await sizeBytes(node.target('b'))) > before * 1.8)
     for (const pod of ['a', 'b', 'b']) assert.is(await node.unmount(pod), 'Success')
     assert.equal(await node.mounts(), [])
     assert.equal(await node.loopDevices(), [])
     assert.is(await node.mount('c', {}), 'Success')
     assert.is(await readFile(fileOf(node, 'c'), 'utf8'), 'precious')
-    assert.ok((await totalBytes(node.target('c'))) > before * 1.8)
+    assert.ok((await sizeBytes(node.target('c'))) > before * 1.8)
   }),
 )
 
@@ -258,7 +258,7 @@ test(
     assert.is(await mounting, 'closed')
     const second = await node.launch()
     assert.is(await second.ended, 1)
-    assert.match(second.output(), /Cannot lock .*: another process holds it/)
+    assert.match(second.output(), /Cannot lock .*: process \d+ \(.*mkfs.*\) holds it/)
     await letGo()
     await first.ended
     await node.start()
@@ -280,7 +280,7 @@ test(
     for (const flags of others) {
       const second = await node.launch({ flags })
       assert.is(await second.ended, 1)
-      assert.match(second.output(), /"level":"error","message":"Cannot lock .*: another process holds it\."/)
+      assert.match(second.output(), /"level":"error","message":"Cannot lock .*: process \d+ \(.+\) holds it\."/)
       assert.not.match(second.output(), /\n\s+at /)
     }
     assert.is(await node.mount('a', small), 'Success')
@@ -306,7 +306,7 @@ test(
     await node.start()
     assert.match(
       await node.mount('a', volumeOptions(64 * mebibyte)),
-      /Cannot give one 67108864 bytes as the disk .* left that are not promised/,
+      /Cannot give one 64 MiB as the disk .* free that is not allocated/,
     )
     assert.equal(await node.traces(), [])
     const filler = await fillDisk(node)
@@ -367,7 +367,10 @@ test(
   withNode(async (node) => {
     const daemon = await node.launch({ flags: { standalone: 'false', kubeconfig: join(node.folder, 'none') } })
     assert.is(await daemon.ended, 1)
-    assert.match(daemon.output(), /"level":"error","message":"Cannot read .*none: ENOENT/)
+    assert.match(
+      daemon.output(),
+      /"level":"error","message":"Cannot read .*none: ENOENT.* Without a cluster, give --standalone\./,
+    )
     assert.equal(await readdir(node.volumesDir), [])
   }),
 )
@@ -479,8 +482,8 @@ test(
       assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as a size/)
     for (const sizeBytes of [5, null, true, {}, ['1']])
       assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as it must be a text/)
-    assert.match(await node.mount('a', { ...small, sizeBytes: '9223372036854775807' }), /left that are not promised/)
-    assert.match(await node.mount('a', { ...small, sizeBytes: '1' }), /must be at least 8388608 bytes/)
+    assert.match(await node.mount('a', { ...small, sizeBytes: '9223372036854775807' }), /free that is not allocated/)
+    assert.match(await node.mount('a', { ...small, sizeBytes: '1' }), /must be at least 8 MiB: it is 1 B/)
     assert.match(await node.mount('a', {}), /Cannot find volume one/)
     for (const options of [undefined, null, 5, 'text', []])
       assert.match(await node.callOut('/mount', { targetDir: node.target('a'), options }), /options as they must be/)

@@ -143,8 +143,8 @@ test('many directories that are made or grown at once are promised no more than 
       const make = (name: string) => pool.create(name, { ...request, id: name, sizeBytes: 18n << 20n })
       assert.is(succeeded(await asked(make)), 3)
       assert.is(succeeded(await asked((name) => pool.grow(name, 25n << 20n))), 1)
-      const { reservedBytes, totalBytes, volumes } = await pool.report()
-      assert.ok(reservedBytes <= totalBytes, `${reservedBytes} of ${totalBytes} are promised`)
+      const { allocatedBytes, sizeBytes, volumes } = await pool.report()
+      assert.ok(allocatedBytes <= sizeBytes, `${allocatedBytes} of ${sizeBytes} are promised`)
       assert.is(volumes, 3)
     } finally {
       await run('umount', [disk])

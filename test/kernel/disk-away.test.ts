@@ -51,7 +51,7 @@ for (const driverKind of ['LOOP', 'BINDMOUNT'])
         assert.equal([answer.status, (answer.body.error as { code: string }).code], [503, 'unavailable'], path)
       }
       const [pool] = (await node.ask('GET', '/v1/pools')).body.pools as Record<string, unknown>[]
-      assert.equal([pool?.freeBytes, pool?.totalBytes], ['0', '0'])
+      assert.equal([pool?.freeBytes, pool?.sizeBytes], ['0', '0'])
       assert.match(String(pool?.problems), /its disk is not mounted there any more/)
       const places = [`--socket=${node.socket}`, `--volumes-dir=${node.volumesDir}`, `--kubelet-dir=${node.kubeletDir}`]
       const doctor = [main, 'doctor', `--driver-kind=${driverKind}`, ...places]

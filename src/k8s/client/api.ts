@@ -137,15 +137,7 @@ export function findKubeConfig(
   kubeconfig: string | undefined,
   { context, asKubectl = false }: { context?: string | undefined; asKubectl?: boolean } = {},
 ): KubeConfig {
-  const config = new KubeConfig()
-  const hasOwn = () => Boolean(process.env.KUBECONFIG) || existsSync(join(homedir(), '.kube', 'config'))
-  try {
-    if (kubeconfig) config.loadFromFile(kubeconfig)
-    else if (process.env.KUBERNETES_SERVICE_HOST && !(asKubectl && hasOwn())) config.loadFromCluster()
-    else config.loadFromDefault()
-  } catch (error) {
-    throw new Error(`Cannot read ${kubeconfig ?? 'the kubeconfig'}: ${messageOf(error)}`, { cause: error })
-  }
+  const config = readKubeConfig(kubeconfig, { asKubectl })
   if (context !== undefined) {
     if (!config.getContextObject(context))
       throw new Error(`Cannot use context ${context} as the kubeconfig has none of that name.`)
@@ -156,6 +148,20 @@ export function findKubeConfig(
     throw new Error(
       'Cannot find the API server as there is neither a service account nor a kubeconfig: name one with --kubeconfig.',
     )
+  return config
+}
+
+/** The same, be there a way to the API server in it or not. Throws an `Error` for what cannot be read. */
+export function readKubeConfig(kubeconfig: string | undefined, { asKubectl }: { asKubectl: boolean }): KubeConfig {
+  const config = new KubeConfig()
+  const hasOwn = () => Boolean(process.env.KUBECONFIG) || existsSync(join(homedir(), '.kube', 'config'))
+  try {
+    if (kubeconfig) config.loadFromFile(kubeconfig)
+    else if (process.env.KUBERNETES_SERVICE_HOST && !(asKubectl && hasOwn())) config.loadFromCluster()
+    else config.loadFromDefault()
+  } catch (error) {
+    throw new Error(`Cannot read ${kubeconfig ?? 'the kubeconfig'}: ${messageOf(error)}`, { cause: error })
+  }
   return config
 }
 

@@ -4,6 +4,7 @@ import type {
   V1StorageClass,
   V1TopologySelectorTerm,
 } from '@kubernetes/client-node'
+import { formatSize } from '../../text/quantity.ts'
 import { messageOf } from '../../volume/errors.ts'
 import { minimumBytes } from '../../volume/host.ts'
 import { parseMkfsOptions, parseMountOptions } from '../../volume/options.ts'
@@ -181,7 +182,7 @@ export function decideClaim(claim: ClaimFacts, storageClass: ClassFacts | undefi
     const least = minimumBytes[wish.fsType]
     if (claim.limit && least > parseQuantity(claim.limit, 'the limit of the claim'))
       throw new Error(
-        `Cannot make a volume for this claim as one with ${wish.fsType} has at least ${least} bytes: its limit is ${claim.limit}.`,
+        `Cannot make a volume for this claim as one with ${wish.fsType} has at least ${formatSize(least)}: its limit is ${claim.limit}.`,
       )
     return {
       kind: 'provision',

@@ -1,11 +1,11 @@
 import * as assert from 'uvu/assert'
 import { suite } from '../../../test/suite.ts'
-import { settleGrowth } from './growth.ts'
+import { describeNoRoom, settleGrowth } from './growth.ts'
 
 const test = suite('growth')
 const gibibyte = 1n << 30n
 
-const message = `reason: Cannot grow pvc-1 from ${gibibyte} to ${4n * gibibyte} bytes as pool vg of node n has 5 bytes left.`
+const message = `reason: ${describeNoRoom('pvc-1', { fromBytes: gibibyte, toBytes: 4n * gibibyte, freeBytes: 5n }, { pool: 'vg', node: 'n' })}`
 const claim = (storage: string, phase: string, error = message) => ({
   metadata: { name: 'a', resourceVersion: '7' },
   spec: { resources: { requests: { storage } } },

@@ -1,8 +1,17 @@
 import type { V1PersistentVolumeClaim } from '@kubernetes/client-node'
+import { formatExactly, formatSize } from '../../text/quantity.ts'
 import { parseQuantity } from '../client/quantity.ts'
 
-/** How the daemon's refusal of growth for want of room reads, in the condition that the kubelet makes of it. */
-const noRoom = /Cannot grow \S+ from ([0-9]+) to ([0-9]+) bytes as pool .* has [0-9]+ bytes left/
+/** What the daemon says of growth that there is no room for. It comes back in the condition that the kubelet makes of it. */
+export function describeNoRoom(
+  volume: string,
+  { fromBytes, toBytes, freeBytes }: Record<'fromBytes' | 'toBytes' | 'freeBytes', bigint>,
+  place: { pool: string; node: string },
+): string {
+  const [from, to] = [formatExactly(fromBytes), formatExactly(toBytes)]
+  return `Cannot grow ${volume} from ${from} to ${to} as pool ${place.pool} of node ${place.node} has ${formatSize(freeBytes)} free.`
+}
+const noRoom = /Cannot grow \S+ from [^()]+ \(([0-9]+) bytes\) to [^()]+ \(([0-9]+) bytes\) as pool .* has .* free/
 const errorCondition = 'NodeResizeError'
 
 /** What the owner of a claim can do whose growth there is no room for. */

@@ -136,7 +136,7 @@ test('a refusal is said only after a look at what there is now', async () => {
   await place(keeper, 'a', 100n)
   write({ a: null })
   await place(keeper, 'b', 100n)
-  await rejects('no-space', /Cannot place 10 bytes on node n as its pool vg has 0 of 100 bytes left/, () =>
+  await rejects('no-space', /Cannot place 10 B on node n as its pool vg has 0 B of 100 B free/, () =>
     place(keeper, 'c', 1n),
   )
 })
@@ -145,7 +145,7 @@ test('a change by somebody else in between is seen, and decided upon again', asy
   const { keeper, write, state, ledger } = openApi()
   await place(keeper, 'a', 10n)
   state.before.push(() => write({ other: '{"pool":"default","kind":"volume","promisedBytes":"90"}' }))
-  await rejects('no-space', /has 0 of 100 bytes left/, () => place(keeper, 'b', 10n))
+  await rejects('no-space', /has 0 B of 100 B free/, () => place(keeper, 'b', 10n))
   assert.is(promisedBytes(ledger()), 100n)
 })
 
@@ -153,8 +153,10 @@ test('growth is promised only what is left, and never makes an entry smaller', a
   const { keeper, ledger } = openApi()
   await place(keeper, 'a', 50n)
   const grow = (sizeBytes: bigint) => keeper.update((seen) => [['a', promise(seen, 'a', sizeBytes)]])
-  await rejects('no-space', /Cannot grow a from 50 to 110 bytes as pool vg of node n has 50 bytes left/, () =>
-    grow(101n),
+  await rejects(
+    'no-space',
+    /Cannot grow a from 50 B \(50 bytes\) to 110 B \(110 bytes\) as pool vg of node n has 50 B free/,
+    () => grow(101n),
   )
   await grow(30n)
   assert.is(ledger().entries.get('a')?.promisedBytes, 50n)

@@ -1,10 +1,12 @@
 import type { V1ConfigMap } from '@kubernetes/client-node'
 import * as v from 'valibot'
 import { toJson } from '../../json.ts'
+import { formatSize } from '../../text/quantity.ts'
 import { messageOf, VolumeError } from '../../volume/errors.ts'
 import { type DriverKind, driverKinds } from '../../volume/pool.ts'
 import { roundUp } from '../../volume/size.ts'
 import type { FrontName } from '../fronts/front.ts'
+import { describeNoRoom } from './growth.ts'
 import { ledgerLabel, ledgerName, nodeLabel } from './names.ts'
 
 /** What a pool of a node is, as its daemon says. */
@@ -246,8 +248,12 @@ export function promise(ledger: Ledger, volume: string, sizeBytes: bigint, pendi
     throw new VolumeError(
       'no-space',
       had > 0n
-        ? `Cannot grow ${volume} from ${had} to ${wanted} bytes as pool ${name} of node ${ledger.node} has ${free} bytes left.`
-        : `Cannot place ${wanted} bytes on node ${ledger.node} as its pool ${name} has ${free} of ${capacityBytes} bytes left.`,
+        ? describeNoRoom(
+            volume,
+            { fromBytes: had, toBytes: wanted, freeBytes: free },
+            { pool: name, node: ledger.node },
+          )
+        : `Cannot place ${formatSize(wanted)} on node ${ledger.node} as its pool ${name} has ${formatSize(free)} of ${formatSize(capacityBytes)} free.`,
     )
   const promisedBytes = wanted > had ? wanted : had
   if (pendingFor) return { pool: onlyPool, kind: 'volume', promisedBytes, pendingFor }

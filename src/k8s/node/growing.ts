@@ -1,3 +1,4 @@
+import { formatSize } from '../../text/quantity.ts'
 import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { Grown } from '../../volume/pool.ts'
 import { ApiError } from '../client/api.ts'
@@ -77,7 +78,7 @@ export class Growing {
     const grown = await held.grow(sizeBytes)
     const { sizeBytes: grownBytes } = grown.volume
     const about = { ...this.#context.about(name), sizeBytes: grownBytes }
-    this.#context.parts.log.info(`Grew volume ${name} to ${grownBytes} bytes.`, about)
+    this.#context.parts.log.info(`Grew volume ${name} to ${formatSize(grownBytes)}.`, about)
     return grown
   }
 
@@ -87,7 +88,7 @@ export class Growing {
     if (stored && stored.sizeBytes >= sizeBytes) return { action: 'unchanged', volume: stored }
     throw new VolumeError(
       'no-space',
-      `Cannot grow ${held.name} to ${sizeBytes} bytes as that was not granted: it has ${stored?.sizeBytes ?? 0n}. Raise the request of its claim.`,
+      `Cannot grow ${held.name} to ${formatSize(sizeBytes)} as that was not granted: it has ${formatSize(stored?.sizeBytes ?? 0n)}. Raise the request of its claim.`,
     )
   }
 

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import { formatSize } from '../../text/quantity.ts'
 import { VolumeError } from '../../volume/errors.ts'
 import type { PoolReport, StoredVolume } from '../../volume/pool.ts'
 import { unlessOvertaken } from '../client/api.ts'
@@ -59,7 +60,10 @@ export class Making {
     await this.#useUpPermission(volume)
     const { sizeBytes } = await held.create(specOf(volume))
     await held.writeNote(noteOf(volume))
-    this.#context.parts.log.info(`Made volume ${name} of ${sizeBytes} bytes.`, { ...aboutVolume(volume), sizeBytes })
+    this.#context.parts.log.info(`Made volume ${name} of ${formatSize(sizeBytes)}.`, {
+      ...aboutVolume(volume),
+      sizeBytes,
+    })
     await this.markMade(held, volume)
   }
 

@@ -123,9 +123,9 @@ export function poolFacts(
   report: PoolReport,
   known: Pick<PoolFacts, 'id' | 'capacityBytes'> | undefined,
 ): Omit<PoolFacts, 'fronts'> {
-  const { name, id, driverKind, totalBytes, reservedBytes, freeBytes, unitBytes } = report
-  const promisable = reservedBytes + freeBytes
-  const exact = promisable < totalBytes ? promisable : totalBytes
+  const { name, id, driverKind, sizeBytes, allocatedBytes, freeBytes, unitBytes } = report
+  const promisable = allocatedBytes + freeBytes
+  const exact = promisable < sizeBytes ? promisable : sizeBytes
   const facts = { name, ...(id ? { id } : {}), driverKind, unitBytes }
   if (driverKind === 'LVM') return { ...facts, capacityBytes: exact }
   // What is still there and not much more stays as it is said, or what goes to and fro would be written each time.

@@ -1,4 +1,5 @@
 import type { V1PersistentVolumeClaim } from '@kubernetes/client-node'
+import { formatSize } from '../../text/quantity.ts'
 import { VolumeError } from '../../volume/errors.ts'
 import { roundUp } from '../../volume/size.ts'
 import { unlessOvertaken } from '../client/api.ts'
@@ -108,7 +109,7 @@ export class Granting {
       await api.send({ method: 'PATCH', path: volumePath(name), body })
     }
     await this.#say(claim, (found) => sayGrown(found, sizeBytes))
-    log.info(`Volume ${name} has grown to ${sizeBytes} bytes.`, { ...aboutVolume(volume), sizeBytes })
+    log.info(`Volume ${name} has grown to ${formatSize(sizeBytes)}.`, { ...aboutVolume(volume), sizeBytes })
   }
 
   async #say({ namespace, name, uid }: ClaimFacts, patch: (found: V1PersistentVolumeClaim) => object): Promise<void> {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { V1PersistentVolume } from '@kubernetes/client-node'
 import { observed } from '../../meter.ts'
+import { formatSize } from '../../text/quantity.ts'
 import { codeOf, VolumeError } from '../../volume/errors.ts'
 import { ApiError, hasStatus, unlessOvertaken } from '../client/api.ts'
 import { WorkQueue } from '../client/queue.ts'
@@ -211,7 +212,7 @@ export class Placing {
       if (!best)
         throw new VolumeError(
           'not-found',
-          `Cannot place ${provision.sizeBytes} bytes as no node that StorageClass ${storageClass.name} allows is ready and has ${describeWish(provision)}; those count that are neither cordoned nor tainted, and whose daemon is at work.`,
+          `Cannot place ${formatSize(provision.sizeBytes)} as no node that StorageClass ${storageClass.name} allows is ready and has ${describeWish(provision)}; those count that are neither cordoned nor tainted, and whose daemon is at work.`,
         )
       try {
         // What is known may be old: a node that seems full is asked as well, and says what there is.
@@ -331,7 +332,7 @@ export class Placing {
       const made = await api.send<V1PersistentVolume>({ method: 'POST', path: volumesPath, body })
       // Or a change of the claim that is told before the PV would have it made again.
       copies.volumes.note(made)
-      log.info(`Made PV ${volume} of ${sizeBytes} bytes on node ${node.name} for claim ${namespace}/${name}.`, {
+      log.info(`Made PV ${volume} of ${formatSize(sizeBytes)} on node ${node.name} for claim ${namespace}/${name}.`, {
         volume,
         claim: `${namespace}/${name}`,
         node: node.name,

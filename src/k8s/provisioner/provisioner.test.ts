@@ -575,7 +575,8 @@ test('growth that its node refused is settled also where the PV has a name of it
   server.delete(`${volumesPath}/${first}`)
   server.change(`${volumesPath}/${first}`, { metadata: { finalizers: [] } })
   server.create(volumesPath, { ...object, metadata: { name: 'adopted', labels: { [nodeLabel]: 'a' } } })
-  const message = 'Cannot grow adopted from 67108864 to 1048576000 bytes as pool vg of node a has 0 bytes left.'
+  const message =
+    'Cannot grow adopted from 64 MiB (67108864 bytes) to 1000 MiB (1048576000 bytes) as pool vg of node a has 0 B free.'
   server.change(`${claimsPath}/data`, {
     spec: { volumeName: 'adopted', resources: { requests: { storage: '65Mi' } } },
     status: {
