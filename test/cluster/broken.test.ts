@@ -290,7 +290,8 @@ test('a node without a volume group', async () => {
       what: 'pvc/groupless',
       at: 'scheduling',
       message: /no node can take it/,
-      detail: /bare: cannot use its pool: Cannot read volume group elastic-local-none; make it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
+      detail:
+        /bare: cannot use its pool: Cannot read volume group elastic-local-none; make it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
       advice: /^Mend the nodes above/,
     },
     doctor: {

@@ -200,7 +200,12 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
   const renewTime = new Date(Date.now() - 300_000).toISOString().replace('Z', '000Z')
   const lease = ['patch', 'lease', 'elastic-local.node-2.alive', `--namespace=${namespace}`]
   await cluster.kubectl([...lease, '--type=merge', '--patch', JSON.stringify({ spec: { renewTime } })])
-  await explained('unmade', 'node', /the daemon of node node-2 was last heard 5m(\d+s)? ago/, /Start it.*describe daemonset/)
+  await explained(
+    'unmade',
+    'node',
+    /the daemon of node node-2 was last heard 5m(\d+s)? ago/,
+    /Start it.*describe daemonset/,
+  )
   const [, late] = [await plugin('nodes'), await plugin('volumes')]
   assert.match(late.stdout, /^unmade +making/m)
   await elastic.restartDaemon(nodeOf('node-2'))
