@@ -146,8 +146,11 @@ export class OrphanedMounts {
       mounts.flatMap(({ target }) => {
         const pod = findPodTarget(kubeletDir, target)
         if (pod?.volumeName !== name) return []
-        const others = mounts.filter((other) => other.target.startsWith(`${pod.folder}/`) && other.target !== target)
-        return [{ volume: name, target, podUid: pod.podUid, besides: others[0]?.target }]
+        // Not what is taken away by itself: a volume that was moved has a target of each front.
+        const besides = mounts.find(
+          (other) => other.target.startsWith(`${pod.folder}/`) && !findPodTarget(kubeletDir, other.target),
+        )
+        return [{ volume: name, target, podUid: pod.podUid, besides: besides?.target }]
       }),
     )
   }
