@@ -11,6 +11,7 @@ import type { Screen } from '../text/screen.ts'
 import { VolumeError } from '../volume/errors.ts'
 import { type Call, type Command, defineCommand } from './command.ts'
 import { type FlagValues, kubectlFlags, kubectlNamespaceFlag, outputFlag, toggle } from './flags.ts'
+import { moveCommands } from './move.ts'
 import { UsageError } from './usage-error.ts'
 import { versionCommand } from './version.ts'
 import { openScreen } from './visit.ts'
@@ -22,7 +23,8 @@ const tableFlag = outputFlag('table', 'wide', 'json', 'yaml')
 const nodeEvents = 'default'
 
 const volumesCommand = defineCommand({
-  name: 'volumes',
+  name: 'volumes list',
+  aliases: ['volumes'],
   group,
   summary: 'List claims and their volumes: where they are, who uses them, and what is wrong',
   description:
@@ -138,6 +140,7 @@ const explainCommand = defineCommand({
 export const kubectlCommands: readonly Command[] = [
   explainCommand,
   volumesCommand,
+  ...moveCommands,
   poolsCommand,
   nodesCommand,
   doctorCommand,

@@ -16,6 +16,7 @@ import { type ClaimFacts, type ClassFacts, pickClaim, pickClass } from '../k8s/m
 import type { Ledger } from '../k8s/model/ledger.ts'
 import { type NodeFacts, pickNode } from '../k8s/model/node.ts'
 import { pickVolume, type VolumeFacts } from '../k8s/model/persistent-volume.ts'
+import type { Moves } from '../k8s/moves/record.ts'
 
 export interface ClusterFacts {
   readAt: Date
@@ -41,6 +42,8 @@ export interface ClusterFacts {
   events: readonly EventFacts[]
   /** The provisioner's; nothing when none ever led. */
   lease: LeaseFacts | undefined
+  /** Moves from one front to the other that have not come to their end. */
+  moves: Moves
   /** Whether the scheduler looks at capacities: the CSIDriver object of ours says so. */
   capacityCounts: boolean
   /** Kinds that were not read, and why: mostly for want of rights. */

@@ -15,6 +15,7 @@ import { type Api, hasStatus, listPages, orMissing } from '../k8s/client/api.ts'
 import { type Ledger, parseLedger } from '../k8s/model/ledger.ts'
 import { volumesPath } from '../k8s/model/lookups.ts'
 import { leaseName, ledgerLabel, nodeLabel, provisionerNames } from '../k8s/model/names.ts'
+import { readMoves } from '../k8s/moves/record.ts'
 import { messageOf } from '../volume/errors.ts'
 import {
   type ClusterFacts,
@@ -75,33 +76,47 @@ export async function readCluster(
   const findObject = <O>(kind: Kind, path: string) =>
     unlessForbidden(kind, () => orMissing(api.send<O>({ method: 'GET', path })), undefined)
 
-  const [nodes, classes, claims, allVolumes, ledgers, capacities, pods, components, events, elsewhere, lease, driver] =
-    await Promise.all([
-      list('nodes', '/api/v1/nodes', (node: V1Node) => pickNodeState(node)),
-      list('storageclasses', `${storage}/storageclasses`, (one: V1StorageClass) => pickClassState(one)),
-      list('persistentvolumeclaims', `${claimed}/persistentvolumeclaims`, (one: V1PersistentVolumeClaim) =>
-        pickClaimState(one),
-      ),
-      list('persistentvolumes', volumesPath, (volume: V1PersistentVolume) => ({
-        name: volume.metadata?.name ?? '',
-        volume: pickVolumeState(volume),
-      })),
-      list('ledgers', `${ours}/configmaps`, (one: V1ConfigMap) => readLedger(one), { labelSelector: ledgerLabel }),
-      list(
-        'csistoragecapacities',
-        `${storage}/namespaces/${namespace}/csistoragecapacities`,
-        (one: V1CSIStorageCapacity) => pickCapacity(one),
-      ),
-      list('pods', `${claimed}/pods`, (pod: V1Pod) => pickPod(pod)),
-      list('components', `${ours}/pods`, (pod: V1Pod) => pickPod(pod), { labelSelector: componentSelector }),
-      list('events', `${claimed}/events`, (event: CoreV1Event) => pickEvent(event), warningsOnly),
-      // What is said of nodes and PersistentVolumes is kept there.
-      within === undefined || within === 'default'
-        ? []
-        : list('events', '/api/v1/namespaces/default/events', (event: CoreV1Event) => pickEvent(event), warningsOnly),
-      findObject<V1Lease>('leases', `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/${leaseName}`),
-      findObject<V1CSIDriver>('csidrivers', `${storage}/csidrivers/${provisionerNames[0]}`),
-    ])
+  const [
+    nodes,
+    classes,
+    claims,
+    allVolumes,
+    ledgers,
+    capacities,
+    pods,
+    components,
+    events,
+    elsewhere,
+    lease,
+    driver,
+    moves,
+  ] = await Promise.all([
+    list('nodes', '/api/v1/nodes', (node: V1Node) => pickNodeState(node)),
+    list('storageclasses', `${storage}/storageclasses`, (one: V1StorageClass) => pickClassState(one)),
+    list('persistentvolumeclaims', `${claimed}/persistentvolumeclaims`, (one: V1PersistentVolumeClaim) =>
+      pickClaimState(one),
+    ),
+    list('persistentvolumes', volumesPath, (volume: V1PersistentVolume) => ({
+      name: volume.metadata?.name ?? '',
+      volume: pickVolumeState(volume),
+    })),
+    list('ledgers', `${ours}/configmaps`, (one: V1ConfigMap) => readLedger(one), { labelSelector: ledgerLabel }),
+    list(
+      'csistoragecapacities',
+      `${storage}/namespaces/${namespace}/csistoragecapacities`,
+      (one: V1CSIStorageCapacity) => pickCapacity(one),
+    ),
+    list('pods', `${claimed}/pods`, (pod: V1Pod) => pickPod(pod)),
+    list('components', `${ours}/pods`, (pod: V1Pod) => pickPod(pod), { labelSelector: componentSelector }),
+    list('events', `${claimed}/events`, (event: CoreV1Event) => pickEvent(event), warningsOnly),
+    // What is said of nodes and PersistentVolumes is kept there.
+    within === undefined || within === 'default'
+      ? []
+      : list('events', '/api/v1/namespaces/default/events', (event: CoreV1Event) => pickEvent(event), warningsOnly),
+    findObject<V1Lease>('leases', `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/${leaseName}`),
+    findObject<V1CSIDriver>('csidrivers', `${storage}/csidrivers/${provisionerNames[0]}`),
+    unlessForbidden('ledgers', () => readMoves(api, namespace), { moves: [], wrongs: [] }),
+  ])
   const read = ledgers.filter((ledger) => 'entries' in ledger)
   const broken = ledgers.filter((ledger) => 'problem' in ledger)
   const volumes = allVolumes.map(({ volume }) => volume).filter((volume) => volume !== undefined)
@@ -121,6 +136,7 @@ export async function readCluster(
     components,
     events: warnings.sort((a, b) => b.at.getTime() - a.at.getTime()),
     lease: lease && pickLease(lease),
+    moves,
     capacityCounts: driver?.spec.storageCapacity === true,
     notRead,
   }
