@@ -11,7 +11,7 @@ import type { KubeObject } from './api.ts'
 import { claim, gibibyte, pod } from './claim-objects.ts'
 import { type Elastic, type ElasticNode, openElastic } from './elastic.ts'
 import { placeOf } from './front.ts'
-import { openMover } from './moving.ts'
+import { openMover, type PersonWhoMoves } from './moving.ts'
 
 const test = suite('moves of many volumes')
 const count = Number(process.env.MOVES ?? 50)
@@ -60,10 +60,11 @@ class Writer {
 
 test(`${count} volumes move both ways without the loss of a byte (SEED=${seed})`, async () => {
   const { cluster, elastic, scratch, close } = await openElastic()
+  let mover: PersonWhoMoves | undefined
   try {
     await elastic.startProvisioner({}, { again: true })
     const node = await elastic.startNode({ name: 'node-1', diskBytes: 8 * gibibyte, daemonFlags: { csi: 'true' } })
-    const mover = await openMover(cluster, scratch)
+    mover = await openMover(cluster, scratch)
     const isRegistered = ({ spec }: KubeObject) => spec.drivers?.some(({ name }: KubeObject) => name === csiDriverName)
     await cluster.waitFor('/apis/storage.k8s.io/v1/csinodes/node-1', (found) => Boolean(found && isRegistered(found)))
     await cluster.apply(...names.map((name) => claim(name, { size: '32Mi' })))
@@ -118,8 +119,8 @@ test(`${count} volumes move both ways without the loss of a byte (SEED=${seed})`
       .filter(({ type, reason }: KubeObject) => type === 'Warning' && /Lost|Orphaned|NotMade|Removed/.test(reason))
       .map(({ reason }: KubeObject) => reason)
     assert.equal([...new Set(told)], ['ClaimLost'])
-    mover.close()
   } finally {
+    mover?.close()
     await close()
   }
 })
