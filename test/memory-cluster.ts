@@ -2,7 +2,7 @@ import type { ApiRequest } from '../src/k8s/client/api.ts'
 import type { FrontName } from '../src/k8s/fronts/front.ts'
 import { buildLease } from '../src/k8s/model/lease.ts'
 import { buildLedger, type Entry, onlyPool, parseLedger, poolOf, promisedBytes } from '../src/k8s/model/ledger.ts'
-import { finalizer, ledgerName, nodeLabel, provisionerNames } from '../src/k8s/model/names.ts'
+import { finalizer, ledgerLabel, ledgerName, nodeLabel, provisionerNames } from '../src/k8s/model/names.ts'
 import { buildVolume } from '../src/k8s/model/persistent-volume.ts'
 import { claim, gibibyte, storageClass } from './cluster/claim-objects.ts'
 import type { Fate, Hook, MemoryApi, MemoryClient, StoredObject } from './memory-api.ts'
@@ -92,9 +92,12 @@ export function addPromise(server: MemoryApi, node: string, volume: string, size
   server.change(ledgerPath(node), { data: { [volume]: JSON.stringify(entry) } })
 }
 
+const ledgersOf = (server: MemoryApi) =>
+  server.list(configMapsPath).filter(({ metadata }) => metadata.labels?.[ledgerLabel] !== undefined)
+
 /** What is promised to volumes, with the node that promised it. */
 export function promises(server: MemoryApi): ({ node: string; volume: string } & Entry)[] {
-  return server.list(configMapsPath).flatMap((object) => {
+  return ledgersOf(server).flatMap((object) => {
     const { node, entries } = parseLedger(object as never)
     return [...entries].map(([volume, entry]) => ({ node, volume, ...entry }))
   })
@@ -102,8 +105,7 @@ export function promises(server: MemoryApi): ({ node: string; volume: string } &
 
 /** The ledgers that ever promised more than their pool has. */
 export function overbookings(server: MemoryApi): string[] {
-  return server
-    .list(configMapsPath)
+  return ledgersOf(server)
     .flatMap(({ metadata }) => server.statesOf(`${configMapsPath}/${metadata.name}`))
     .map((object) => parseLedger(object as never))
     .filter((ledger) => promisedBytes(ledger) > poolOf(ledger).capacityBytes)

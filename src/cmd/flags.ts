@@ -444,6 +444,14 @@ export const kubectlNamespaceFlag = flag(namespace, {
   complete: completeNamespaces,
 })
 
+/** Which volumes are moved from one front to the other, and when. */
+export const moveFlags = {
+  all: toggle('all', 'all claims of the namespace'),
+  allNamespaces: toggle('all-namespaces', 'all claims of all namespaces', 'A'),
+  dryRun: toggle('dry-run', 'only say what would be moved, and what would not, and why'),
+  inUse: toggle('in-use', 'also volumes that pods use: these run on, and have it by the new way when they start again'),
+}
+
 /** Every command has these. */
 export const commonFlags = {
   logLevel: setting(oneOf(...logLevels), {

@@ -4,12 +4,15 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
+import { json } from 'node:stream/consumers'
+import type { V1SelfSubjectAccessReview } from '@kubernetes/client-node'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
-import { claimsPath } from '../../test/memory-cluster.ts'
+import { claimsPath, configMapsPath, volumesPath } from '../../test/memory-cluster.ts'
 import { ago, nodePath, World } from '../../test/overview-world.ts'
 import { suite } from '../../test/suite.ts'
-import { ApiError } from '../k8s/client/api.ts'
+import { ApiError, type ApiRequest } from '../k8s/client/api.ts'
+import { moveName } from '../k8s/model/names.ts'
 import { runCli } from './cli.ts'
 
 const test = suite('kubectl elastic_local')
@@ -23,13 +26,20 @@ let server: Server
 test.before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'elastic-local-kubectl-'))
   // The cluster in memory, as an API server that programs can reach.
-  server = createServer((request, response) => {
+  server = createServer(async (request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? '', 'http://server')
     try {
       const query = Object.fromEntries(searchParams)
-      const refused = world.server.policy({ method: 'GET', path: pathname })
+      const method = (request.method ?? 'GET') as ApiRequest['method']
+      const body = method === 'GET' ? undefined : await json(request)
+      const refused = world.server.policy({ method, path: pathname, body })
       if (refused) throw new ApiError('no', { status: refused })
-      response.end(JSON.stringify(world.server.carryOut({ method: 'GET', path: pathname, query })))
+      if (pathname.endsWith('/selfsubjectaccessreviews')) {
+        const { resource, verb } = (body as V1SelfSubjectAccessReview).spec.resourceAttributes ?? {}
+        const allowed = !world.server.policy({ method: 'DELETE', path: `/rights/${verb}/${resource}` })
+        return response.end(JSON.stringify({ status: { allowed } }))
+      }
+      response.end(JSON.stringify(world.server.carryOut({ method, path: pathname, query, body })))
     } catch (error) {
       response.writeHead(error instanceof ApiError ? error.status : 500).end('{"message":"refused"}')
     }
@@ -255,6 +265,79 @@ test('doctor says that all is well, or what is not, and exits with 1 for a failu
   assert.match(out, /^FAIL +provisioner +no provisioner is at work/)
   const { findings } = JSON.parse((await plugin('doctor', '-o', 'json')).out)
   assert.equal([findings[0].check, findings[0].status], ['provisioner', 'fail'])
+})
+
+test('volumes are moved by name, of a namespace, or of all, and what is not moved is said', async () => {
+  const volume = world.addBound('data', 'node-1')
+  world.addBound('used', 'node-1')
+  world.addPod('web', { claims: ['used'], node: 'node-1', phase: 'Running' })
+  const looked = await plugin('volumes', 'move-to-csi', '--all', '--dry-run')
+  assert.is(looked.exitCode, 1)
+  assert.match(looked.out, new RegExp(`^Would move default/data \\(${volume}\\)\\.$`, 'm'))
+  assert.match(looked.out, /^Would not move default\/used, as pod web uses it: stop that first, or say --in-use/m)
+  assert.match(looked.out, /^1 of 2 would be moved\.\n$/m)
+  assert.is((await plugin('volumes', 'move-to-csi', 'data', '--dry-run')).exitCode, 0)
+  // It is there already.
+  const back = await plugin('volumes', 'move-to-flex', 'data')
+  assert.equal([back.exitCode, back.out], [0, 'default/data is on FlexVolume already.\n1 of 1 is on FlexVolume.\n'])
+  const all = await plugin('volumes', 'move-to-flex', '-A')
+  assert.equal([all.exitCode, all.out], [0, 'Nothing to move: there are no volumes of CSI.\n'])
+  const refused = await plugin('volumes', 'move-to-csi', 'used')
+  assert.is(refused.exitCode, 1)
+  assert.match(refused.out, /^Did not move default\/used, as pod web uses it.*\n0 of 1 is on CSI\.\n$/)
+})
+
+test('a move says what it cannot find, take, or may not do', async () => {
+  world.addBound('data', 'node-1')
+  for (const [args, code, message] of [
+    [['move-to-csi'], 2, /name claims, or say --all/],
+    [['move-to-csi', 'data', '-A'], 2, /name claims, or say --all/],
+    [['move-to-nfs', 'data'], 2, /There is no command volumes move-to-nfs/],
+    [['move-to-csi', 'none'], 1, /Cannot move claim default\/none as there is no PersistentVolume of ours/],
+    [['move-to-csi', 'data', '-n', 'shop'], 1, /Cannot move claim shop\/data/],
+  ] as const) {
+    const { exitCode, err } = await plugin('volumes', ...args)
+    assert.is(exitCode, code, err)
+    assert.match(err, message)
+  }
+  world.server.policy = ({ path }) => (/^\/rights\/(create|delete)\/persistentvolumes$/.test(path) ? 403 : undefined)
+  assert.match(
+    (await plugin('volumes', 'move-to-csi', 'data')).err,
+    /you may not: create persistentvolumes, delete persistentvolumes\. config\/mover\.yaml/,
+  )
+})
+
+test('a move that was begun is told of, and gone on with; a record that is none is told of', async () => {
+  const volume = world.addBound('data', 'node-1')
+  assert.match(
+    (await plugin('doctor')).out,
+    /fronts +0 by CSI, 1 left on FlexVolume; "kubectl elastic_local volumes move-to-csi"/,
+  )
+  // Somebody who can go no further than to begin.
+  world.server.policy = ({ method }) => (method === 'PATCH' ? 422 : undefined)
+  const { exitCode, err } = await plugin('volumes', 'move-to-csi', 'data')
+  assert.is(exitCode, 1)
+  assert.match(err, /default\/data: Cannot bring the move of pvc-.* What was begun is kept: run the command again\./)
+  world.server.policy = () => undefined
+  assert.match(
+    (await plugin('doctor')).out,
+    /WARN +move of default\/data .* to csi was begun .*\n.*move-to-csi data --namespace=default/,
+  )
+  assert.match(
+    (await plugin('volumes', 'move-to-csi', '--all', '--dry-run')).out,
+    /^Would go on with default\/data, begun 20/m,
+  )
+  world.server.change(`${claimsPath}/data`, { status: { phase: 'Lost' } })
+  assert.match(
+    (await plugin('explain', 'data')).out,
+    /FAIL +claim +it is Lost while pvc-\S+ is moved to csi\n.*move-to-csi data --namespace=default/,
+  )
+  world.server.change(`${configMapsPath}/${moveName(volume)}`, { data: { persistentVolume: '{}' } })
+  const { exitCode: found, out } = await plugin('doctor')
+  assert.is(found, 1)
+  assert.match(out, /FAIL +moves +Cannot go on with the move in ConfigMap elastic-local\/elastic-local-move\./)
+  assert.match((await plugin('volumes', 'move-to-flex', '--all')).err, /Nothing is made by it/)
+  assert.ok(world.server.find(`${volumesPath}/${volume}`)?.spec.flexVolume)
 })
 
 test('what may not be read is said beside the answer, and is in the document', async () => {

@@ -12,6 +12,7 @@ import { formatDocument, isDocumentFormat } from '../text/document.ts'
 import { type Call, type Command, defineCommand } from './command.ts'
 import { type FlagValues, flag, kubectlFlags, kubectlNamespaceFlag, oneOf, outputFlag, toggle } from './flags.ts'
 import { listFlags, showListing } from './listing.ts'
+import { moveCommands } from './move.ts'
 import { completeSubjects } from './names.ts'
 import { UsageError } from './usage-error.ts'
 import { versionCommand } from './version.ts'
@@ -24,7 +25,8 @@ const nodesPath = '/api/v1/nodes'
 const nodeEvents = 'default'
 
 const volumesCommand = defineCommand({
-  name: 'volumes',
+  name: 'volumes list',
+  aliases: ['volumes'],
   group,
   summary: 'List claims and their volumes: where they are, who uses them, and what is wrong',
   description:
@@ -179,6 +181,7 @@ function selectorFlag(whose: string) {
 export const kubectlCommands: readonly Command[] = [
   explainCommand,
   volumesCommand,
+  ...moveCommands,
   poolsCommand,
   nodesCommand,
   doctorCommand,

@@ -15,7 +15,7 @@ export const elasticLocal: Program = {
 
 export const kubectlPlugin: Program = {
   name: 'kubectl elastic_local',
-  about: 'local volumes of a whole cluster, and why one is not there. Changes nothing.',
+  about: 'local volumes of a whole cluster, and why one is not there. Changes nothing, but by "volumes move-…".',
   notes: [
     'It is elastic-local under the name kubectl-elastic_local. Rights that it needs, and what -o json gives: docs/kubectl.md.',
   ],

@@ -8,6 +8,7 @@ import { commandOn, describeProvisioner } from './components.ts'
 import { because, findWarning } from './events.ts'
 import type { ClaimState, ClusterFacts, PodFacts } from './facts.ts'
 import { link, ofProblem, unread } from './link.ts'
+import { adviseOnMove } from './moves.ts'
 import { describePlaces, findPlaces, hasPool, type Place } from './places.ts'
 import type { Link, LinkName } from './records.ts'
 import type { Subject } from './subject.ts'
@@ -50,6 +51,9 @@ function wishOfClass(storageClass: ClassFacts | undefined): PoolWish {
 }
 
 function lostClaim(facts: ClusterFacts, { namespace, name, volumeName }: ClaimState, volume: string): Link {
+  const move = facts.moves.moves.find(({ name }) => name === volume)
+  if (move)
+    return link('claim', 'fail', `it is Lost while ${volume} is moved to ${move.to}`, { advice: adviseOnMove(move) })
   const there = facts.ledgers.values().find(({ entries }) => entries.has(volume))?.node
   const advice = there
     ? `Its data is still on node ${there}: ${commandOn(facts, there, `volumes adopt ${volume} --claim ${namespace}/${name}`)} prints a PersistentVolume for "kubectl apply"; delete and make the claim anew with it.`

@@ -1,11 +1,13 @@
 import { csiDriverName } from '../csi/driver.ts'
 import { type Finding, fail, ok, warn } from '../doctor/finding.ts'
+import type { FrontName } from '../k8s/fronts/front.ts'
 import { describePool, describeWish, readClass } from '../k8s/model/claim.ts'
 import { poolOf } from '../k8s/model/ledger.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { messageOf } from '../volume/errors.ts'
 import type { ClusterFacts } from './facts.ts'
 import { inlineProblem } from './mounts.ts'
+import { adviseOnMove } from './moves.ts'
 import { hasPool } from './places.ts'
 import type { Overview, PoolRecord, Problem } from './records.ts'
 import { driverProblems } from './registration.ts'
@@ -40,6 +42,7 @@ export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools,
     ...(volumes.every(({ problems }) => problems.length === 0)
       ? [ok('volumes', volumes.length > 0 ? `${formatCount(volumes.length, 'volume')}, all well` : 'there are none')]
       : []),
+    ...examineFronts(facts),
     ...facts.pods
       .filter((pod) => !isOver(pod))
       .flatMap((pod) =>
@@ -88,6 +91,26 @@ function examineScheduling({ csiDriver, notRead }: ClusterFacts): Finding[] {
       `the scheduler does not go by the room that nodes have: there is no CSIDriver object ${csiDriverName} with storageCapacity: true`,
       'Apply deploy.yaml again.',
     ),
+  ]
+}
+
+/** How many volumes each front has, and moves from one to the other that stand still. */
+function examineFronts({ volumes, ledgers, moves }: ClusterFacts): Finding[] {
+  const count = (front: FrontName) => volumes.values().reduce((sum, one) => sum + Number(one.front === front), 0)
+  const isServed = ledgers.values().some((ledger) => poolOf(ledger).fronts.includes('csi'))
+  const left = count('flex')
+  const advice = left > 0 && isServed ? '; "kubectl elastic_local volumes move-to-csi" moves those' : ''
+  const counted = `${count('csi')} by CSI, ${left} left on FlexVolume${advice}`
+  return [
+    ...(volumes.size > 0 ? [ok('fronts', counted)] : []),
+    ...moves.moves.map((move) =>
+      warn(
+        `move of ${move.facts.claim.namespace}/${move.facts.claim.name}`,
+        `the move of ${move.name} to ${move.to} was begun ${move.begunAt.toISOString()} and has not come to its end`,
+        adviseOnMove(move),
+      ),
+    ),
+    ...moves.wrongs.map((wrong) => fail('moves', wrong, 'docs/csi.md tells what a move is.')),
   ]
 }
 

@@ -22,6 +22,7 @@ import { pickLease } from '../k8s/model/lease.ts'
 import type { Ledger } from '../k8s/model/ledger.ts'
 import { type NodeFacts, pickNode } from '../k8s/model/node.ts'
 import { pickVolume, type VolumeFacts } from '../k8s/model/persistent-volume.ts'
+import type { Moves } from '../k8s/moves/record.ts'
 
 export interface ClusterFacts {
   readAt: Date
@@ -47,6 +48,8 @@ export interface ClusterFacts {
   events: readonly EventFacts[]
   /** The provisioner's; nothing when none ever led. */
   lease: LeaseFacts | undefined
+  /** Moves from one front to the other that have not come to their end. */
+  moves: Moves
   /** When daemons said last that they are alive, by node. */
   heartbeats: ReadonlyMap<string, HeartbeatFacts>
   /** The CSIDriver object of ours. */

@@ -16,6 +16,7 @@ import { type Api, hasStatus, listPages, orMissing } from '../k8s/client/api.ts'
 import { type Ledger, parseLedger } from '../k8s/model/ledger.ts'
 import { volumesPath } from '../k8s/model/lookups.ts'
 import { aliveLabel, leaseName, ledgerLabel, nodeLabel, provisionerNames } from '../k8s/model/names.ts'
+import { readMoves } from '../k8s/moves/record.ts'
 import { messageOf } from '../volume/errors.ts'
 import {
   type ClusterFacts,
@@ -95,6 +96,7 @@ export async function readCluster(
     heartbeats,
     driver,
     registered,
+    moves,
   ] = await Promise.all([
     list('nodes', '/api/v1/nodes', (node: V1Node) => pickNodeState(node)),
     list('storageclasses', `${storage}/storageclasses`, (one: V1StorageClass) => pickClassState(one)),
@@ -122,6 +124,7 @@ export async function readCluster(
     list('leases', leasesPath, (one: V1Lease) => pickHeartbeat(one), { labelSelector: aliveLabel }),
     findObject<V1CSIDriver>('csidrivers', `${storage}/csidrivers/${provisionerNames[0]}`),
     list('csinodes', `${storage}/csinodes`, (one: V1CSINode) => pickRegistered(one)),
+    unlessForbidden('ledgers', () => readMoves(api, namespace), { moves: [], wrongs: [] }),
   ])
   const read = ledgers.filter((ledger) => 'entries' in ledger)
   const broken = ledgers.filter((ledger) => 'problem' in ledger)
@@ -145,6 +148,7 @@ export async function readCluster(
     heartbeats: new Map(heartbeats.map((heartbeat) => [heartbeat.node, heartbeat])),
     csiDriver: driver && pickCsiDriver(driver),
     registered: new Set(registered.flat()),
+    moves,
     notRead,
   }
 }

@@ -100,9 +100,12 @@ test(
       [create, ledger('there', 'ledger-new'), /only objects of its own node/],
       [create, ledger('here', 'ledger-there-2'), /only the ledger of its own node/],
       // Of nodes whose names hold one another.
-      ...['elastic-local.here-2.ledger', 'elastic-local.here.2.ledger', 'elastic-local.here'].map(
-        (name) => [create, ledger('here', name), /only the ledger of its own node/] as [string[], object, RegExp],
-      ),
+      ...[
+        'elastic-local.here-2.ledger',
+        'elastic-local.here.2.ledger',
+        'elastic-local.here',
+        'elastic-local-move.pvc-1',
+      ].map((name) => [create, ledger('here', name), /only the ledger of its own node/] as [string[], object, RegExp]),
       [create, lease('there'), /only objects of its own node/],
       [create, lease('here', 'elastic-local.here-2.alive'), /only the Lease of its own node/],
       [create, lease('here', 'elastic-local-provisioner'), /only the Lease of its own node/],

@@ -25,8 +25,11 @@ async function files(folder: string, lane: Lane): Promise<Job[]> {
     .map((name) => fileJob(join(folder, name), lane))
 }
 
-/** Files of the cluster suite that `make test` leaves out: what they show, power.test.ts shows once, without chance. */
-const longOnly = ['guest-node.test.ts', 'power-cuts.test.ts']
+/**
+ * Files of the cluster suite that `make test` leaves out: what they show, power.test.ts shows once, without chance, and
+ * move.test.ts with few volumes.
+ */
+const longOnly = ['guest-node.test.ts', 'power-cuts.test.ts', 'moves.test.ts']
 
 /** Files of the cluster suite that are run for each front, as what they show is not the same for both. */
 const bothFronts = [

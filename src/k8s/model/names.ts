@@ -15,6 +15,15 @@ export const finalizer = 'volumes.k8s.elastic.co/elastic-local'
 /** An operator's word, on a PV, that its volume may be made anew where its data is lost: `true`. */
 export const makeAnewAnnotation = 'volumes.k8s.elastic.co/make-lost-anew'
 
+/**
+ * Name of the record of a volume's move from one front to the other, and of the label that all of those carry. It begins as
+ * nothing else does that a daemon may write.
+ */
+export const moveName = (volume: string) => `elastic-local-move.${volume}`
+export const moveLabel = 'volumes.k8s.elastic.co/move'
+/** On a claim: the front that its volume was moved to. To change a claim is to have it looked at. */
+export const movedAnnotation = 'volumes.k8s.elastic.co/moved-to'
+
 /** Every Node has it; its value may differ from the node's name, may change, and others may have the same. */
 export const hostnameLabel = 'kubernetes.io/hostname'
 

@@ -10,7 +10,7 @@ import type { Topology } from './node.ts'
 
 const provisionedBy = 'pv.kubernetes.io/provisioned-by'
 /** Kept by the controller manager for as long as the PV is bound. */
-const inUseFinalizer = 'kubernetes.io/pv-protection'
+export const inUseFinalizer = 'kubernetes.io/pv-protection'
 /** A claim, as a PV names it. */
 export interface ClaimRef {
   namespace: string
@@ -92,6 +92,9 @@ function readCapacity(capacity: Readonly<Record<string, string>> | undefined): b
     return 0n
   }
 }
+
+/** What an entry of a ledger says of the PV whose data goes with it. */
+export const madeForOf = ({ deletesData, uid }: VolumeFacts) => (deletesData ? uid : undefined)
 
 /** A volume, for the log. */
 export function aboutVolume({ name, claim, node }: VolumeFacts): LogFields {

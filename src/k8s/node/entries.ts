@@ -1,6 +1,6 @@
 import type { Changes, Entry } from '../model/ledger.ts'
 import { found, isToGrow, onlyPool, settled, withoutRefusal } from '../model/ledger.ts'
-import type { VolumeFacts } from '../model/persistent-volume.ts'
+import { madeForOf, type VolumeFacts } from '../model/persistent-volume.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 import { specOf } from './note.ts'
@@ -43,10 +43,13 @@ export class Entries {
     const { ledger, volumes } = this.#context.parts
     const entry = ledger.latest?.entries.get(name)
     const there = stored.find((one) => one.name === name)
-    if (!there) return entry !== undefined && !entry.pendingFor && !volumes.objects.has(name)
+    const volume = volumes.objects.get(name)
+    if (!there) return entry !== undefined && !entry.pendingFor && !volume
+    // Its policy was changed while nobody heard of it, or before the ledger was known.
+    if (volume && entry && entry.madeFor !== madeForOf(volume)) return true
     // A CSI volume that was granted more says itself when it has grown.
     if (entry?.refusal !== undefined) return true
-    if (entry && isToGrow(entry) && volumes.objects.get(name)?.front === 'csi') return false
+    if (entry && isToGrow(entry) && volume?.front === 'csi') return false
     return entry?.madeBytes !== there.sizeBytes || entry.promisedBytes !== there.sizeBytes
   }
 
@@ -60,7 +63,8 @@ export class Entries {
       if (!note) return entry
       // What was granted to one that has no PV any more is nobody's.
       const byAnother = volume?.front === 'csi'
-      const now = settled(entry, stored.sizeBytes, { madeFor: entry.madeFor, byAnother })
+      const madeFor = volume ? madeForOf(volume) : entry.madeFor
+      const now = settled(entry, stored.sizeBytes, { madeFor, byAnother })
       // What the machine could not give then it may give now.
       return withoutRefusal(now)
     })

@@ -6,7 +6,7 @@ import { unlessOvertaken } from '../client/api.ts'
 import { type Entry, found, type Ledger, mustBeItsPool, promise, settled } from '../model/ledger.ts'
 import { volumePath } from '../model/lookups.ts'
 import { makeAnewAnnotation, nodeLabel } from '../model/names.ts'
-import { aboutVolume, type VolumeFacts } from '../model/persistent-volume.ts'
+import { aboutVolume, madeForOf, type VolumeFacts } from '../model/persistent-volume.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 import { noteOf, specOf } from './note.ts'
@@ -103,7 +103,7 @@ export class Making {
       mustBeItsPool(ledger, this.#pool as PoolReport)
       if (entry) return entry
       // Nobody promised anything: a PV of the predecessor, of a person, or one whose ledger was lost.
-      if (stored) return found(stored.sizeBytes, volume, madeFor(volume))
+      if (stored) return found(stored.sizeBytes, volume, madeForOf(volume))
       return promise(ledger, volume.name, specOf(volume).sizeBytes, claimOf(volume))
     })
   }
@@ -155,15 +155,13 @@ export class Making {
     const byAnother = volume.front === 'csi'
     await held.changeEntry((entry) =>
       settled(entry ?? found(stored.sizeBytes, volume, undefined), stored.sizeBytes, {
-        madeFor: madeFor(volume),
+        madeFor: madeForOf(volume),
         byAnother,
       }),
     )
   }
 }
 
-/** What an entry says of the PV whose data goes with it. */
-const madeFor = ({ deletesData, uid }: VolumeFacts) => (deletesData ? uid : undefined)
 const claimOf = ({ claim, name }: VolumeFacts) => (claim ? `${claim.namespace}/${claim.name}` : name)
 
 function ifRoom(work: () => Entry): Entry | undefined {

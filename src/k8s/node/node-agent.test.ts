@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import * as assert from 'uvu/assert'
 import { rejects } from '../../../test/contract.ts'
-import { MemoryApi, type MemoryClient } from '../../../test/memory-api.ts'
+import { MemoryApi, type MemoryClient, nextTurn } from '../../../test/memory-api.ts'
 import {
   addNode,
   addPromise,
@@ -22,23 +22,20 @@ import {
   usualFaults,
   volumesPath,
 } from '../../../test/memory-cluster.ts'
+import { type MemoryDaemon, startMemoryDaemon } from '../../../test/memory-daemon.ts'
 import { sideBySide } from '../../../test/side-by-side.ts'
 import { suite } from '../../../test/suite.ts'
-import { Drain } from '../../daemon/drain.ts'
 import { parseOptions } from '../../flex/options.ts'
 import { Engine } from '../../volume/engine.ts'
 import { VolumeError } from '../../volume/errors.ts'
 import { MemoryMachine } from '../../volume/memory.ts'
-import { machineClock } from '../client/clock.ts'
-import { Recorder } from '../client/events.ts'
 import type { FrontName } from '../fronts/front.ts'
 import { parseLedger, poolOf, promise } from '../model/ledger.ts'
 import { LedgerKeeper } from '../model/ledger-keeper.ts'
 import { makeAnewAnnotation, nodeLabel } from '../model/names.ts'
 import { HeldVolumes } from './held-volumes.ts'
-import { NodeAgent } from './node-agent.ts'
+import type { NodeAgent } from './node-agent.ts'
 import type { Note, Notes } from './note.ts'
-import { OrphanedMounts } from './orphaned-mounts.ts'
 
 const test = suite('node agent')
 const journey = sideBySide(test)
@@ -157,59 +154,19 @@ class World {
   }
 }
 
-interface Daemon {
-  agent: NodeAgent
-  engine: Engine
-  stop(): Promise<void>
-}
-
-const running = new Set<Daemon>()
+const running = new Set<MemoryDaemon>()
 test.after(async () => {
   await Promise.all([...running].map(({ stop }) => stop()))
 })
 
-async function start(world: World, client: MemoryClient = world.server.client()): Promise<Daemon> {
-  const { pool, mounts, filesystems, journal } = world.machine
-  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log: silent })
-  await engine.start()
-  const drain = new Drain()
-  const { notes } = world
-  const now = () => new Date()
-  const clock = machineClock
-  const recorder = new Recorder({ api: client, component: 'elastic-local-daemon', host: 'a', clock, now, log: silent })
-  const agent = new NodeAgent({
-    api: client,
-    namespace,
-    node: 'a',
-    engine,
-    notes,
-    drain,
-    fronts: ['flex', 'csi'],
-    recorder,
-    orphanedMounts: new OrphanedMounts({
-      ...{ api: client, node: 'a', engine, drain, recorder, log: silent },
-      pods: { readAll: async () => new Map(), write: async () => {}, clear: async () => {} },
-      kubeletDir: '/kubelet',
-      bootId: 'boot',
-      unmountAfterMs: 0,
-      clock,
-    }),
-    takeover: false,
-    removeAfterMs: undefined,
-    clock,
-    now,
-    log: silent,
-  })
-  const abort = new AbortController()
-  const ended = engine.recover().then(() => agent.run(abort.signal))
+async function start(world: World, client: MemoryClient = world.server.client()): Promise<MemoryDaemon> {
+  const { machine, notes } = world
+  const started = await startMemoryDaemon({ client, machine, notes })
   const daemon = {
-    agent,
-    engine,
+    ...started,
     stop: async () => {
       running.delete(daemon)
-      abort.abort()
-      await drain.stop()
-      await ended
+      await started.stop()
     },
   }
   running.add(daemon)
@@ -995,5 +952,28 @@ test('a volume is mounted only by the front that its PersistentVolume is of; by 
   await rejects('invalid', words, () => daemon.agent.admit({ ...request, front: 'flex' }, async () => {}))
   await daemon.stop()
 })
+
+test('a policy that a PV got while the daemon was away is in the ledger, also where the daemon hears of the PV first', async () => {
+  const world = await openMade()
+  const { server, volume } = world
+  server.change(`${volumesPath}/${volume}`, { spec: { persistentVolumeReclaimPolicy: 'Retain' } })
+  assert.ok(world.entryOf(volume)?.madeFor)
+  const seen = Promise.withResolvers<void>()
+  const client = server.client(async ({ path }) => {
+    if (path.endsWith('/configmaps')) await seen.promise
+    return 'done' as const
+  })
+  const daemon = await start(world, client)
+  await server.until('it has heard of the PV', () => daemon.agent.claimOf(volume) !== undefined)
+  await nextTurns()
+  seen.resolve()
+  await server.until('the ledger says so', () => world.entryOf(volume)?.madeFor === undefined)
+  await daemon.stop()
+})
+
+/** Until what was begun has come as far as it comes without an answer. */
+async function nextTurns(): Promise<void> {
+  for (let i = 0; i < 30; i += 1) await nextTurn()
+}
 
 test.run()

@@ -112,6 +112,15 @@ test('a daemon that was started in between knows by its notes for whom the volum
   assert.not.ok(node.isMounted())
 })
 
+test('both mounts of a pod whose volume was moved from one front to the other while it ran are taken away', async () => {
+  const node = await openNode()
+  const byCsi = `${folderOf(podUid)}/volumes/kubernetes.io~csi/pvc-1/mount`
+  await node.mount()
+  await node.mount(podUid, byCsi)
+  await node.lookTwice()
+  assert.equal([node.isMounted(), node.isMounted(byCsi)], [false, false])
+})
+
 test('the mount of a pod that is there stays, also of one that came with the same name', async () => {
   const node = await openNode()
   const other = '22222222-2222-2222-2222-222222222222'

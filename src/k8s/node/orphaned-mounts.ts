@@ -146,8 +146,11 @@ export class OrphanedMounts {
       mounts.flatMap(({ target }) => {
         const pod = findPodTarget(kubeletDir, target)
         if (pod?.volumeName !== name) return []
-        // Of a pod's folder, or the kubelet's own of a block device.
-        const others = mounts.filter((other) => other.target !== target && other.target.split('/').includes(pod.podUid))
+        // Of a pod's folder, or the kubelet's own of a block device; not what is taken away by itself: a volume that was
+        // moved has a target of each front.
+        const others = mounts.filter(
+          (other) => other.target.split('/').includes(pod.podUid) && !findPodTarget(kubeletDir, other.target),
+        )
         return [{ volume: name, target, podUid: pod.podUid, besides: others[0]?.target }]
       }),
     )
