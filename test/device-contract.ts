@@ -8,8 +8,8 @@ import { suite } from './suite.ts'
 
 const mebibyte = 1n << 20n
 
-/** Contract tests of pools whose volumes are devices, which need a filesystem. Registers a uvu suite. */
-export function deviceContract(title: string, openWorld: () => Promise<World>): void {
+/** Contract tests of pools whose volumes are devices, which need a filesystem; all, or those that `only` matches. Registers a uvu suite. */
+export function deviceContract(title: string, openWorld: () => Promise<World>, only = /^/): void {
   const test = suite(`${title}, formatting`)
   let world: World
   const spec: VolumeSpec = { sizeBytes: 32n * mebibyte, fsType: 'ext4', mkfsOptions: [] }
@@ -20,7 +20,9 @@ export function deviceContract(title: string, openWorld: () => Promise<World>): 
     return engine
   }
 
-  const check = (name: string, body: () => Promise<void>) => test(name, () => withCleanUp(body, startEngine, world))
+  const check = (name: string, body: () => Promise<void>) => {
+    if (only.test(name)) test(name, () => withCleanUp(body, startEngine, world))
+  }
 
   test.before(async () => {
     world = await openWorld()
