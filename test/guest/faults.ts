@@ -329,11 +329,14 @@ for (const [title, option] of [
       await fill(world.parts.volumesDir)
       const before = await engine.list()
       await rejects('no-space', /Cannot write .*new.json.*make room/, () => engine.create('new', spec))
-      if (title === 'inodes') await rejects('no-space', /Cannot make the folder .*make room/, () => node.mount('two'))
       assert.equal(
         (await engine.list()).map(({ name, problems }) => [name, problems]),
         before.map(({ name, problems }) => [name, problems]),
       )
+      if (title === 'inodes') {
+        await rejects('no-space', /Cannot make the folder .*make room/, () => node.mount('two'))
+        assert.match(await node.problemsOf('two'), /^mounting it failed: Cannot make the folder/)
+      }
       await engine.grow('one', grownBytes)
       await node.mustHold('one')
       assert.is((await engine.remove('two')).action, 'removed')

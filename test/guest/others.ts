@@ -149,7 +149,7 @@ test('a thin pool whose chunks others chose large promises only what can be writ
   // A volume of three extents takes two chunks of two.
   const made = Array.from({ length: 8 }, (_, index) => `chunks-${index}`)
   for (const volume of made) assert.is((await create(volume)).volume.sizeBytes, 16n * mebibyte)
-  await rejects('no-space', /may promise 0 more/, () => create('more'))
+  await rejects('no-space', /may promise 0 B more/, () => create('more'))
   for (const volume of made) {
     const { path } = await pool.activate(volume)
     await run('dd', ['if=/dev/zero', `of=${path}`, 'bs=1M', 'count=16', 'conv=fsync'])

@@ -162,7 +162,7 @@ test(
     assert.ok(existsSync(registrationSocket(node.kubeletDir)))
     daemon.child.kill('SIGTERM')
     await daemon.says(/SIGTERM: finishing what runs/)
-    assert.is((await failureOf(driverOn(node).unpublish('a'))).code, status.UNAVAILABLE)
+    assert.is((await failureOf(driverOn(node).unpublish('b'))).code, status.UNAVAILABLE)
     assert.not.ok(existsSync(registrationSocket(node.kubeletDir)))
     await mounting.letGo()
     await publishing
@@ -193,7 +193,7 @@ test(
   'a daemon that cannot serve CSI ends, and says why',
   withNode(async (node) => {
     const daemon = await node.launch({ flags: { ...flags, 'kubelet-dir': join(node.folder, 'x'.repeat(90)) } })
-    assert.is(await daemon.ended, 1)
+    assert.is(await daemon.ended, 2)
     assert.match(daemon.output(), /as the path of a socket must have at most 107 bytes/)
     assert.not.ok(existsSync(node.socket))
   }),
