@@ -23,7 +23,8 @@ test.before(async () => {
     flexVolumePluginDir: join(folder, 'plugins'),
   })))
   const pluginDir = join(scratch, 'plugins')
-  await mkdir(pluginDir)
+  // The controller manager makes it, too.
+  await mkdir(pluginDir, { recursive: true })
   const common = { diskBytes: 4 * gibibyte, attach: true }
   nodes.set('kubelet', await elastic.startNode({ ...common, name: 'kubelet', controllerAttachDetach: false }))
   // The controller manager runs the executable in this node's plugin folder.

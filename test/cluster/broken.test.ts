@@ -161,7 +161,7 @@ test('a class with a typo in a parameter', async () => {
   )
   const words = await cluster.said('typo', /^Cannot use StorageClass/)
   await shows({
-    explain: { what: 'pvc/typo', at: 'class', message: /one is "fstype"/, advice: /delete it, and make it as it must/ },
+    explain: { what: 'pvc/typo', at: 'class', message: /one is "fstype"/, advice: /delete it, and recreate it/ },
     doctor: { check: 'class typo', message: /parameters must be of fsType/ },
     words,
     alert: { name: 'ElasticLocalClaimPending', where: { stage: 'placing' }, least: 0 },
@@ -180,7 +180,7 @@ test('claims that ask for what a local disk cannot give', async () => {
     ['many', /accessModes must be of .*: one is ReadWriteMany/],
   ] as const)
     await shows({
-      explain: { what: name, at: 'claim', message, advice: /delete it, and make it as it must/ },
+      explain: { what: name, at: 'claim', message, advice: /delete it, and recreate it/ },
       doctor: { check: `claim default/${name}`, message },
       words: await cluster.said(name, message),
       alert: { name: 'ElasticLocalClaimPending', where: { stage: 'placing' }, least: 0 },
@@ -198,7 +198,7 @@ test('a full pool', async () => {
     claim('late-now', { class: 'on-node-1', size: '1Gi' }),
     pod('late', ['late']),
   )
-  const detail = /node-1: has .* of .* left, and 1 GiB are wanted/
+  const detail = /node-1: has .* of .* free, and 1 GiB are wanted/
   await shows({
     words: await cluster.said('late', /did not have enough free storage/),
     explain: { what: 'pvc/late', at: 'scheduling', message: /no node can take it/, detail, advice: /add a disk/ },

@@ -144,6 +144,8 @@ function sampleOf(name: string, { schema, values, default: standard }: Flag): un
   if (schema?.type === 'boolean') return true
   if (schema?.type === 'number') return 2.5
   if (schema?.type === 'integer') return schema.maximum
+  // A duration.
+  if (schema?.oneOf) return '1h17m'
   return name === 'socket' || schema?.pattern === '^/' ? `/of/${name}` : `of-${name}`
 }
 

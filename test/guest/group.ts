@@ -45,7 +45,7 @@ test('create-vg makes the group of a blank disk, once; volumes are made in it, a
   await engine.start()
   await engine.create('one', spec)
   const { message } = await thrownBy(CommandError, () => createVg('--lvm-volume-group', 'other-vg', '/dev/vda'))
-  assert.match(message, 'Cannot use /dev/vda as dm-0 is made of it')
+  assert.match(message, 'Cannot use /dev/vda as it is part of volume group elastic-local-vg.')
   await engine.remove('one')
   await engine.stop()
   await world.close()
