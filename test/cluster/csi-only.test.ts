@@ -148,7 +148,7 @@ test('a claim of flex is placed nowhere, which its event says, and the doctor of
   await cluster.waitFor('/api/v1/namespaces/default/events', isTold, 60_000)
   assert.is((await cluster.api.request('GET', claimPath('flex'))).spec.volumeName, undefined)
   const flags = Object.entries({ ...node.flags, 'plugin-dir': pluginDir })
-    .filter(([name]) => name !== 'csi')
+    .filter(([name]) => !['namespace', 'kubeconfig', 'node-name'].includes(name))
     .map(([name, value]) => `--${name}=${value}`)
   const { stdout } = await run(executable, ['doctor', '--output=json', ...flags], { accept: [1] })
   const { findings } = JSON.parse(stdout) as { findings: { check: string; status: string; message: string }[] }

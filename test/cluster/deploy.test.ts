@@ -153,7 +153,7 @@ async function checkCreateVg(node: ContainerNode, image: string, make: Make) {
     const made = await make('create-vg', ...words, `GROUP=${group}`)
     assert.match(made.stdout, `node-1: Volume group ${group} is made.`)
     const refusal = await thrownBy(CommandError, () => make('create-vg', ...words, `GROUP=${group}-other`))
-    assert.match(refusal.stdout, `node-1: elastic-local: Cannot use ${disk} as it is not blank: it holds LVM2_member.`)
+    assert.match(refusal.stdout, `node-1: elastic-local: Cannot use ${disk} as it is part of volume group ${group}.`)
     assert.match(refusal.stderr, 'Not made: node-1')
   } finally {
     await run('vgremove', ['--yes', group], { accept: [5] })

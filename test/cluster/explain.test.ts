@@ -329,7 +329,7 @@ test('what is wrong on the command line, or with the cluster, is one line', asyn
   for (const [args, code, message] of [
     [['explain', 'none'], 1, /Cannot find a claim or pod none in namespace default/],
     [['explain'], 2, /must be: kubectl elastic_local explain/],
-    [['explain', 'node/x'], 2, /it must be pvc, pod or pv/],
+    [['explain', 'node/x'], 2, /it must be pvc, pod, pv, .*"kubectl elastic_local nodes" shows it/],
     [['pool'], 2, /Did you mean pools\?/],
     [['mount'], 2, /There is no command mount/],
     [['nodes', '--context=none'], 1, /Cannot use context none/],
