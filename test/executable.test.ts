@@ -342,7 +342,7 @@ const install = (...args: string[]) => run(['install', '--plugin-dir', pluginDir
 const refused = async (ran: Promise<Ran>, said: RegExp) => {
   const { code, stdout, stderr } = await ran
   assert.equal([code, stdout], [1, ''])
-  assert.match(stderr, /^elastic-local: Cannot [^\n]*\n$/)
+  assert.match(stderr, /^elastic-local: (Cannot|The elastic-local daemon) [^\n]*\n$/)
   assert.match(stderr, said)
 }
 

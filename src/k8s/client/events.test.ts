@@ -49,6 +49,21 @@ test('an event names its object, who says it, and when', async () => {
   })
 })
 
+test('words that differ only in numbers and sizes are one event', async () => {
+  const { server, recorder, time } = open()
+  for (const left of ['12 MiB', '9.5 GiB', '0 B', '1.07 GiB (1148903752 bytes)', '3', '4.19 GiB (4500000001 bytes)']) {
+    time.ms += minuteMs
+    await recorder.say(claim, 'Warning', 'Failed', `pool vg-1 of node-2 has ${left} of 10.2 GiB free; see 10.0.0.1`)
+  }
+  assert.equal(
+    server.list(path).map(({ count }) => count),
+    [6],
+  )
+  time.ms += minuteMs
+  await recorder.say(claim, 'Warning', 'Failed', 'pool vg-1 of node-3 has 12 MiB of 10.2 GiB free; see 10.0.0.1')
+  assert.is(server.list(path).length, 2)
+})
+
 test('what is said twice in a minute is written once, also when it is said at the same time', async () => {
   const { server, client, recorder, time } = open()
   const say = () => recorder.say(claim, 'Warning', 'Failed', 'no room')

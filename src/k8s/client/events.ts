@@ -31,8 +31,8 @@ export interface RecorderParts {
 
 /** The same thing is said again after so long at the soonest. */
 const quietMs = 60_000
-/** Numbers that stand alone: words that differ only in them, as in the room that is left, say the same thing. */
-const numbers = /(?<![\w.-])[0-9]+(?![\w.-])/g
+/** Numbers that stand alone, and sizes: words that differ only in them, as in the room that is left, say the same thing. */
+const numbers = /(?<![\w.-])[0-9]+(?:(?:\.[0-9]+)? (?:[KMGTPE]i)?B(?: \([0-9]+ bytes\))?)?(?![\w.-])/g
 /** The API server takes no longer message. */
 const longestMessage = 1024
 
