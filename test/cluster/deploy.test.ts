@@ -30,7 +30,7 @@ test(
       const rollout = (what: string) =>
         cluster.kubectl(['--namespace=elastic-local', 'rollout', 'status', what, '--timeout=600s'])
       await checkCreateVg(node, image.name, make)
-      assert.match((await make('deploy')).stdout, /elastic-local is ready/)
+      assert.match((await make('deploy', `IMAGE=${image.name}`)).stdout, /elastic-local is ready/)
 
       // What deploy.yaml says they serve, in the pod network.
       const { items: pods } = await cluster.api.request('GET', '/api/v1/namespaces/elastic-local/pods')
@@ -114,7 +114,7 @@ test(
       await hasStarted(3)
       await cluster.kubectl(['delete', 'pod', 'elastic-local-sample', '--grace-period=1', '--wait=false'])
 
-      await make('deploy')
+      await make('deploy', `IMAGE=${image.name}`)
       await cluster.waitFor(path, (pod) => pod === undefined)
       await cluster.apply(...(await sample('pod-sample.yaml')))
       await hasStarted(4)

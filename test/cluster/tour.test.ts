@@ -43,7 +43,7 @@ test(
       for (const node of nodes)
         for (const [from, to] of [
           [images[0]?.name, 'registry.example.com/elastic-local:0.2.0'],
-          [images[0]?.name, 'registry.example.com/elastic-local:0.1.1'],
+          [images[0]?.name, 'registry.example.com/elastic-local:0.2.1'],
           [images[1]?.name, 'docker.io/library/busybox:1.37'],
         ] as const)
           await node.run('ctr', '--namespace=k8s.io', 'images', 'tag', `docker.io/library/${from}`, to)
