@@ -1,5 +1,6 @@
 /** Runs in a guest: what others do in the volume group, and to the volume group, that a daemon uses. */
 import { readFile, writeFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as assert from 'uvu/assert'
 import { openMachine } from '../../src/cmd/machine.ts'
 import { buildClaim } from '../../src/lvm/claim.ts'
@@ -7,6 +8,7 @@ import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
 import { buildLvmPool, openLvmWorld, thinOptions } from '../machine-world.ts'
+import { patience } from '../patience.ts'
 import { suite } from '../suite.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 
@@ -102,10 +104,15 @@ test('a volume, or the thin pool of volumes, that was left suspended is resumed 
   await engine.create('one', spec)
   await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
   for (const device of ['one', `${thinOptions.poolName}-tpool`]) {
-    await run('dmsetup', ['suspend', '--noudevsync', '--nolockfs', `elastic--local--vg-${device}`])
+    const name = `elastic--local--vg-${device}`
+    await run('dmsetup', ['suspend', '--noudevsync', '--nolockfs', name])
     const writing = writeFile(`${target}/data`, device, { flush: true })
     await engine.report()
-    await writing
+    const hangs = sleep(60_000 * patience, 'it is still suspended', { ref: false })
+    const outcome = await Promise.race([writing.then(() => 'written'), hangs])
+    // So that a failure is no hang.
+    await run('dmsetup', ['resume', '--noudevsync', name])
+    assert.is(outcome, 'written')
   }
   assert.equal((await engine.find('one'))?.problems, [])
   await engine.unmount('one', target)
