@@ -77,10 +77,9 @@ const poolsCommand = defineCommand({
   flags: { ...kubectlFlags, selector: selectorFlag('nodes'), ...listFlags },
   run: async (call) =>
     await showListing(call, async () => {
-      const { api, overview } = await look(call, () => nodeEvents)
-      const isSelected = await select(api, nodesPath, call.flags.selector)
+      const { overview, beside, isSelected } = await lookAtNodes(call)
       return {
-        ...beside(call, overview),
+        ...beside,
         kind: 'pools',
         records: overview.pools.filter(({ node }) => isSelected({ name: node })),
         nameOf: ({ node, name }) => `${node}/${name}`,
@@ -98,10 +97,9 @@ const nodesCommand = defineCommand({
   flags: { ...kubectlFlags, selector: selectorFlag('nodes'), ...listFlags },
   run: async (call) =>
     await showListing(call, async () => {
-      const { api, overview } = await look(call, () => nodeEvents)
-      const isSelected = await select(api, nodesPath, call.flags.selector)
+      const { overview, beside, isSelected } = await lookAtNodes(call)
       return {
-        ...beside(call, overview),
+        ...beside,
         kind: 'nodes',
         records: overview.nodes.filter(isSelected),
         nameOf: ({ name }) => `node/${name}`,
@@ -169,6 +167,13 @@ const explainCommand = defineCommand({
     return isFailed ? 1 : 0
   },
 })
+
+/** Looks at what concerns nodes, and at which of them are asked for. */
+async function lookAtNodes(call: ClusterCall & { flags: { selector: string | undefined; output: string } }) {
+  const { api, overview } = await look(call, () => nodeEvents)
+  const isSelected = await select(api, nodesPath, call.flags.selector)
+  return { overview, isSelected, beside: beside(call, overview) }
+}
 
 function selectorFlag(whose: string) {
   return flag(
