@@ -181,7 +181,8 @@ export class Elastic {
 
   /** Starts a guest with a kubelet and a daemon in it; its power may be cut. */
   async startLvmNode(options: LvmNodeOptions): Promise<GuestNode> {
-    const { name, folder, address, diskBytes, thin, daemonFlags = {} } = options
+    const { name, folder, address, diskBytes, thin } = options
+    const daemonFlags = { csi: !isFlex, ...options.daemonFlags }
     const { cluster } = this
     const [disk, stateDisk] = [join(folder, 'disk'), join(folder, 'state')]
     await createDisk(disk, diskBytes)
@@ -196,7 +197,7 @@ export class Elastic {
         ...[executable, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
         `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
         ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
-        ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`, `--csi=${!isFlex}`],
+        ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
         ...Object.entries(daemonFlags).map(([flag, value]) => `--${flag}=${value}`),
       ],
     })
