@@ -66,7 +66,6 @@ try {
     if (!isEmpty) await create(claimsPath, claim(name, { size: '64Mi', class: kind }))
     const source = isEmpty ? { emptyDir: {} } : { persistentVolumeClaim: { claimName: name } }
     const spec = {
-
       terminationGracePeriodSeconds: 0,
       containers: [
         {
