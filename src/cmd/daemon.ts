@@ -65,7 +65,8 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
     try {
       // Before the disks are touched, which may hang.
       await status.serve(flags.httpAddress)
-      const engine = await openEngine(flags, { lock, meter: status.meter }, log).catch(sayAndThrow)
+      const isMade = async (name: string) => (await served.agent?.isMade(name)) ?? false
+      const engine = await openEngine(flags, { lock, meter: status.meter, isMade }, log).catch(sayAndThrow)
       try {
         const { started } = await start(engine, say, log)
         served.pool = new PoolView({
@@ -126,7 +127,11 @@ async function lockFolders({
   })
 }
 
-async function openEngine(settings: MachineSettings, parts: { lock: Lock; meter: Meter }, log: Log): Promise<Engine> {
+async function openEngine(
+  settings: MachineSettings,
+  parts: Required<Parameters<typeof openMachine>[2]>,
+  log: Log,
+): Promise<Engine> {
   await checkTools(settings, log)
   // Whoever wrote there before is gone: the lock says so.
   await removeTemporaries(join(settings.volumesDir, ownFolder))

@@ -1,4 +1,4 @@
-import { lstat, open, realpath, rmdir, statfs } from 'node:fs/promises'
+import { lstat, open, readdir, realpath, rmdir, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { makeFolders } from '../files.ts'
 import { CommandError, type Runner } from '../run.ts'
@@ -85,6 +85,9 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
     isHeld,
 
     findNodeHolder,
+
+    // e2fsck keeps what it finds in a folder that mkfs makes.
+    holdsFiles: async (folder) => (await readdir(folder)).some((name) => name !== 'lost+found'),
 
     usage: async (folder) => {
       const { bsize, blocks, bfree, bavail, files, ffree } = await statfs(folder, { bigint: true })

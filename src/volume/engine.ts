@@ -57,6 +57,8 @@ export interface EngineParts {
   volumesDir: string
   /** Whether pods are in mount namespaces that see only what is mounted on shared mounts, as where this runs in a pod. */
   mustShare?: boolean
+  /** Whether somebody beside the journal knows that a volume was made. Throws where that cannot be asked. */
+  isMade?: (name: string) => Promise<boolean>
   /** For what people read. */
   now?: () => Date
   log: Pick<Log, 'info' | 'warn'>
@@ -128,12 +130,45 @@ export class Engine {
   async #recoverOne(name: string): Promise<void> {
     const volume = await this.#parts.pool.find(name)
     if (!volume) return await this.#intents.forget(name)
-    const intent = this.#intents.of(volume)
+    const intent = await this.#begun(volume)
     if (!intent) await this.#intents.clear(name)
     else if (intent.phase === 'unreadable') throw unreadable(name, intent)
     else if (intent.phase === 'formatting') await this.#formatAgain(name, intent)
     else if (intent.phase === 'growing') await this.#fill(name)
     else await this.#removeStored(name)
+  }
+
+  /**
+   * What was begun on the volume. The journal alone is not believed that it was never made, as it may come from an old backup:
+   * who else knows is asked, and the volume itself. Throws `failed` where that holds files.
+   */
+  async #begun(volume: StoredVolume): Promise<Intent | UnreadableIntent | undefined> {
+    const { name } = volume
+    const intent = this.#intents.of(volume)
+    if (!intent || intent.phase === 'growing' || intent.phase === 'removing') return intent
+    if (await this.#parts.isMade?.(name)) {
+      this.#parts.log.warn(`Volume ${name} was made, whatever the journal says: that is of another time.`, {
+        volume: name,
+      })
+      await this.#intents.clear(name)
+      return undefined
+    }
+    if (intent.phase !== 'unreadable' && (await this.#holdsFiles(volume)))
+      throw new VolumeError(
+        'failed',
+        `Cannot use ${name} as the journal says that its making was not at its end, and it holds files: the journal may be from an old backup. Nothing was changed. If the files are wanted, remove .elastic-local/intents/${name}.json from the volumes folder and start the daemon anew; else give the volume up.`,
+      )
+    return intent
+  }
+
+  /** Whether somebody has used the volume, by what is on it; of a block device nobody can say. */
+  async #holdsFiles({ name, fsType, trouble }: StoredVolume): Promise<boolean> {
+    if (fsType === 'block' || trouble === 'lost') return false
+    try {
+      return await this.#stages.holdsFiles(name, await this.#parts.pool.activate(name))
+    } finally {
+      await this.#stages.releaseUnused(name)
+    }
   }
 
   /** Makes the volume and its filesystem. Throws `invalid`, `no-space`, `exists`. */
@@ -356,18 +391,23 @@ export class Engine {
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
-      const begun = this.#intents.of(volume)
-      const isHalfMade = begun !== undefined && 'sizeBytes' in begun
       await this.#stages.releaseUnused(name, table)
       await this.#mustBeFree(name)
+      const isToWipe = volume.leavesBlocks === true && (await this.#mayHoldData(volume))
       await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
-      if (volume.leavesBlocks && !isHalfMade) await this.#wipe(name)
+      if (isToWipe) await this.#wipe(name)
     }
     const removed = await pool.remove(name)
     await this.#intents.forget(name)
     this.#stages.forget(name)
     this.failures.forget(name)
     return removed
+  }
+
+  async #mayHoldData(volume: StoredVolume): Promise<boolean> {
+    const begun = this.#intents.of(volume)
+    if (!begun || !('sizeBytes' in begun)) return true
+    return (await this.#parts.isMade?.(volume.name)) === true || (await this.#holdsFiles(volume))
   }
 
   /** Throws `busy`. Of one that is not active, nobody can have anything. */
@@ -453,7 +493,7 @@ export class Engine {
   async #mustBeReady(name: string, create?: VolumeSpec): Promise<StoredVolume> {
     if (create) return (await this.#ensureCreated(name, create)).volume
     const volume = await this.#mustFind(name)
-    const intent = this.#intents.of(volume)
+    const intent = await this.#begun(volume)
     if (!intent) return volume
     if (intent.phase === 'unreadable') throw unreadable(name, intent)
     if (intent.phase === 'removing')
@@ -468,7 +508,7 @@ export class Engine {
     const { pool } = this.#parts
     const { sizeBytes, fsType, mkfsOptions } = spec
     const existing = await pool.find(name)
-    const begun = existing && this.#intents.of(existing)
+    const begun = existing && (await this.#begun(existing))
     if (existing && begun?.phase === 'unreadable') throw unreadable(name, begun)
     if (existing && !begun) await this.#intents.clear(name)
     if (existing && (!begun || begun.phase === 'growing')) return { action: 'unchanged', volume: existing }

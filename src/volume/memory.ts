@@ -182,6 +182,7 @@ export class MemoryMachine {
       const mount = this.mounted.find(({ source }) => source === nodeOf(device))
       return mount && `process 1 (init) has it on ${mount.target}`
     },
+    holdsFiles: async (folder) => this.filesIn(folder).files.size > 0,
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)

@@ -49,6 +49,8 @@ export interface Entry {
  */
 export interface Ledger {
   node: string
+  /** Whether it carries the labels by which others find it. */
+  isLabelled: boolean
   resourceVersion: string
   /** By key; at least the one that the node's daemon serves. */
   pools: ReadonlyMap<string, PoolFacts>
@@ -111,8 +113,11 @@ export function parseLedger({ metadata, data = {} }: V1ConfigMap): Ledger {
   for (const key of Object.keys(data))
     if (!key.startsWith(poolPrefix)) entries.set(key, read(key, entrySchema))
     else pools.set(key.slice(poolPrefix.length), read(key, poolSchema))
+  const labels = metadata?.labels ?? {}
+  const node = labels[nodeLabel] ?? ''
   return {
-    node: metadata?.labels?.[nodeLabel] ?? '',
+    node,
+    isLabelled: labels[ledgerLabel] === 'true' && metadata?.name === ledgerName(node),
     resourceVersion: metadata?.resourceVersion ?? '',
     pools,
     entries,
@@ -178,12 +183,15 @@ export function applyChanges(ledger: Ledger, changes: Changes): Ledger {
 
 const lengthOf = (volume: string, entry: Entry | undefined) => (entry ? volume.length + toJson(entry).length : 0)
 
+/** By which a node's ledger is found. */
+export const labelsOf = (node: string) => ({ [ledgerLabel]: 'true', [nodeLabel]: node })
+
 /** A ConfigMap of a new ledger. */
 export function buildLedger(namespace: string, node: string, pool: PoolFacts, entries: Changes): V1ConfigMap {
   return {
     apiVersion: 'v1',
     kind: 'ConfigMap',
-    metadata: { name: ledgerName(node), namespace, labels: { [ledgerLabel]: 'true', [nodeLabel]: node } },
+    metadata: { name: ledgerName(node), namespace, labels: labelsOf(node) },
     data: buildData(pool, entries) as Record<string, string>,
   }
 }

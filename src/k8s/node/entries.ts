@@ -1,3 +1,4 @@
+import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { Changes, Entry } from '../model/ledger.ts'
 import { found, isToGrow, onlyPool, settled, withoutRefusal } from '../model/ledger.ts'
 import { madeForOf, type VolumeFacts } from '../model/persistent-volume.ts'
@@ -36,7 +37,15 @@ export class Entries {
     const { engine, ledger, held } = this.#context.parts
     const stored = await engine.list()
     const names = new Set([...stored.map(({ name }) => name), ...(ledger.latest?.entries.keys() ?? [])])
-    for (const name of names) if (this.#mayBeWrong(name, stored)) await held.hold(name, (one) => this.#right(one))
+    for (const name of names)
+      if (this.#mayBeWrong(name, stored))
+        await held.hold(name, (one) => this.#right(one)).catch((error) => this.#goOn(name, error))
+  }
+
+  /** What is wrong with one volume, such as a note that cannot be read, costs no other. */
+  #goOn(name: string, error: unknown): void {
+    if (!(error instanceof VolumeError)) throw error
+    this.#context.parts.log.warn(messageOf(error), this.#context.about(name))
   }
 
   #mayBeWrong(name: string, stored: readonly { name: string; sizeBytes: bigint }[]): boolean {

@@ -422,6 +422,46 @@ test('a pool that cannot be read any more offers nothing, is said to be so, and 
   await daemon.stop()
 })
 
+test('a journal of an old backup costs no data where a note or the ledger says that the volume was made', async () => {
+  for (const forget of ['notes', 'ledger'] as const)
+    for (const phase of ['creating', 'formatting'] as const) {
+      const world = await openMade()
+      const { machine, server, volume } = world
+      const { id = '', files } = machine.volumes.get(volume) ?? {}
+      machine.made.clear()
+      machine.intents.set(volume, { phase, id, sizeBytes, fsType: 'ext4', mkfsOptions: [] })
+      files?.set('file', 'precious')
+      if (forget === 'notes') world.noted.clear()
+      else server.delete(ledgerPath('a'))
+      const daemon = await start(world)
+      await server.until('all is as before', () => world.isReady(volume))
+      assert.is((await daemon.engine.find(volume))?.state, 'ready')
+      assert.is(machine.volumes.get(volume)?.files.get('file'), 'precious')
+      await daemon.stop()
+    }
+})
+
+test('a note that cannot be read costs its own volume only', async () => {
+  const world = await openMade()
+  const { server, volume } = world
+  const other = world.addPlaced('other')
+  const { read } = world.notes
+  world.notes.read = async (name) => {
+    if (name === volume) throw new VolumeError('failed', `Cannot read ${name}.json: it is empty`)
+    return await read(name)
+  }
+  // What both have to be brought in line with.
+  for (const name of [volume, other]) addPromise(server, 'a', name, sizeBytes * 2n)
+  world.machine.volumes.set(other, structuredClone({ ...world.machine.volumes.get(volume) }) as never)
+  world.noted.set(other, { front: 'flex', fsType: 'ext4', options: {} })
+  const daemon = await start(world)
+  await server.until('the other is in line', () => world.entryOf(other)?.promisedBytes === sizeBytes)
+  const isTold = () => server.list(eventsPath).some(({ message }) => message.includes('it is empty'))
+  await server.until('it is told', isTold)
+  assert.is(world.entryOf(volume)?.promisedBytes, sizeBytes * 2n)
+  await daemon.stop()
+})
+
 const removing: Journey = {
   open: async () => {
     const world = await openMade()

@@ -176,6 +176,13 @@ export class NodeAgent implements Front {
     return this.#parts.orphanedMounts.problemsOf(name)
   }
 
+  /** Whether a note or the ledger says that the volume was made. Throws where neither can be asked. */
+  async isMade(name: string): Promise<boolean> {
+    if (await this.#parts.notes.read(name)) return true
+    const entry = (this.#keeper.latest ?? (await this.#keeper.find()))?.entries.get(name)
+    return entry !== undefined && !entry.pendingFor
+  }
+
   async admit<T>(request: Request, work: (admission: Admission) => Promise<T>): Promise<T> {
     return await this.#admitting.admit(request, work)
   }

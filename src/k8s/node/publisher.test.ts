@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import * as assert from 'uvu/assert'
 import { MemoryApi } from '../../../test/memory-api.ts'
 import { addLedger, addNode, eventsPath, ledgerPath, namespace } from '../../../test/memory-cluster.ts'
@@ -43,13 +44,8 @@ test('of a volume group each extent is said', () => {
   assert.is(poolFacts({ ...report, driverKind: 'LVM', freeBytes: 5n }, undefined).capacityBytes, 5n)
 })
 
-test('a pool is not taken for that of the ledger where the watch has not brought the ledger yet', async () => {
-  const server = new MemoryApi()
-  addNode(server, 'a')
-  addLedger(server, 'a')
-  const path = ledgerPath('a')
-  const theirs = { ...JSON.parse(server.find(path)?.data['_pool.default']), driverKind: 'LOOP', id: 'theirs' }
-  server.change(path, { data: { '_pool.default': JSON.stringify(theirs) } })
+/** Has a publisher publish what `report` says until `isDone`. */
+async function publish(server: MemoryApi, isDone: () => boolean): Promise<void> {
   const api = server.client()
   const [clock, now] = [machineClock, () => new Date()]
   const log = { debug: () => {}, info: () => {}, warn: () => {} }
@@ -63,9 +59,34 @@ test('a pool is not taken for that of the ledger where the watch has not brought
   })
   const abort = new AbortController()
   const ended = publisher.run(abort.signal)
-  await server.until('it is said', () => server.list(eventsPath).some(({ reason }) => reason === 'WrongPool'))
+  await server.until('it is published', isDone)
   abort.abort()
   await ended
+}
+
+test('a ledger gets its labels back that a person took away or changed, by which the provisioner finds it', async () => {
+  const server = new MemoryApi()
+  addNode(server, 'a')
+  await publish(server, () => server.find(ledgerPath('a')) !== undefined)
+  const { labels } = server.find(ledgerPath('a'))?.metadata ?? {}
+  assert.is(Object.keys(labels ?? {}).length, 2)
+  for (const label of Object.keys(labels ?? {}))
+    for (const value of [null, 'another']) {
+      server.change(ledgerPath('a'), { metadata: { labels: { [label]: value } } })
+      const isRight = () => isDeepStrictEqual(server.find(ledgerPath('a'))?.metadata.labels, labels)
+      assert.not.ok(isRight())
+      await publish(server, isRight)
+    }
+})
+
+test('a pool is not taken for that of the ledger where the watch has not brought the ledger yet', async () => {
+  const server = new MemoryApi()
+  addNode(server, 'a')
+  addLedger(server, 'a')
+  const path = ledgerPath('a')
+  const theirs = { ...JSON.parse(server.find(path)?.data['_pool.default']), driverKind: 'LOOP', id: 'theirs' }
+  server.change(path, { data: { '_pool.default': JSON.stringify(theirs) } })
+  await publish(server, () => server.list(eventsPath).some(({ reason }) => reason === 'WrongPool'))
   assert.is(JSON.parse(server.find(path)?.data['_pool.default']).id, 'theirs')
 })
 

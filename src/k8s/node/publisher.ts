@@ -95,7 +95,8 @@ export class Publisher {
         throw new Error(`Cannot publish the room of node ${node} as there is no such node.`)
       return await initial()
     }
-    if (!isDeepStrictEqual(known, pool)) await keeper.publish(pool, begin)
+    // Without its labels, which a person may have taken away, nobody finds it.
+    if (!isDeepStrictEqual(known, pool) || !ledger?.isLabelled) await keeper.publish(pool, begin)
     await this.#heartbeat.beat()
   }
 

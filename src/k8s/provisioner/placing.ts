@@ -19,8 +19,9 @@ import {
 import { settleGrowth } from '../model/growth.ts'
 import { applyChanges, type Entry, freeBytes, type Ledger, leftBytes, poolOf, promise } from '../model/ledger.ts'
 import { claimPath, readClaim, readNode, readVolume, volumesPath } from '../model/lookups.ts'
-import { isAllowed, isPlaceable, type NodeFacts, type PlaceableNode, pickNode } from '../model/node.ts'
+import { formatTaint, isAllowed, isPlaceable, type NodeFacts, type PlaceableNode, pickNode } from '../model/node.ts'
 import { buildVolume, type ClaimRef, pickVolume, type VolumeFacts, volumeNameOf } from '../model/persistent-volume.ts'
+import { tolerates } from '../model/pod.ts'
 import { Granting } from './granting.ts'
 import type { LeaderParts } from './leader.ts'
 import { chooseNode } from './placement.ts'
@@ -198,6 +199,7 @@ export class Placing {
     if (promisedOn) await this.#parts.ledgers.release(promisedOn.node, volume)
     if (provision.node) {
       const node = await this.#mustFindNode(provision.node, storageClass)
+      this.#mustBeTolerated(node, `${claim.namespace}/${claim.name}`)
       await this.#promise(node, this.#together(claim, storageClass, provision))
       return node
     }
@@ -298,6 +300,18 @@ export class Placing {
     if (!isAllowed(node.labels, topologies))
       throw refuse(`it is none of the allowedTopologies of StorageClass ${className}`)
     return node
+  }
+
+  /** The scheduler places a pod where there are taints only if it tolerates them. Who may not list pods cannot tell. */
+  #mustBeTolerated({ name, taints }: NodeFacts, claim: string): void {
+    const { pods } = this.#parts
+    if (!pods.isKnown || pods.using(claim).some((pod) => taints.every((taint) => tolerates(pod, taint)))) return
+    const [wrong] = taints
+    if (wrong)
+      throw new VolumeError(
+        'not-found',
+        `Cannot place a volume on node ${name} as no pod that waits for claim ${claim} tolerates its taint ${formatTaint(wrong)}.`,
+      )
   }
 
   async #findNode(name: string): Promise<NodeFacts | undefined> {

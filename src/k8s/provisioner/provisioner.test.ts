@@ -1,3 +1,4 @@
+import type { V1Toleration } from '@kubernetes/client-node'
 import * as assert from 'uvu/assert'
 import { claim } from '../../../test/cluster/claim-objects.ts'
 import { MemoryApi, type MemoryClient, nextTurn, type StoredObject } from '../../../test/memory-api.ts'
@@ -568,6 +569,42 @@ for (const [title, change, message] of [
     assert.equal(promises(server), [])
   })
 
+const cordon = { unschedulable: true }
+const taint = { taints: [{ key: 'for', value: 'databases', effect: 'NoSchedule' }] }
+const leaving = { taints: [{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }] }
+for (const [title, spec, refused, tolerations] of [
+  ['a cordon', cordon, /tolerates its taint node.kubernetes.io\/unschedulable:NoSchedule/, [{ operator: 'Exists' }]],
+  [
+    'a taint that no pod may come to',
+    taint,
+    /tolerates its taint for=databases:NoSchedule/,
+    [{ key: 'for', value: 'databases', effect: 'NoSchedule' }],
+  ],
+  [
+    'a taint that drives pods away',
+    leaving,
+    /tolerates its taint node.kubernetes.io\/out-of-service:NoExecute/,
+    [{ key: 'node.kubernetes.io/out-of-service', operator: 'Exists', effect: 'NoExecute' }],
+  ],
+] as const)
+  test(`a node that was selected goes past ${title} only for a pod that tolerates it`, async () => {
+    const server = openCluster()
+    server.change('/api/v1/nodes/a', { spec })
+    const running = start(server.client())
+    addPod(server, 'pod', ['data'])
+    addClaim(server, 'data', { node: 'a' })
+    const selected = () => server.find(`${claimsPath}/data`)?.metadata.annotations?.[selectedNode]
+    await server.until('the scheduler is asked again', () => !selected() && eventsOf(server, 'data').length > 0)
+    assert.match(eventsOf(server, 'data')[0]?.message, refused)
+    assert.equal(promises(server), [])
+    // As a DaemonSet's pods do.
+    addPod(server, 'tolerant', ['data'], tolerations)
+    await server.idle()
+    select(server, 'data', 'a')
+    await server.until('it is placed', () => isBound(server, 'data'))
+    await running.stop()
+  })
+
 test('growth that its node refused is settled also where the PV has a name of its own', async () => {
   const server = openCluster()
   const [first] = [addVolume(server, 'data', 'a', 64n * mebibyte)]
@@ -613,9 +650,14 @@ for (const [title, change] of [
   })
 
 /** A pod that waits for claims, of which the scheduler has selected a node for those that are named first. */
-function addPod(server: MemoryApi, name: string, claims: readonly string[]): void {
+function addPod(
+  server: MemoryApi,
+  name: string,
+  claims: readonly string[],
+  tolerations: readonly V1Toleration[] = [],
+): void {
   const volumes = claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } }))
-  server.create('/api/v1/namespaces/default/pods', { metadata: { name }, spec: { volumes } })
+  server.create('/api/v1/namespaces/default/pods', { metadata: { name }, spec: { volumes, tolerations } })
 }
 const select = (server: MemoryApi, name: string, node: string) =>
   server.change(`${claimsPath}/${name}`, { metadata: { annotations: { [selectedNode]: node } } })
@@ -674,8 +716,9 @@ test('what was promised together for a pod that went is taken back where no node
   await running.stop()
 })
 
-test('where pods may not be listed each claim is seen alone', async () => {
+test('where pods may not be listed each claim is seen alone, and a selection goes past taints', async () => {
   const server = openCluster({ a: 768n * mebibyte })
+  server.change('/api/v1/nodes/a', { spec: taint })
   server.policy = ({ path }) => (path === '/api/v1/pods' ? 403 : undefined)
   addPod(server, 'pod', ['one', 'two'])
   addUnselected(server, 'one')
