@@ -16,6 +16,7 @@ export const moveCommands: readonly Command[] = (['csi', 'flex'] as const).map((
   return defineCommand({
     name: `volumes move-to-${to}`,
     group: 'Look into volumes',
+    changes: true,
     args: '[...claims]',
     summary: `Move volumes from ${other} to ${words[to]}, in place: their PersistentVolumes are made anew`,
     description:
