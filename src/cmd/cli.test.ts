@@ -220,6 +220,38 @@ test('the help of every real command names its flags', async () => {
   }
 })
 
+test('who reads no further ends what only looks, and not what changes something', async () => {
+  const exit = process.exit
+  for (const changes of [true, undefined])
+    for (const name of ['stdout', 'stderr'] as const) {
+      const streams = { stdout: new PassThrough(), stderr: new PassThrough() }
+      const ended: unknown[] = []
+      process.exit = ((code: unknown) => void ended.push(code)) as never
+      try {
+        const run = async () => {
+          streams[name].emit('error', Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }))
+          return 7
+        }
+        const [first] = commands as [Command]
+        const command: Command = { ...first, run, ...(changes ? { changes } : {}) }
+        const program = { ...elasticLocal, commands: [command] }
+        assert.is(await runCli(['volumes'], { program, env: {}, ...(streams as object) }), 7)
+      } finally {
+        process.exit = exit
+      }
+      assert.equal(ended, changes ? [] : [0])
+    }
+  const changing = [...realCommands, ...kubectlPlugin.commands].filter(({ changes }) => changes)
+  assert.equal(changing.map(({ name }) => name).sort(), [
+    'create-vg',
+    'install',
+    'volumes grow',
+    'volumes move-to-csi',
+    'volumes move-to-flex',
+    'volumes remove',
+  ])
+})
+
 test('a page without an address to serve it at is refused', async () => {
   const { code, stderr } = await cli(['provisioner', '--page'], {}, realCommands)
   assert.is(code, 2)

@@ -35,6 +35,8 @@ export interface Command<F extends Flags = Flags> {
   /** Each a line `elastic-local …`, or `kubectl elastic_local …`. */
   examples: readonly string[]
   flags: F
+  /** It changes something, and so goes on to its end, also where nobody reads what it prints. */
+  changes?: true
   /** Resolves with the exit code; nothing is 0. */
   run(call: Call<F>): Promise<number | undefined> | Promise<void>
 }

@@ -10,6 +10,7 @@ import { ownUser } from './visit.ts'
 export const createVgCommand = defineCommand({
   name: 'create-vg',
   group: 'Run',
+  changes: true,
   args: '<...disks>',
   summary: "Make this node's volume group of disks that are blank, or add disks to it",
   description:

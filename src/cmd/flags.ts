@@ -4,6 +4,7 @@ import { isAbsolute, normalize, resolve } from 'node:path'
 import type { Address } from '../daemon/server.ts'
 import { defaultSettings } from '../flex/settings.ts'
 import { logLevels } from '../log.ts'
+import { checkTemplate } from '../text/json-path.ts'
 import type { DriverKind } from '../volume/pool.ts'
 import { parseSize } from '../volume/size.ts'
 import { completeContexts, completeNamespaces } from './names.ts'
@@ -479,6 +480,8 @@ export function outputFlag<const T extends string>(...formats: readonly [T, ...T
     mustBe: plain.mustBe.replace('jsonpath=', 'jsonpath=<template>'),
     parse: (text) => {
       const isPath = template.test(text) && formats.some((format) => format === 'jsonpath=')
+      // Before anything is done for it.
+      if (isPath) checkTemplate(text.replace(template, ''))
       return (isPath || (text !== 'jsonpath=' && plain.parse(text)) ? text : undefined) as never
     },
   }

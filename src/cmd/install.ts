@@ -19,6 +19,7 @@ const temporarySuffix = '.tmp'
 export const installCommand = defineCommand({
   name: 'install',
   group: 'Run',
+  changes: true,
   summary: "Put this executable into the kubelet's plugin folder, as its FlexVolume driver",
   description:
     'The daemon must be running: a driver without one would fail every pod that asks. The file is replaced in one step,\n' +

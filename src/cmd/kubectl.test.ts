@@ -292,6 +292,7 @@ test('a move says what it cannot find, take, or may not do', async () => {
   for (const [args, code, message] of [
     [['move-to-csi'], 2, /name claims, or say --all/],
     [['move-to-csi', 'data', '-A'], 2, /name claims, or say --all/],
+    [['move-to-csi', '-A', '-n', 'shop'], 2, /leave out --namespace, or -A/],
     [['move-to-nfs', 'data'], 2, /There is no command volumes move-to-nfs/],
     [['move-to-csi', 'none'], 1, /Cannot move claim default\/none as there is no PersistentVolume of ours/],
     [['move-to-csi', 'data', '-n', 'shop'], 1, /Cannot move claim shop\/data/],

@@ -16,6 +16,7 @@ export const moveCommands: readonly Command[] = (['csi', 'flex'] as const).map((
   return defineCommand({
     name: `volumes move-to-${to}`,
     group: 'Look into volumes',
+    changes: true,
     args: '[...claims]',
     summary: `Move volumes from ${other} to ${words[to]}, in place: their PersistentVolumes are made anew`,
     description:
@@ -39,6 +40,8 @@ async function moveAll(call: MoveCall, to: FrontName): Promise<number> {
   const { kubeconfig, context, systemNamespace: namespace, all, allNamespaces, dryRun, inUse } = call.flags
   if (Number(call.args.length > 0) + Number(all) + Number(allNamespaces) !== 1)
     throw new UsageError('Cannot say what is to be moved: name claims, or say --all for those of the namespace, or -A.')
+  if (allNamespaces && call.flags.namespace !== undefined)
+    throw new UsageError('Cannot move the volumes of one namespace and of all: leave out --namespace, or -A.')
   const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
   const { machineClock } = await import('../k8s/client/clock.ts')
   const { findMovable, Mover } = await import('../k8s/moves/mover.ts')
@@ -74,9 +77,10 @@ function choose(
   within: string | undefined,
 ): Movable[] {
   if (names.length === 0) return volumes.filter(({ front, begunAt }) => begunAt || front !== to)
-  return [...new Set(names)].map((name) => {
-    const found = volumes.find(({ claim }) => claim.name === name)
-    if (found) return found
+  return [...new Set(names)].flatMap((name) => {
+    // Two, where a move was begun of one that an earlier claim of that name had.
+    const found = volumes.filter(({ claim }) => claim.name === name)
+    if (found.length > 0) return found
     throw new Error(
       `Cannot move claim ${within}/${name} as there is no PersistentVolume of ours for a claim of that name.`,
     )

@@ -67,6 +67,11 @@ online('list, show, grow and remove volumes, and show pools', async () => {
   assert.match((await cli('volumes', 'show', 'web', `--socket=${socket}`)).out, /^Name: +web\n/)
   assert.match((await cli('volumes', 'grow', 'web', '2Gi', '--socket', socket)).out, 'from 1 GiB to 2 GiB.\n')
   assert.match((await cli('pools', '--socket', socket)).out, /\nmemory +LVM +100 GiB +2 GiB +98 GiB /)
+  // What cannot be printed is not done either.
+  const wrong = await cli('volumes', 'remove', '--yes', 'web', '--socket', socket, '-o', 'jsonpath={.results')
+  assert.is(wrong.exitCode, 2)
+  assert.match(wrong.err, /Cannot use the JSONPath \{\.results: each \{ must have its \}/)
+  assert.ok(await engine.find('web'))
   const removed = await cli('volumes', 'remove', '--yes', 'web', '--socket', socket, '-o', 'json')
   assert.equal(JSON.parse(removed.out), { results: [{ name: 'web', action: 'removed' }] })
   assert.is(removed.exitCode, 0)

@@ -42,6 +42,7 @@ export const volumesShowCommand = defineCommand({
 export const volumesGrowCommand = defineCommand({
   name: 'volumes grow',
   group,
+  changes: true,
   args: '<name> <size>',
   completeArgs: completeVolume,
   summary: 'Make a volume and its filesystem larger, mounted or not',
@@ -108,6 +109,7 @@ export const volumesAdoptCommand = defineCommand({
 export const volumesRemoveCommand = defineCommand({
   name: 'volumes remove',
   group,
+  changes: true,
   args: '<...names>',
   completeArgs: completeVolumes,
   summary: 'Remove volumes and all data in them',

@@ -210,6 +210,21 @@ test('a volume that is mounted there is not said to be missing where nobody may 
   )
 })
 
+test('a volume that is mounted there is not said to be missing where what is asked for is refused by now', () =>
+  inCluster(async (world) => {
+    await publish(world, 'a')
+    for (const volumeCapability of [
+      capability(SINGLE_NODE_MULTI_WRITER, { mountFlags: ['dev'] }),
+      capability(5),
+      { accessType: { case: 'block' as const, value: {} }, accessMode: { mode: SINGLE_NODE_MULTI_WRITER } },
+    ]) {
+      assert.is((await failureOf(publish(world, 'a', { volumeCapability }))).code, status.ABORTED)
+      assert.is((await failureOf(publish(world, 'b', { volumeCapability }))).code, status.INVALID_ARGUMENT)
+      assert.match(world.logged.at(-1) ?? '', /^NodePublishVolume .*: Cannot/)
+    }
+    assert.equal(seen(world), [[world.target('a'), false]])
+  }))
+
 test('what fails with the volume mounted there all the same is not said to be surely not mounted', () =>
   inCluster(async (world) => {
     await publish(world, 'a')

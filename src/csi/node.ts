@@ -59,23 +59,24 @@ export function buildNode(parts: NodeParts): Handlers<typeof Node> {
   const publish = async (request: NodePublishVolumeRequest): Promise<Nothing> => {
     const name = need(request.volumeId, 'volume_id')
     const place = need(request.targetPath, 'target_path')
-    const { isAlone, ...capability } = parseCapability(request.volumeCapability)
-    const isDevice = capability.fsType === 'block'
-    const readOnly = request.readonly || capability.readOnly
     return await run({ what: 'NodePublishVolume', shown: `NodePublishVolume ${place}` }, async (about) => {
       const target = await targetAt(place)
       const podUid = target.pod?.uid
       note(about, name, target)
       mustBeFor(name, target, request.volumeContext)
-      if (target.pod && target.pod.isDevice !== isDevice)
-        throw new VolumeError(
-          'invalid',
-          `Cannot mount ${name} on ${target.path} as that is ${isDevice ? 'no place for a block device' : 'a place for a block device only'}.`,
-        )
-      const pod = podIn(request.volumeContext)
-      const options = { ...capability, readOnly, mkfsOptions: [], ...(pod ? { pod } : {}) }
-      const wanted = { front: 'csi' as const, volumeName: name, options, ...(podUid ? { podUid } : {}) }
+      // What is refused may be mounted there all the same, by a daemon that took it.
       try {
+        const { isAlone, ...capability } = parseCapability(request.volumeCapability)
+        const isDevice = capability.fsType === 'block'
+        const readOnly = request.readonly || capability.readOnly
+        if (target.pod && target.pod.isDevice !== isDevice)
+          throw new VolumeError(
+            'invalid',
+            `Cannot mount ${name} on ${target.path} as that is ${isDevice ? 'no place for a block device' : 'a place for a block device only'}.`,
+          )
+        const pod = podIn(request.volumeContext)
+        const options = { ...capability, readOnly, mkfsOptions: [], ...(pod ? { pod } : {}) }
+        const wanted = { front: 'csi' as const, volumeName: name, options, ...(podUid ? { podUid } : {}) }
         await front.admit(wanted, async (admission) => {
           if ((admission.fsType === 'block') !== isDevice)
             throw new VolumeError(

@@ -28,7 +28,7 @@ async function devicesOf(current: string, loops = '', disks = '') {
 }
 
 test('LVM looks into no logical volume and no loop device, whatever the machine says', async () => {
-  const loops = '"r|^/dev/loop[0-9]+$|"'
+  const loops = '"r|^/dev/loop[0-9]+(p[0-9]+)?$|"'
   for (const [current, filter] of [
     ['', `filter=[ ${loops} ]`],
     ['devices {\n\tscan_lvs=1\n\tglobal_filter=["a|.*|"]\n}\n', `filter=[ ${loops} ]`],
@@ -53,8 +53,10 @@ test('but for loop devices that the group is made of: never those over images of
     '/dev/loop3 \\x20\\x208:1\\x20 /var/disk.img',
     '/dev/loop4 \\x20\\x208:1\\x20 /snap/core',
   ].join('\n')
-  const { line } = await devicesOf('', all, '  /dev/loop1\n  /dev/loop3\n')
-  assert.ok(line.includes('filter=[ "a|^/dev/loop3$|", "r|^/dev/loop[0-9]+$|" ]'), line)
+  const disks = '  /dev/loop1\n  /dev/loop2p1\n  /dev/loop3\n  /dev/loop4p2\n /dev/sda3\n'
+  const { line } = await devicesOf('', all, disks)
+  const own = '"a|^/dev/loop3$|", "a|^/dev/loop4p2$|"'
+  assert.ok(line.includes(`filter=[ ${own}, "r|^/dev/loop[0-9]+(p[0-9]+)?$|" ]`), line)
 })
 
 test.run()

@@ -477,6 +477,17 @@ test('room that a killed daemon was making is removed at the next start, and whe
   assert.equal(shell.changes.slice(0, 2), [removesRoom, makesRoom])
 })
 
+test('grow() of a block device removes nothing that has the name of its room and is not that', async () => {
+  for (const lv_tags of ['', 'elastic-local']) {
+    const { pool, shell, room } = openBlockPool()
+    shell.volumes.push({ ...room, lv_tags })
+    await rejects('exists', /^Cannot grow one as .*\/one_room is there without our tag/, () =>
+      pool.grow('one', 20n * mebibyte),
+    )
+    assert.equal(shell.changes, [])
+  }
+})
+
 test('an active volume whose device is not what LVM says, after an lvextend that was killed, is refreshed before use', async () => {
   const volumes = [linearVolume('one', { lv_active: 'active' })]
   const calls: ((pool: LvmPool) => Promise<unknown>)[] = [

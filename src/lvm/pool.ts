@@ -284,10 +284,16 @@ export class LvmPool implements Pool {
     await this.#group.refresh()
     const volume = this.#findOurs(name)
     if (!volume) return undefined
-    const room = roomOf(name)
-    if (this.#group.volumes.has(room)) await this.#removeRoom(room)
     const missingBytes = roundUp(sizeBytes, (await this.#group.facts()).extentBytes) - volume.sizeBytes
     if (missingBytes <= 0n) return undefined
+    const room = roomOf(name)
+    const there = this.#group.volumes.get(room)
+    if (there && !there.tags.includes(roomTag))
+      throw new VolumeError(
+        'exists',
+        `Cannot grow ${name} as ${this.#group.deviceOf(room)} is there without our tag "${roomTag}"; rename it.`,
+      )
+    if (there) await this.#removeRoom(room)
     const place = ['--type', 'linear', '--size', `${missingBytes}b`, '--wipesignatures', 'y', '--zero', 'y']
     await this.#group.change(
       ['lvcreate', '--yes', '--name', room, ...place, '--addtag', roomTag, volumeGroup],

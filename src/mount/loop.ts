@@ -9,6 +9,7 @@ import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.t
 import { mustBeClosed } from '../volume/openers.ts'
 import type { CreateRequest, Grown, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
+import { findNodeHolder } from './holders.ts'
 import { PoolFolder } from './pool-folder.ts'
 import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
@@ -261,6 +262,9 @@ export class LoopPool implements Pool {
   async deactivate(name: string): Promise<void> {
     const device = await this.#findDevice(name)
     if (!device) return
+    // Another volume would get its number, and be seen by whoever has its node in a namespace of his own.
+    const { fsType } = (await this.find(name)) ?? {}
+    if (fsType === 'block' && (await findNodeHolder(device))) return
     const isGone = async () => (await readBackingFile(device)) !== this.#devices.get(name)?.backing
     try {
       await this.#losetup('--detach', device)

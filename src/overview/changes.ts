@@ -23,6 +23,10 @@ export function growthLink(_: ClusterFacts, { claim, volume, promise, pods }: Su
     return link('growth', 'fail', `it does not grow ${what}: ${ownWordsOf(growth.message ?? growth.phase)}`, {
       advice: `Lower the request to take it back (to more than the ${formatBytes(grantedBytes)} that it has: Kubernetes allows no less), or make room in pool ${promise ? poolOf(promise.ledger).name : 'of its node'}: it is then tried again by itself.`,
     })
+  if (growth?.delay)
+    return link('growth', 'fail', `it does not grow ${what} yet: ${growth.delay}`, {
+      advice: 'It is tried again by itself.',
+    })
   if (volume.front === 'csi')
     return link('growth', 'wait', `it grows ${what}; the daemon of node ${volume.node} does it`)
   if (pods.length === 0) return link('growth', 'wait', `it grows ${what} when a pod mounts it`)

@@ -849,6 +849,22 @@ const cases: Case[] = [
     message: /it grows from 512 MiB to 1 GiB; the daemon of node node-1 does it/,
   },
   {
+    title: 'growth of a volume of CSI that could not be made by now',
+    set: (world) => {
+      world.addBound('data', 'node-1', 'csi')
+      world.server.change(claimPath('data'), {
+        spec: { resources: { requests: { storage: '1Gi' } } },
+        status: {
+          allocatedResourceStatuses: { storage: 'ControllerResizeInProgress' },
+          conditions: [{ type: 'Resizing', status: 'True', message: 'Cannot grow it while it is mounted.' }],
+        },
+      })
+    },
+    at: 'growth',
+    message: /it does not grow from 512 MiB to 1 GiB yet: Cannot grow it while it is mounted/,
+    advice: /tried again by itself/,
+  },
+  {
     title: 'growth that waits for a pod',
     set: (world) => {
       world.addBound('data', 'node-1')

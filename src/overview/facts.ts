@@ -95,7 +95,7 @@ export interface ClaimState extends ClaimFacts {
   grantedBytes?: bigint
   requestedBytes?: bigint
   /** How far its growth is, and what the node says of it. */
-  growth?: { phase: string; message?: string }
+  growth?: { phase: string; message?: string; delay?: string }
 }
 
 export interface VolumeState extends VolumeFacts {
@@ -205,7 +205,15 @@ export function pickClaimState(claim: V1PersistentVolumeClaim): ClaimState {
     createdAt: toDate(claim.metadata?.creationTimestamp),
     ...(grantedBytes === undefined ? {} : { grantedBytes }),
     ...(requestedBytes === undefined ? {} : { requestedBytes }),
-    ...(growing ? { growth: { phase: growing, ...(failed?.message ? { message: failed.message } : {}) } } : {}),
+    ...(growing
+      ? {
+          growth: {
+            phase: growing,
+            ...(failed?.message ? { message: failed.message } : {}),
+            ...(facts.growthDelay ? { delay: facts.growthDelay } : {}),
+          },
+        }
+      : {}),
   }
 }
 

@@ -54,6 +54,43 @@ test('nothing is begun or looked for; what is mounted can be unmounted, and the 
 
 test.run()
 
+const moving = suite('engine whose device may come back as another')
+
+moving('a mount that first finishes a growth which was cut short shows the device as it is then', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const { journal } = machine
+  const filesystems = { ...machine.filesystems, zero: async () => {} }
+  const log = { info: () => {}, warn: () => {} }
+  let turn = 0
+  // As with loop devices: what was let go, another volume may have by now.
+  const pool = {
+    ...machine.pool,
+    activate: async (name: string) => ({ kind: 'device' as const, path: `/dev/memory/${name}-${turn}` }),
+    deactivate: async () => {
+      turn += 1
+    },
+  }
+  const shown: string[] = []
+  const bindNode = async (device: string) => {
+    shown.push(device)
+  }
+  const start = async () => {
+    const mounts = { ...machine.mounts, bindNode, isHeld: async () => false }
+    const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
+    await engine.start()
+    return engine
+  }
+  await (await start()).create('one', { ...spec, fsType: 'block' })
+  const id = machine.volumes.get('one')?.id
+  await journal.write('one', { phase: 'growing', ...(id ? { id } : {}) })
+  const engine = await start()
+  await engine.mount({ name: 'one', target: '/pods/one', readOnly: false, mountOptions: [], fsType: 'block' })
+  assert.equal(shown, [(await engine.attach('one')).path])
+  assert.equal(machine.intents, new Map())
+})
+
+moving.run()
+
 const inUse = suite('engine whose volume is in use where no mount table shows it')
 
 inUse('it is not wiped, removed or checked, and is mounted all the same', async () => {

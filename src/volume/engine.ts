@@ -194,12 +194,11 @@ export class Engine {
   async mount(request: MountRequest): Promise<{ action: 'mounted' | 'unchanged' }> {
     const name = parseVolumeName(request.name)
     return await this.#locked(name, { operation: 'mount', target: request.target }, async () => {
-      const { pool } = this.#parts
       const volume = await this.#mustBeReady(name, request.create)
       mustBeAsked(request, volume)
-      const source = await pool.activate(name)
       try {
-        const table = await this.#readGrown(volume, source)
+        const source = await this.#activateGrown(volume)
+        const table = await this.#parts.mounts.read()
         // What is mounted there already may be anybody's.
         const unseen = this.#findUnseen(table, dirname(request.target))
         if (unseen) throw new VolumeError('unavailable', `Cannot mount ${name} as ${unseen}.`)
@@ -223,18 +222,19 @@ export class Engine {
     if (folder !== target) await mounts.bind(folder, target, { readOnly })
   }
 
-  /** The mounts, after a growth that was cut short is finished: once it is mounted, that may be forbidden. */
-  async #readGrown(volume: StoredVolume, source: Source): Promise<MountTable> {
-    const { mounts, log } = this.#parts
-    const table = await mounts.read()
-    if (this.#intents.of(volume)?.phase !== 'growing' || table.of(source).length > 0) return table
-    await this.#fill(volume.name).catch((error) => {
-      log.warn(`Volume ${volume.name} is mounted smaller than it is to be: ${messageOf(error)}`, {
-        volume: volume.name,
-      })
+  /**
+   * The device or the directory, once a growth that was cut short is finished: when it is mounted, that may be forbidden. It may be
+   * another device than before, which was let go for that, and which somebody else may have by now.
+   */
+  async #activateGrown(volume: StoredVolume): Promise<Source> {
+    const { pool, mounts, log } = this.#parts
+    const { name } = volume
+    const source = await pool.activate(name)
+    if (this.#intents.of(volume)?.phase !== 'growing' || (await mounts.read()).of(source).length > 0) return source
+    await this.#fill(name).catch((error) => {
+      log.warn(`Volume ${name} is mounted smaller than it is to be: ${messageOf(error)}`, { volume: name })
     })
-    await this.#parts.pool.activate(volume.name)
-    return await mounts.read()
+    return await pool.activate(name)
   }
 
   #mustBeAlone({ name, target }: MountRequest, [other]: readonly MountPoint[]): void {

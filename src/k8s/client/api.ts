@@ -144,6 +144,11 @@ export function findKubeConfig(
     config.setCurrentContext(context)
   }
   const server = config.getCurrentCluster()?.server
+  const current = config.getContextObject(config.getCurrentContext())
+  if (!server && current)
+    throw new Error(
+      `Cannot find the API server as context ${current.name} of the kubeconfig is of cluster ${current.cluster}, which is not in it.`,
+    )
   if (!server || server === 'http://localhost:8080')
     throw new Error(
       'Cannot find the API server as there is neither a service account nor a kubeconfig: name one with --kubeconfig.',

@@ -11,7 +11,7 @@ import { parseMkfsOptions, parseMountOptions } from '../../volume/options.ts'
 import { type Content, type DriverKind, driverKinds, type FsType, fsTypes } from '../../volume/pool.ts'
 import { parseQuantity } from '../client/quantity.ts'
 import { type FrontName, frontNames } from '../fronts/front.ts'
-import { type GrowthPhase, readGrowthPhase } from './granted-growth.ts'
+import { type GrowthPhase, readGrowthDelay, readGrowthPhase } from './granted-growth.ts'
 import { isGrowing } from './growth.ts'
 import { provisionerNames } from './names.ts'
 import type { ClaimRef } from './persistent-volume.ts'
@@ -68,6 +68,8 @@ export interface ClaimFacts extends ClaimRef {
   isGrowing: boolean
   /** How far it is, where its volume is one of CSI. */
   growthPhase: GrowthPhase
+  /** Why it was not made by now, as it says itself. */
+  growthDelay: string
   /** In seconds since 1970. */
   created: number
 }
@@ -103,6 +105,7 @@ export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
     isDeleting: metadata?.deletionTimestamp !== undefined,
     isGrowing: isGrowing(claim),
     growthPhase: readGrowthPhase(claim),
+    growthDelay: readGrowthDelay(claim),
     created: Math.floor(new Date(metadata?.creationTimestamp ?? 0).getTime() / 1000),
   }
 }

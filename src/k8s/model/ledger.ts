@@ -40,6 +40,8 @@ export interface Entry {
   /** The size that the machine could not give, as the daemon says, and why: whoever promised it takes that back. */
   refusedBytes?: bigint
   refusal?: string
+  /** Why what is promised beyond what is made was not made by now, as the daemon says, which tries it again. */
+  delay?: string
 }
 
 /**
@@ -64,8 +66,8 @@ export interface Ledger {
 /** A ledger that long takes no further volume, so that what it holds can still change. */
 export const fullLength = 900 << 10
 
-/** Of what there is to say of a refusal, so much is kept. */
-const longestRefusal = 400
+/** Of what there is to say of a refusal or a delay, so much is kept. */
+const longestWords = 400
 
 /** The key of the pool that a daemon serves. */
 export const onlyPool = 'default'
@@ -94,6 +96,7 @@ const entrySchema = v.object({
   madeFor: v.exactOptional(v.string()),
   refusedBytes: v.exactOptional(bytes),
   refusal: v.exactOptional(v.string()),
+  delay: v.exactOptional(v.string()),
 })
 
 /** The ledger in a ConfigMap. Throws `failed` with the key that cannot be read. */
@@ -154,11 +157,16 @@ export function isRefused({ refusedBytes }: Entry, sizeBytes: bigint): boolean {
 
 /** The entry when the machine could not give what is promised. */
 export function withRefusal(entry: Entry, why: string): Entry {
-  return { ...entry, refusedBytes: entry.promisedBytes, refusal: why.slice(0, longestRefusal) }
+  return { ...withoutRefusal(entry), refusedBytes: entry.promisedBytes, refusal: why.slice(0, longestWords) }
 }
 
-/** The entry when it is to be tried again. */
-export function withoutRefusal({ refusedBytes, refusal, ...entry }: Entry): Entry {
+/** The entry when what is promised could not be made by now, and is tried again. */
+export function withDelay(entry: Entry, why: string): Entry {
+  return isToGrow(entry) ? { ...entry, delay: why.slice(0, longestWords) } : entry
+}
+
+/** The entry when it is to be tried again, or is promised something else. */
+export function withoutRefusal({ refusedBytes, refusal, delay, ...entry }: Entry): Entry {
   return entry
 }
 
@@ -270,13 +278,15 @@ export function promise(ledger: Ledger, volume: string, sizeBytes: bigint, pendi
 
 /** The entry of a volume that was found with that size, on top of what was promised before. */
 export function made(before: Entry | undefined, sizeBytes: bigint, madeFor: string | undefined): Entry {
+  const promisedBytes = before?.promisedBytes ?? sizeBytes
   return {
     pool: before?.pool ?? onlyPool,
     kind: 'volume',
-    promisedBytes: before?.promisedBytes ?? sizeBytes,
+    promisedBytes,
     madeBytes: sizeBytes,
     ...(madeFor ? { madeFor } : {}),
     ...(before && isRefused(before, sizeBytes) ? {} : pickRefusal(before)),
+    ...(before?.delay !== undefined && promisedBytes > sizeBytes ? { delay: before.delay } : {}),
   }
 }
 
@@ -312,6 +322,6 @@ export function settled(
 }
 
 /** The entry when the growth that was granted last has ended, or was given up: no more is promised than is made. */
-export function withoutGrowth(entry: Entry): Entry {
+export function withoutGrowth({ delay, ...entry }: Entry): Entry {
   return entry.madeBytes === undefined ? entry : { ...entry, promisedBytes: entry.madeBytes }
 }

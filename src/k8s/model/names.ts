@@ -21,7 +21,10 @@ export const makeAnewAnnotation = 'volumes.k8s.elastic.co/make-lost-anew'
  */
 export const moveName = (volume: string) => `elastic-local-move.${volume}`
 export const moveLabel = 'volumes.k8s.elastic.co/move'
-/** On a claim: the front that its volume was moved to. To change a claim is to have it looked at. */
+/**
+ * On a claim and its PV: the front that the volume was moved to. To change a claim is to have it looked at; a PV that has it has the
+ * policy that it had before.
+ */
 export const movedAnnotation = 'volumes.k8s.elastic.co/moved-to'
 
 /** Every Node has it; its value may differ from the node's name, may change, and others may have the same. */

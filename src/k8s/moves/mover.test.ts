@@ -29,7 +29,7 @@ import type { FrontName } from '../fronts/front.ts'
 import { finalizer, movedAnnotation, moveName } from '../model/names.ts'
 import type { Note, Notes } from '../node/note.ts'
 import { Provisioner } from '../provisioner/provisioner.ts'
-import { Mover, type MoverParts } from './mover.ts'
+import { findMovable, Mover, type MoverParts } from './mover.ts'
 import { readMoves } from './record.ts'
 
 const test = suite('mover')
@@ -388,6 +388,19 @@ for (const [title, method, path] of [
     await server.until('it is removed', () => !world.volume && !world.machine.volumes.has(name))
   })
 
+scene('a record that is left changes no policy that somebody has set since', 'flex', async (world) => {
+  const { server, name } = world
+  for (const [to, policy] of [
+    ['csi', 'Retain'],
+    ['flex', 'Delete'],
+  ] as const) {
+    await dieAt(world, to, 'DELETE', /configmaps/)
+    server.change(`${volumesPath}/${name}`, { spec: { persistentVolumeReclaimPolicy: policy } })
+    assert.equal(await world.mover(to, server.client()).move(name), { outcome: 'moved' })
+    await server.until('all know of it', () => world.isSettled(to, policy))
+  }
+})
+
 scene('a record that is left of a volume which was removed since makes nothing', 'flex', async (world) => {
   const { server, name } = world
   await dieAt(world, 'csi', 'DELETE', /configmaps/)
@@ -446,6 +459,25 @@ scene('a record that would make anything else makes nothing', 'flex', async (wor
   }
   world.server.change(path, { data })
   assert.equal(await world.mover('csi', world.server.client()).move(world.name), { outcome: 'moved' })
+})
+
+test('those that may be moved are those that claims have, and those whose move was begun', async () => {
+  const server = new MemoryApi()
+  addClass(server)
+  addNode(server, 'a')
+  const end = playControllerManager(server)
+  const old = addVolume(server, 'data', 'a', sizeBytes)
+  server.change(`${volumesPath}/${old}`, { spec: { persistentVolumeReclaimPolicy: 'Retain' } })
+  server.delete(claimPath)
+  await server.until('its claim is gone', () => server.find(`${volumesPath}/${old}`)?.status?.phase === 'Released')
+  const volume = addVolume(server, 'data', 'a', sizeBytes)
+  await server.until('it is bound', () => server.find(`${volumesPath}/${volume}`)?.status?.phase === 'Bound')
+  const { volumes } = await findMovable(server.client(), namespace, 'default')
+  assert.equal(
+    volumes.map(({ name }) => name),
+    [volume],
+  )
+  await end()
 })
 
 test.run()

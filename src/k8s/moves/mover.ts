@@ -86,7 +86,10 @@ export interface Movable {
   begunAt?: Date
 }
 
-/** The volumes of claims in that namespace, or in all, in the order of their claims; and what is wrong with records. */
+/**
+ * The volumes that claims in that namespace have, or in all, in the order of their claims; and what is wrong with records. One that
+ * is kept after its claim is nobody's, and there may be several for claims of one name.
+ */
 export async function findMovable(
   api: Api,
   namespace: string,
@@ -94,7 +97,8 @@ export async function findMovable(
 ): Promise<{ volumes: Movable[]; wrongs: string[] }> {
   const [known, { moves, wrongs }] = await Promise.all([readVolumes(api), readMoves(api, namespace)])
   const found = new Map<string, Movable>()
-  for (const { name, claim, front } of known) if (claim) found.set(name, { name, claim, front })
+  for (const { name, claim, front, phase } of known)
+    if (claim && phase !== 'Released') found.set(name, { name, claim, front })
   for (const { name, facts, begunAt } of moves)
     found.set(name, { name, claim: facts.claim, ...found.get(name), begunAt })
   const keyOf = ({ claim }: Movable) => `${claim.namespace}/${claim.name}`

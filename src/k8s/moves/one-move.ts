@@ -204,13 +204,19 @@ export class OneMove {
       })
       return 'went'
     }
-    if (policyOf(volume) !== policy) return await this.#setPolicy(volume, policy)
+    // Once: a record may be left for long, and others may have said something else since.
+    const isGivenBack = policy === 'Retain' || volume.metadata?.annotations?.[movedAnnotation] === to
+    if (!isGivenBack) return await this.#setPolicy(volume, policy, { annotations: { [movedAnnotation]: to } })
     return await this.#end(record, { outcome: 'moved' })
   }
 
-  async #setPolicy({ metadata }: V1PersistentVolume, persistentVolumeReclaimPolicy: string): Promise<Step> {
+  async #setPolicy(
+    { metadata }: V1PersistentVolume,
+    persistentVolumeReclaimPolicy: string,
+    more: { annotations?: Record<string, string> } = {},
+  ): Promise<Step> {
     const { resourceVersion } = metadata ?? {}
-    const body = { metadata: { resourceVersion }, spec: { persistentVolumeReclaimPolicy } }
+    const body = { metadata: { resourceVersion, ...more }, spec: { persistentVolumeReclaimPolicy } }
     await this.#send('PATCH', volumePath(this.#name), body)
     return 'went'
   }

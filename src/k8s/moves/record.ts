@@ -9,7 +9,7 @@ import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import { hasKey, optionsOf } from '../fronts/flex.ts'
 import { type FrontName, frontNames } from '../fronts/front.ts'
 import { findSource, fronts } from '../fronts/fronts.ts'
-import { finalizer, makeAnewAnnotation, moveLabel, moveName } from '../model/names.ts'
+import { finalizer, makeAnewAnnotation, movedAnnotation, moveLabel, moveName } from '../model/names.ts'
 import { buildNodeAffinity, pickVolume, type VolumeFacts, volumeNameOf } from '../model/persistent-volume.ts'
 
 const texts = v.record(v.string(), v.string())
@@ -154,7 +154,7 @@ export async function readMoves(api: Pick<Api, 'send'>, namespace: string): Prom
 }
 
 /** What is only about the object that goes. */
-const droppedAnnotations = ['kubectl.kubernetes.io/last-applied-configuration', makeAnewAnnotation]
+const droppedAnnotations = ['kubectl.kubernetes.io/last-applied-configuration', makeAnewAnnotation, movedAnnotation]
 
 /**
  * The PV of the other front in place of one, as long as it is moved: the same in all but its source. `claimCapacity` is what

@@ -814,10 +814,23 @@ test('a volume of CSI that was to grow and could not while it was mounted grows 
   )
   const made = () => world.machine.volumes.get(name)
   assert.is(made()?.sizeBytes, sizeBytes)
+  await world.server.until('it is in the ledger', () => /Nothing was changed/.test(world.entryOf(name)?.delay ?? ''))
   await daemon.engine.unmount(name, target)
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
   await daemon.agent.admit({ front: 'csi', volumeName: name, podUid: 'pod', options }, async () => {})
   assert.equal([made()?.sizeBytes, made()?.filesystemBytes], [3n * sizeBytes, 3n * sizeBytes])
+  assert.is(world.entryOf(name)?.delay, undefined)
+  await daemon.stop()
+})
+
+test('a volume of CSI that is lost says in the ledger why it does not grow', async () => {
+  const world = await granted.open()
+  const name = nameOf(world)
+  world.machine.volumes.delete(name)
+  const daemon = await start(world)
+  await world.server.until('it is said', () => /its data is lost/.test(world.entryOf(name)?.delay ?? ''))
+  await world.server.idle()
+  assert.is(world.entryOf(name)?.promisedBytes, 3n * sizeBytes)
   await daemon.stop()
 })
 

@@ -267,6 +267,7 @@ export class NodeAgent implements Front {
       await this.#making.ensure(held, volume)
     } catch (error) {
       if (error instanceof VolumeError) await this.#context.say(volume, 'VolumeNotMade', messageOf(error))
+      if (volume.front === 'csi') await this.#growing.noteDelay(held, error)
       throw error
     }
     if (volume.front === 'csi') await this.#growing.growGranted(held)

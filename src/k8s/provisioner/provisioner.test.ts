@@ -858,6 +858,23 @@ test('growth of a volume of CSI: nothing is larger before it is made, and the ku
   await running.stop()
 })
 
+test('growth of a volume of CSI that its node could not make by now says why in its claim, for as long as that holds', async () => {
+  const server = openGrowing('192Mi')
+  const running = start(server.client())
+  await server.until('it is granted', () => phaseOf(server) === 'ControllerResizeInProgress')
+  const [entry] = promises(server)
+  assert.ok(entry)
+  const { node, volume, ...more } = entry
+  const wordsOf = () => statusOf(server).conditions.find(({ type }: { type: string }) => type === 'Resizing')?.message
+  for (const words of ['its disk is away', 'its pods have it', undefined]) {
+    server.change(ledgerPath(node), { data: { [volume]: toJson({ ...more, ...(words ? { delay: words } : {}) }) } })
+    await server.until('it is said', () => wordsOf() === words)
+    await server.idle()
+  }
+  assert.equal([phaseOf(server), conditionsOf(server)], ['ControllerResizeInProgress', ['Another', 'Resizing']])
+  await running.stop()
+})
+
 for (const [title, help] of [
   ['room appears', (server: MemoryApi) => addLedgerRoom(server)],
   ['the request is lowered', (server: MemoryApi) => request(server, '128Mi')],
