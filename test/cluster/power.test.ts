@@ -14,7 +14,12 @@ enterOwnNetwork()
 const address = await makeBridge()
 const test = suite('power')
 
-const container = { name: 'main', image: 'none', volumeDevices: [{ name: 'device', devicePath: '/dev/data' }] }
+const container = {
+  name: 'main',
+  image: 'none',
+  volumeMounts: ['flex', 'csi'].map((name) => ({ name, mountPath: `/mnt/${name}` })),
+  volumeDevices: [{ name: 'device', devicePath: '/dev/data' }],
+}
 const nodes = [
   ['thin', true, 'guest-1', '198.51.100.2'],
   ['linear', false, 'guest-2', '198.51.100.3'],
