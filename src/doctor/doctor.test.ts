@@ -536,13 +536,17 @@ pool('that enforces no sizes says so, one without room warns, problems fail', as
       'its metadata area is nearly full',
       'thin pool p has 91 % of its data area in use, and nothing new is made from 90 % on',
       'thin pool p has 81 % of its metadata area in use, and nothing new is made from 80 % on',
+      'thin pool p gives blocks with what others left in them, and nothing new is made until "lvchange --zero y" mends that',
+      'thin pool p lets writers wait when it is full, and nothing new is made until "lvchange --errorwhenfull y" mends that',
+      'Cannot use volume group vg as it is claimed by the daemon of this machine with --volumes-dir /b',
+      'one was left suspended, so that all who used it waited, and is resumed',
       'something new',
     ],
   }
   const found = await checkPool(patient)
   assert.equal(
     found.map((finding) => finding.status),
-    Array(5).fill('fail'),
+    Array(9).fill('fail'),
   )
   const advice = found.map((finding) => finding.advice ?? '')
   for (const [index, word] of [
@@ -550,6 +554,10 @@ pool('that enforces no sizes says so, one without room warns, problems fail', as
     '--metadatasize',
     'lvextend --size',
     '--poolmetadatasize',
+    'may show the data of others: "lvchange --zero y',
+    'would hang every volume in it: "lvchange --errorwhenfull y',
+    'Give each daemon a volume group of its own',
+    'killed in the middle of a change',
     'elastic-local pools',
   ].entries())
     assert.match(advice[index] ?? '', word)

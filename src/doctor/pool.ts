@@ -113,6 +113,10 @@ const advices: readonly [problem: RegExp, advice: string][] = [
     /is claimed by the daemon of/,
     'Give each daemon a volume group of its own. After a new installation of the machine, or with another folder for volumes, let the old claim go as it says: docs/decisions/0016-claim-of-a-volume-group.md.',
   ],
+  [
+    /was left suspended/,
+    "Nothing more is to do. A program that was killed in the middle of a change leaves it so: look for that in the kernel's log (dmesg).",
+  ],
   [/metadata area in use/, 'Give it more: "lvextend --poolmetadatasize +<size> <group>/<pool>".'],
 ]
 

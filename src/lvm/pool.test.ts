@@ -322,7 +322,9 @@ test('a group is believed to be empty only where its own row says so', async () 
   }
   assert.is((await pool.list()).length, 1)
   shell.run = async (command) => (command[0] === 'lvs' ? none : await run(command))
-  await rejects('failed', /it has 1 logical volumes, and shows none/, () => pool.list())
+  // Upon an answer that there is none, its PV is let go.
+  for (const work of [() => pool.list(), () => pool.remove('one'), () => pool.remove('two')])
+    await rejects('failed', /it has 1 logical volumes, and shows none/, work)
 })
 
 test('a group that was exported, or that another has taken the place of, offers nothing and tells of no volume', async () => {
@@ -382,15 +384,26 @@ test('a group with as many volumes as it may have offers nothing', async () => {
 test('what was left suspended is resumed by the next look of a pool that was started, and told of', async () => {
   const volumes = [linearVolume('one', { lv_suspended: 'suspended' }), thinPool({ lv_suspended: 'suspended' })]
   const theirs = linearVolume('theirs', { lv_tags: '', lv_suspended: 'suspended' })
-  const { pool, shell, warnings } = openPool({ volumes: [...volumes, theirs], thin })
+  let now = 0
+  const { pool, shell, warnings } = openPool({ volumes: [...volumes, theirs], thin, uptimeMs: () => now })
   assert.match((await pool.list())[0]?.problem ?? '', /its device is suspended/)
   assert.equal(shell.changes, [])
   await pool.start()
   shell.changes.length = 0
-  await pool.report()
+  const told = ['one', 'pool'].map(
+    (name) => `${name} was left suspended, so that all who used it waited, and is resumed`,
+  )
+  const { freeBytes, problems } = await pool.report()
+  assert.equal([problems, freeBytes > 0n], [told, true])
   assert.equal(shell.changes, [`lvchange --refresh ${volumeGroup}/one`, `lvchange --refresh ${volumeGroup}/pool`])
   await new Promise(setImmediate)
   assert.match(warnings.join('\n'), /one was left suspended.*\npool was left suspended/)
+  // Whoever looked first, the next who asks is told.
+  for (const row of volumes) row.lv_suspended = ''
+  now = 59_999
+  assert.equal((await pool.report()).problems, told)
+  now = 60_000
+  assert.equal((await pool.report()).problems, [])
 })
 
 test('grow() extends to whole extents, and asks LVM for nothing when the volume is as large already', async () => {

@@ -30,6 +30,8 @@ const idTagPrefix = `${ownTag}.id=`
 const roomTag = `${ownTag}.room`
 /** Of which volume it is, which has no underscore in its name. */
 const roomOf = (name: string) => `${name}_room`
+/** What is over by itself is told of for so long: for two looks of whoever tells. */
+const suspensionToldMs = 60_000
 /** How many ranges of extents one command names, of the words that it may have. */
 const mostRanges = 50
 
@@ -57,6 +59,8 @@ export class LvmPool implements Pool {
   #isStarted = false
   /** Held from looking at the room until a volume has taken its share. */
   readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
+  /** When a device of ours was last found suspended, by the machine's uptime. */
+  readonly #suspendedMs = new Map<string, number>()
 
   constructor(parts: LvmPoolParts) {
     this.#parts = parts
@@ -122,9 +126,18 @@ export class LvmPool implements Pool {
         if (volume.suspended && (isOurs(volume) || volume.name === this.#parts.thin?.poolName)) this.#resume(volume)
   }
 
+  /** What was left suspended lately: that is over before anybody has heard of it. */
+  #suspensions(): string[] {
+    const since = this.#parts.uptimeMs() - suspensionToldMs
+    return [...this.#suspendedMs]
+      .filter(([, at]) => at > since)
+      .map(([name]) => `${name} was left suspended, so that all who used it waited, and is resumed`)
+  }
+
   async #resume(volume: LogicalVolume): Promise<void> {
-    const { log } = this.#parts
+    const { log, uptimeMs } = this.#parts
     const about = { volume: volume.name }
+    this.#suspendedMs.set(volume.name, uptimeMs())
     await this.#refreshDevice(volume).then(
       () => log.warn(`${volume.name} was left suspended, so that all who used it waited: it is resumed.`, about),
       (error) => log.warn(messageOf(error), about),
@@ -432,7 +445,7 @@ export class LvmPool implements Pool {
         name: volumeGroup,
         sizeBytes,
         freeBytes,
-        problems: [...refusals, ...this.#group.queueProblems()],
+        problems: [...refusals, ...this.#suspensions(), ...this.#group.queueProblems()],
       }
     }
     const room = measureThinPool(thin, this.#group.volumes, group)
@@ -448,7 +461,7 @@ export class LvmPool implements Pool {
         metadataPercent: room.pool?.metadataPercent ?? 0,
         overcommitRatio: thin.overcommitRatio,
       },
-      problems: [...problems, ...this.#group.queueProblems()],
+      problems: [...problems, ...this.#suspensions(), ...this.#group.queueProblems()],
     }
   }
 

@@ -647,6 +647,49 @@ test('room that is promised to a growth under way stays promised when an earlier
   world.mustBeRight()
 })
 
+test('room that is promised to a growth under way stays promised while entries are brought in line', async () => {
+  const world = await openPublished()
+  const [other = '', growing = ''] = ['one', 'two'].map((claim) => world.addPlaced(claim)).sort()
+  const first = await start(world)
+  await world.server.until('both are ready', () => world.isReady(other) && world.isReady(growing))
+  await first.stop()
+  const growths = holdGrowths(world)
+  const begun = growths.begun()
+  const { read } = world.notes
+  // So that what is in line before the growth begins is not all that is seen.
+  world.notes.read = async (name) => {
+    if (name === other) await begun
+    return await read(name)
+  }
+  addPromise(world.server, 'a', other, sizeBytes * 2n)
+  const daemon = await start(world)
+  const grown = askToGrow(daemon.agent, growing, sizeBytes * 2n)
+  await begun
+  await world.server.until('another is in line', () => world.entryOf(other)?.promisedBytes === sizeBytes)
+  await world.server.idle()
+  assert.is(world.entryOf(growing)?.promisedBytes, sizeBytes * 2n)
+  assert.is(await askForRoom(world, 2n * sizeBytes), 'no-space')
+  growths.goOn()
+  assert.is(await grown, 'granted')
+  await world.server.until('it is in line', () => world.entryOf(growing)?.madeBytes === sizeBytes * 2n)
+  await daemon.stop()
+  world.mustBeRight()
+})
+
+test('of ConfigMaps, Leases and capacities a daemon asks for those of its own node alone, by name', async () => {
+  const world = new World()
+  const client = world.server.client()
+  const daemon = await start(world, client)
+  await world.server.until('the pool is published', () => world.isPublished())
+  await daemon.stop()
+  const lists = client.requests.filter(
+    ({ path, method }) => method === 'GET' && /(configmaps|leases|capacities)$/.test(path),
+  )
+  assert.ok(lists.length > 0)
+  for (const { path, query } of lists)
+    assert.equal([path.split('/').at(-1), query?.fieldSelector], ['configmaps', 'metadata.name=elastic-local.a.ledger'])
+})
+
 test('a volume that is held by nobody any more changes nothing', async () => {
   const world = await openMade()
   const { pool, mounts, filesystems, journal } = world.machine

@@ -21,6 +21,8 @@ export interface PublisherParts {
   keeper: LedgerKeeper
   report: () => Promise<PoolReport>
   fronts: readonly FrontName[]
+  /** How often the pool is looked at while nothing happens; others may change it. */
+  lookMs?: number
   /** What a new ledger begins with: the volumes that are there. */
   initial: () => Promise<Changes>
   recorder: Recorder
@@ -32,8 +34,7 @@ export interface PublisherParts {
 
 /** What happens close together is published once. */
 const settleMs = 200
-/** The pool is looked at again after so long, as others may change it. */
-const lookMs = 30_000
+const usualLookMs = 30_000
 /** Room on a disk that others write to is told in steps, or every log line would be news. */
 const stepBytes = 64n << 20n
 
@@ -63,7 +64,7 @@ export class Publisher {
 
   /** Publishes until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    const timer = setInterval(() => this.soon(), lookMs)
+    const timer = setInterval(() => this.soon(), this.#parts.lookMs ?? usualLookMs)
     this.soon()
     await aborted(signal)
     clearInterval(timer)

@@ -20,6 +20,7 @@ import {
   playGrowth,
   playLateDaemons,
   promises,
+  renewLease,
   type Strike,
   selectedNode,
   silent,
@@ -33,6 +34,7 @@ import { suite } from '../../../test/suite.ts'
 import { toJson } from '../../json.ts'
 import { machineClock } from '../client/clock.ts'
 import { parseQuantity } from '../client/quantity.ts'
+import { fullLength } from '../model/ledger.ts'
 import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
 import type { ProvisionerParts } from './leader.ts'
 import { Provisioner } from './provisioner.ts'
@@ -534,6 +536,38 @@ test('a claim whose PV was refused once is tried again by itself', async () => {
   await server.until('it is placed', () => isBound(server, 'data'))
   assert.is(eventsOf(server, 'data').length, 1)
   await running.stop()
+})
+
+test('what a claim that waits lacks is said anew as long as it waits', async () => {
+  const server = openCluster({ a: 64n * mebibyte })
+  renewLease(server, 'a', 3600)
+  addClaim(server, 'data')
+  // By it, what is said once in a minute is said every 0.6 s.
+  const clock = { ...machineClock, now: () => machineClock.now() * 100 }
+  const running = start(server.client(), { lookAgainMs: 50, clock })
+  await server.until('it is said again', () => eventsOf(server, 'data')[0]?.count > 2)
+  assert.is(eventsOf(server, 'data').length, 1)
+  await running.stop()
+})
+
+test('a node whose ledger is full is one without room, which the claim is told', async () => {
+  const server = openCluster()
+  const entry = {
+    pool: 'default',
+    kind: 'volume',
+    promisedBytes: '1',
+    refusedBytes: '1',
+    refusal: 'x'.repeat(fullLength),
+  }
+  server.change(ledgerPath('a'), { data: { 'pvc-large': JSON.stringify(entry) } })
+  const claimed = addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client())
+  await server.until('it is told', () => eventsOf(server, 'data').length > 0)
+  await running.stop()
+  const [event] = eventsOf(server, 'data')
+  assert.is(event?.reason, 'ProvisioningFailed')
+  assert.match(event?.message, /on node a as its ledger is full/)
+  assert.equal(volumesOf(server, claimed), [])
 })
 
 test('an Immediate claim is left to the controller manager until that wants a PV made', async () => {
