@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { lstat, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join, normalize, relative } from 'node:path'
-import { findKubeletDir, mustBeFolders } from '../daemon/place.ts'
+import { findKubeletDir, isBrokenMount, mustBeFolders } from '../daemon/place.ts'
 import { hasErrno, VolumeError } from '../volume/errors.ts'
 import { csiDriverName } from './driver.ts'
 
@@ -55,7 +55,7 @@ export async function checkTarget(
 
 const lstatIfThere = (path: string) =>
   lstat(path).catch((error) => {
-    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR') || isBrokenMount(error)) return undefined
     throw error
   })
 
