@@ -93,7 +93,7 @@ export class Publisher {
     const begin = async () => {
       // What is said of a node that is gone is removed: nothing is made before it is back.
       if (!(await readNode(this.#parts.api, node)))
-        throw new Error(`Cannot publish the room of node ${node} as there is no such node.`)
+        throw new Error(`Cannot publish the capacity of node ${node} as there is no such node.`)
       return await initial()
     }
     // Without its labels, which a person may have taken away, nobody finds it.
