@@ -187,30 +187,33 @@ many('a start and a list look at the mount table as often with 400 volumes as wi
   assert.equal(await count(4), { looksAtStart: 2, looksOfList: 1 })
 })
 
-many('a mount looks at the mount table once, and an unmount before and after it, whoever else has the volume', async () => {
-  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
-  const { pool, mounts, filesystems, journal } = machine
-  let looks = 0
-  const read = async () => {
-    looks += 1
-    return await mounts.read()
-  }
-  const log = { info: () => {}, warn: () => {} }
-  const engine = new Engine({ pool, mounts: { ...mounts, read }, filesystems, journal, volumesDir: '/volumes', log })
-  await engine.start()
-  await engine.create('one', spec)
-  const count = async (work: () => Promise<unknown>) => {
-    looks = 0
-    await work()
-    return looks
-  }
-  const mount = (target: string) =>
-    count(() => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] }))
-  const unmount = (target: string) => count(() => engine.unmount('one', target))
-  assert.equal(
-    [await mount('/a'), await mount('/b'), await mount('/b'), await unmount('/a'), await unmount('/b')],
-    [1, 1, 1, 2, 2],
-  )
-})
+many(
+  'a mount looks at the mount table once, and an unmount before and after it, whoever else has the volume',
+  async () => {
+    const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+    const { pool, mounts, filesystems, journal } = machine
+    let looks = 0
+    const read = async () => {
+      looks += 1
+      return await mounts.read()
+    }
+    const log = { info: () => {}, warn: () => {} }
+    const engine = new Engine({ pool, mounts: { ...mounts, read }, filesystems, journal, volumesDir: '/volumes', log })
+    await engine.start()
+    await engine.create('one', spec)
+    const count = async (work: () => Promise<unknown>) => {
+      looks = 0
+      await work()
+      return looks
+    }
+    const mount = (target: string) =>
+      count(() => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] }))
+    const unmount = (target: string) => count(() => engine.unmount('one', target))
+    assert.equal(
+      [await mount('/a'), await mount('/b'), await mount('/b'), await unmount('/a'), await unmount('/b')],
+      [1, 1, 1, 2, 2],
+    )
+  },
+)
 
 many.run()

@@ -144,7 +144,10 @@ await buildFilesystems({ run }).check(${JSON.stringify(image)}, 'ext4').then(() 
       const node = [process.execPath, '--input-type=module', '--eval', check]
       const { stdout } = await run('sh', ['-c', shell, 'sh', memory, ...node])
       assert.match(stdout, /needs more memory than the limit of this container leaves, \d+ MiB; raise that/)
-      const events = await readFile(join(memory, limit === 'memory.max' ? 'memory.events' : 'memory.oom_control'), 'utf8')
+      const events = await readFile(
+        join(memory, limit === 'memory.max' ? 'memory.events' : 'memory.oom_control'),
+        'utf8',
+      )
       assert.match(events, /^oom_kill 0$/m)
     } finally {
       await removeCgroups(name)
