@@ -1,5 +1,7 @@
 /** Runs in a guest: what others do in the volume group, and to the volume group, that a daemon uses. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { open, readFile, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as assert from 'uvu/assert'
 import { openMachine } from '../../src/cmd/machine.ts'
@@ -62,6 +64,42 @@ test('a volume that others have made a snapshot of stays whole, with its data, u
   await rejects('busy', /depends on it: elastic-local-vg\/shows; remove that first/, () => engine.remove('one'))
   await lvm('lvremove', '--yes', '--quiet', `${volumeGroup}/shows`, `${volumeGroup}/their-pool`)
   await lvm('lvchange', '--permission', 'rw', `${volumeGroup}/one`)
+  assert.is((await engine.remove('one')).action, 'removed')
+  await engine.stop()
+  await world.close()
+})
+
+test('a volume that a process has open, or mounted where no table shows it, stays with its data until that is over', async () => {
+  const world = await openLvmWorld({ volumeGroup })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  const target = world.target('a', 'one')
+  const mount = () => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+  await engine.create('one', spec)
+  await mount()
+  await writeFile(`${target}/data`, 'precious', { flush: true })
+  await engine.unmount('one', target)
+  const { path } = await engine.attach('one')
+  const isKept = async (said: RegExp) => {
+    await rejects('busy', said, () => engine.remove('one'))
+    assert.equal(await names(), ['one'])
+    // A daemon that was started anew mounts it all the same.
+    const next = new Engine(await world.renew())
+    await next.start()
+    await next.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+    assert.is(await readFile(`${target}/data`, 'utf8'), 'precious')
+    await next.unmount('one', target)
+    await next.stop()
+  }
+  const holder = await open(path)
+  await isKept(/as process \d+ \(.*\) has \/dev\/\S+ open; end that first/)
+  await holder.close()
+  const script = 'mount "$1" /mnt && echo ready && read line'
+  const other = spawn('unshare', ['--mount', 'sh', '-c', script, 'sh', path], { stdio: ['pipe', 'pipe', 'inherit'] })
+  await once(other.stdout, 'data')
+  await isKept(/as process \d+ \(sh\) has it mounted on \/mnt; end that first/)
+  other.stdin.end('\n')
+  await once(other, 'exit')
   assert.is((await engine.remove('one')).action, 'removed')
   await engine.stop()
   await world.close()

@@ -423,22 +423,24 @@ test('a pool that cannot be read any more offers nothing, is said to be so, and 
 })
 
 test('a journal of an old backup costs no data where a note or the ledger says that the volume was made', async () => {
-  for (const forget of ['notes', 'ledger'] as const)
-    for (const phase of ['creating', 'formatting'] as const) {
-      const world = await openMade()
-      const { machine, server, volume } = world
-      const { id = '', files } = machine.volumes.get(volume) ?? {}
-      machine.made.clear()
-      machine.intents.set(volume, { phase, id, sizeBytes, fsType: 'ext4', mkfsOptions: [] })
-      files?.set('file', 'precious')
-      if (forget === 'notes') world.noted.clear()
-      else server.delete(ledgerPath('a'))
-      const daemon = await start(world)
-      await server.until('all is as before', () => world.isReady(volume))
-      assert.is((await daemon.engine.find(volume))?.state, 'ready')
-      assert.is(machine.volumes.get(volume)?.files.get('file'), 'precious')
-      await daemon.stop()
-    }
+  const restore = async (phase: 'creating' | 'formatting', forget: (world: World) => void) => {
+    const world = await openMade()
+    const { machine, server, volume } = world
+    const { id = '', files } = machine.volumes.get(volume) ?? {}
+    machine.made.clear()
+    machine.intents.set(volume, { phase, id, sizeBytes, fsType: 'ext4', mkfsOptions: [] })
+    files?.set('file', 'precious')
+    forget(world)
+    const daemon = await start(world)
+    await server.until('all is as before', () => world.isReady(volume))
+    assert.is((await daemon.engine.find(volume))?.state, 'ready')
+    assert.is(machine.volumes.get(volume)?.files.get('file'), 'precious')
+    await daemon.stop()
+  }
+  const forgets = [({ noted }: World) => noted.clear(), ({ server }: World) => server.delete(ledgerPath('a'))]
+  await Promise.all(
+    forgets.flatMap((forget) => (['creating', 'formatting'] as const).map((phase) => restore(phase, forget))),
+  )
 })
 
 test('a note that cannot be read costs its own volume only', async () => {
