@@ -44,6 +44,7 @@ const claim: ClaimFacts = {
   isGrowing: false,
   capacity: '',
   growthPhase: '',
+  growthDelay: '',
   created: 0,
 }
 const decide = (changes: Partial<ClaimFacts>, more: Partial<ClassFacts> = {}) =>
