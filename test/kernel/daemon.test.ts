@@ -481,7 +481,7 @@ test(
     for (const sizeBytes of sizes)
       assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as a size/)
     for (const sizeBytes of [5, null, true, {}, ['1']])
-      assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as it must be a text/)
+      assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as it must be a string/)
     assert.match(await node.mount('a', { ...small, sizeBytes: '9223372036854775807' }), /free that is not allocated/)
     assert.match(await node.mount('a', { ...small, sizeBytes: '1' }), /must be at least 8 MiB: it is 1 B/)
     assert.match(await node.mount('a', {}), /Cannot find volume one/)
