@@ -81,7 +81,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>, o
     const journal = { ...spec, mkfsOptions: ['-O', 'journal_dev'] }
     await rejects(
       'failed',
-      /^Cannot make one with ext4 as this kernel cannot mount what mkfs has made: .*mkfsOptions/s,
+      /^Cannot create one with ext4 as this kernel cannot mount what mkfs made: .*mkfsOptions/s,
       () => engine.create('one', journal),
     )
     assert.equal(await engine.list(), [])
@@ -228,9 +228,9 @@ export function deviceContract(title: string, openWorld: () => Promise<World>, o
         ['two', 'ready'],
       ],
     )
-    assert.match((await engine.find('one'))?.problems.join() ?? '', /not known: one\.json is empty/)
+    assert.match((await engine.find('one'))?.problems.join() ?? '', /unknown: one\.json is empty/)
     for (const work of [() => engine.mount(request('one')), () => engine.create('one', spec)])
-      await rejects('failed', /nobody knows whether it was ever finished: one\.json is empty/, work)
+      await rejects('failed', /it is unknown whether it was ever finished: one\.json is empty/, work)
     assert.is((await engine.find('one'))?.state, 'unfinished')
     await engine.mount(request('two'))
     await engine.unmount('two', world.target('a', 'two'))

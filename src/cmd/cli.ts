@@ -211,10 +211,16 @@ function unknownFlagOf(command: Command | undefined, rawName: string, program: P
 
 /** A flag that changes nothing is a mistake of whoever gives it. What the environment says is for all commands. */
 function checkUsed(flags: Flags, given: ReadonlyMap<string, string>, values: Readonly<Record<string, unknown>>): void {
-  for (const { name, onlyWith } of Object.values(flags)) {
-    const isUsed = Object.entries(flags).some(([key, flag]) => flag.name === onlyWith && values[key] === true)
-    if (given.has(name) && onlyWith !== undefined && !isUsed)
-      throw new UsageError(`Cannot use --${name} as it must come with --${onlyWith}: without that it changes nothing.`)
+  const isOn = (wanted: string) =>
+    Object.entries(flags).some(([key, { name }]) => name === wanted && values[key] === true)
+  for (const { name, onlyWith, notWith } of Object.values(flags)) {
+    if (!given.has(name)) continue
+    if (onlyWith !== undefined && !isOn(onlyWith))
+      throw new UsageError(`Cannot use --${name} as it needs --${onlyWith}: without that it has no effect.`)
+    if (notWith !== undefined && isOn(notWith))
+      throw new UsageError(
+        `Cannot use --${name} with --${notWith} as it has no effect there: leave out one of the two.`,
+      )
   }
 }
 

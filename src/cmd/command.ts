@@ -13,7 +13,7 @@ export interface Program {
 }
 
 /** Sections of the help, in order. */
-export const commandGroups = ['Run', 'Look into volumes', 'About'] as const
+export const commandGroups = ['Run', 'Inspect volumes', 'About'] as const
 
 /** One command of the command line. To add one, write it in a file of its own and name it in `commands.ts`. */
 export interface Command<F extends Flags = Flags> {

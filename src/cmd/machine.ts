@@ -51,7 +51,7 @@ export async function openMachine(
   { lock, meter }: { lock?: Lock; meter?: Meter } = {},
 ): Promise<Engine> {
   await makeFolders(settings.volumesDir, 0o755).catch((error) => {
-    throw writeError(`Cannot make the folder ${settings.volumesDir}`, error)
+    throw writeError(`Cannot create the folder ${settings.volumesDir}`, error)
   })
   const volumesDir = await realpath(settings.volumesDir)
   const plainRunner = settings.hostTools ? runOnHost : run

@@ -15,13 +15,13 @@ export const moveCommands: readonly Command[] = (['csi', 'flex'] as const).map((
   const other = words[to === 'csi' ? 'flex' : 'csi']
   return defineCommand({
     name: `volumes move-to-${to}`,
-    group: 'Look into volumes',
+    group: 'Inspect volumes',
     args: '[...claims]',
-    summary: `Move volumes from ${other} to ${words[to]}, in place: their PersistentVolumes are made anew`,
+    summary: `Move volumes from ${other} to ${words[to]}, in place: their PersistentVolumes are recreated`,
     description:
       'Of the claims named, of all of a namespace (--all), or of all (-A). No data is touched, and nothing is copied. Until a\n' +
       "volume's PersistentVolume is there again, a second or so, its claim is Lost, and says that in an event. What pods use\n" +
-      'is left as it is, or, with --in-use, moved while they run. Killed at any moment, it goes on when it is called again.\n' +
+      'is left as it is, or, with --in-use, moved while they run. Killed at any moment, it continues when it is run again.\n' +
       'Exits with 1 when something was not moved. docs/csi.md has more.',
     examples: [
       `kubectl elastic_local volumes move-to-${to} data -n shop`,
@@ -38,7 +38,7 @@ const concurrency = 8
 async function moveAll(call: MoveCall, to: FrontName): Promise<number> {
   const { kubeconfig, context, systemNamespace: namespace, all, allNamespaces, dryRun, inUse } = call.flags
   if (Number(call.args.length > 0) + Number(all) + Number(allNamespaces) !== 1)
-    throw new UsageError('Cannot say what is to be moved: name claims, or say --all for those of the namespace, or -A.')
+    throw new UsageError('Cannot tell what to move: name claims, or use --all for those of the namespace, or -A.')
   const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
   const { machineClock } = await import('../k8s/client/clock.ts')
   const { findMovable, Mover } = await import('../k8s/moves/mover.ts')
@@ -49,7 +49,7 @@ async function moveAll(call: MoveCall, to: FrontName): Promise<number> {
   const api = new ApiClient(config)
   const missing = await findMissingRights(api, { namespace, within })
   if (missing.length > 0)
-    throw new Error(`Cannot move volumes as you may not: ${missing.join(', ')}. config/mover.yaml has the rights.`)
+    throw new Error(`Cannot move volumes as you may not: ${missing.join(', ')}. config/mover.yaml grants the rights.`)
   const { volumes, wrongs } = await findMovable(api, namespace, within)
   for (const wrong of wrongs) call.log.warn(wrong)
   const chosen = choose(volumes, call.args, to, within)
@@ -91,8 +91,9 @@ interface Told {
 
 async function look(mover: Mover, volume: Movable, to: FrontName): Promise<Told> {
   const { begunAt, front } = volume
-  if (begunAt) return { isWell: true, words: `Would go on with ${nameOf(volume)}, begun ${begunAt.toISOString()}.` }
-  if (front === to) return { isWell: true, words: `${nameOf(volume)} is on ${words[to]} already.` }
+  if (begunAt)
+    return { isWell: true, words: `Would continue with ${nameOf(volume)}, started ${begunAt.toISOString()}.` }
+  if (front === to) return { isWell: true, words: `${nameOf(volume)} is already on ${words[to]}.` }
   const why = await mover.look(volume.name)
   if (why) return { isWell: false, words: `Would not move ${nameOf(volume)}, as ${why}.` }
   return { isWell: true, words: `Would move ${nameOf(volume)} (${volume.name}).` }
@@ -104,7 +105,7 @@ async function move(mover: Mover, volume: Movable, to: FrontName): Promise<Told>
   const isThere = result.outcome === 'unchanged'
   return {
     isWell: true,
-    words: isThere ? `${nameOf(volume)} is on ${words[to]} already.` : `Moved ${nameOf(volume)} to ${words[to]}.`,
+    words: isThere ? `${nameOf(volume)} is already on ${words[to]}.` : `Moved ${nameOf(volume)} to ${words[to]}.`,
   }
 }
 
@@ -117,7 +118,7 @@ async function workOn(
   const left = [...volumes]
   let count = 0
   const stop = () => {
-    log.warn(`Finishing what was begun. ${left.splice(0).length} are left as they are.`)
+    log.warn(`Finishing what has started; ${left.splice(0).length} others are left as they are.`)
   }
   process.once('SIGINT', stop)
   const worker = async () => {

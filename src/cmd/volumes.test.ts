@@ -146,7 +146,7 @@ async function openFolder() {
 asRoot('list, show, grow and remove volumes, and show pools', async () => {
   const { engine, flags, close } = await openFolder()
   assert.match((await cli('volumes', ...flags)).out, /\nweb +1 MiB +- +- +- +ready /)
-  assert.match((await cli('volumes', 'show', 'web', ...flags)).out, /\nDisk below: /)
+  assert.match((await cli('volumes', 'show', 'web', ...flags)).out, /\nUnderlying disk: /)
   assert.match((await cli('pools', ...flags)).out, 'sizes are counted, not enforced')
   assert.match((await cli('volumes', 'grow', 'web', '2Mi', ...flags)).out, 'from 1 MiB to 2 MiB.\n')
   assert.match((await cli('volumes', 'remove', '--yes', 'web', ...flags)).out, 'Removed web (2 MiB).\n')
@@ -174,7 +174,7 @@ asRoot('change nothing while a daemon works on the volumes, but look', async () 
 asRoot('do not make a folder only to look into it', async () => {
   const { exitCode, err } = await cli('volumes', '--offline', '--driver-kind', 'LOOP', '--volumes-dir', '/nonexistent')
   assert.is(exitCode, 1)
-  assert.match(err, "name the daemon's with --volumes-dir")
+  assert.match(err, "name the daemon's folder with --volumes-dir")
 })
 
 asRoot('leave the lock when they fail', async () => {

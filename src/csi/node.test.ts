@@ -129,14 +129,14 @@ test("fields that are missing, and places that are not the kubelet's, are refuse
       ['access type', { volumeCapability: undefined }],
       ['one of them is missing', { volumeCapability: { accessMode: { mode: 1 } } }],
       ['block device', { volumeCapability: { accessType: { case: 'block', value: {} }, accessMode: { mode: 1 } } }],
-      ['single node', { volumeCapability: capability(5) }],
+      ['single-node', { volumeCapability: capability(5) }],
       ['filesystem', { volumeCapability: capability(1, { fsType: 'vfat' }) }],
       ['option "dev"', { volumeCapability: capability(1, { mountFlags: ['dev'] }) }],
       ['as a target', { targetPath: join(kubeletDir, 'elsewhere') }],
       ['as a target', { targetPath: '/etc' }],
       ['as a target', { targetPath: `${target('a')}/../mount` }],
       ['that folder is for pvc-2', { targetPath: target('a', 'pvc-2') }],
-      ['of another pod', { volumeContext: { 'csi.storage.k8s.io/pod.uid': 'b' } }],
+      ['belongs to another pod', { volumeContext: { 'csi.storage.k8s.io/pod.uid': 'b' } }],
       ['only a claim', { volumeContext: { 'csi.storage.k8s.io/ephemeral': 'true' } }],
     ] as const) {
       const { code, details } = await failureOf(publish(world, 'a', more))
@@ -322,9 +322,9 @@ test('a block device is published on files, told by its size, grown, and never t
       assert.is(grown.capacityBytes, 96n * mebibyte)
       for (const [call, message] of [
         [() => publish(world, 'three'), /as it is a block device/],
-        [() => publish(world, 'three', { targetPath: place('three') }), /a place for a block device only/],
-        [() => publish(world, 'three', { volumeCapability: asDevice }), /no place for a block device/],
-        [() => device('three', 'pvc-2'), /made with a filesystem, ext4/],
+        [() => publish(world, 'three', { targetPath: place('three') }), /a path for block devices only/],
+        [() => publish(world, 'three', { volumeCapability: asDevice }), /not a path for a block device/],
+        [() => device('three', 'pvc-2'), /created with a filesystem, ext4/],
       ] as const) {
         const { code, details } = await failureOf(call())
         assert.is(code, status.INVALID_ARGUMENT)

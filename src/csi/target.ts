@@ -49,7 +49,7 @@ export async function checkTarget(
   await mustBeFolders(root, pod && !pod.isDevice ? way : dirname(way))
   const target = { path: join(root, way), ...(pod ? { pod } : {}) }
   if ((await lstatIfThere(target.path))?.isSymbolicLink())
-    throw new VolumeError('invalid', `Cannot use ${target.path} in a target as it must be none: it is a symbolic link.`)
+    throw new VolumeError('invalid', `Cannot use ${target.path} in a target as it is a symbolic link.`)
   return target
 }
 

@@ -100,7 +100,7 @@ export class LoopPool implements Pool {
       if (image)
         throw new VolumeError(
           'exists',
-          `Cannot make ${name} as ${this.#imageOf(name)} is there without our mark; move it away if nobody needs it.`,
+          `Cannot create ${name} as ${this.#imageOf(name)} exists without our mark; move it away if nobody needs it.`,
         )
       await this.#mustFit(name, sizeBytes)
       const { id, fsType } = request
@@ -126,7 +126,7 @@ export class LoopPool implements Pool {
     } catch (error) {
       await removeFile(path)
       await this.#markers.clear(name)
-      throw writeError(`Cannot make ${path}`, error)
+      throw writeError(`Cannot create ${path}`, error)
     }
   }
 
@@ -171,7 +171,7 @@ export class LoopPool implements Pool {
   }
 
   async adopt(name: string): Promise<StoredVolume> {
-    throw new VolumeError('not-found', `Cannot take over ${name} as the predecessor made no images.`)
+    throw new VolumeError('not-found', `Cannot take over ${name} as the predecessor had no images.`)
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<Grown> {
@@ -228,7 +228,7 @@ export class LoopPool implements Pool {
       await this.deactivate(name)
       throw new VolumeError(
         'failed',
-        `Cannot use ${name} as its image ${volume.path} cannot be written; look in the kernel's log why that filesystem is read-only, and mend it.`,
+        `Cannot use ${name} as its image ${volume.path} cannot be written; check the kernel log for why that filesystem is read-only, and fix it.`,
       )
     }
     await this.#refuseDiscards(device)
@@ -283,7 +283,7 @@ export class LoopPool implements Pool {
     const lost =
       lostBytes > 0n
         ? [
-            `${formatSize(lostBytes)} of its volumes are not taken of the disk, which is too full for that; make room on it`,
+            `${formatSize(lostBytes)} of its volumes could not be preallocated, as the disk is too full; make room on it`,
           ]
         : []
     return {

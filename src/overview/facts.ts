@@ -173,7 +173,7 @@ export function pickNodeState(node: V1Node): NodeState {
   const ready = node.status?.conditions?.find(({ type }) => type === 'Ready')
   const facts = pickNode(node)
   if (facts.isReady) return facts
-  const message = ready ? ready.message || ready.reason || `Ready is ${ready.status}` : 'it has never said that it is'
+  const message = ready ? ready.message || ready.reason || `Ready is ${ready.status}` : 'it has never reported Ready'
   return { ...facts, notReady: { message, ...(ready ? { since: toDate(ready.lastTransitionTime) } : {}) } }
 }
 

@@ -194,7 +194,7 @@ export class Engine {
     const table = await mounts.read()
     if (this.#intents.of(volume)?.phase !== 'growing' || table.of(source).length > 0) return table
     await this.#fill(volume.name).catch((error) => {
-      log.warn(`Volume ${volume.name} is mounted smaller than it is to be: ${messageOf(error)}`, {
+      log.warn(`Volume ${volume.name} is mounted smaller than it should be: ${messageOf(error)}`, {
         volume: volume.name,
       })
     })
@@ -377,7 +377,7 @@ export class Engine {
     const holder =
       source &&
       ((await mounts.findHolder(source)) ?? (fsType === 'block' && (await mounts.findNodeHolder(source.path))))
-    if (holder) throw new VolumeError('busy', `Cannot remove ${name} as ${holder}; end that first.`)
+    if (holder) throw new VolumeError('busy', `Cannot remove ${name} as ${holder}; stop that first.`)
     await pool.mustBeFree?.(name)
   }
 
@@ -475,12 +475,12 @@ export class Engine {
     if (pool.sourceKind === 'device' && sizeBytes < minimumBytes[fsType])
       throw new VolumeError(
         'invalid',
-        `Cannot make ${name} with ${fsType} as its size must be at least ${formatSize(minimumBytes[fsType])}: it is ${formatSize(sizeBytes)}.`,
+        `Cannot create ${name} with ${fsType} as its size must be at least ${formatSize(minimumBytes[fsType])}: it is ${formatSize(sizeBytes)}.`,
       )
     if (fsType === 'block' && pool.sourceKind === 'directory')
       throw new VolumeError(
         'invalid',
-        `Cannot make ${name} as a block device as the volumes of this ${pool.driverKind} pool are directories.`,
+        `Cannot create ${name} as a block device as the volumes of this ${pool.driverKind} pool are directories.`,
       )
     if (existing && begun?.phase === 'formatting' && begun.fsType !== fsType && begun.fsType !== 'block') {
       // What it would be removed with, but for the filesystem that it was to have, is somebody's.
@@ -580,7 +580,7 @@ function mustBeAsked({ name, fsType }: MountRequest, volume: StoredVolume): void
   throw new VolumeError(
     'invalid',
     fsType === 'block'
-      ? `Cannot give ${name} as a block device as it was made with a filesystem${volume.fsType ? `, ${volume.fsType}` : ''}.`
+      ? `Cannot serve ${name} as a block device as it was created with a filesystem${volume.fsType ? `, ${volume.fsType}` : ''}.`
       : `Cannot mount ${name} as it is a block device, whose content is its user's.`,
   )
 }
@@ -588,7 +588,7 @@ function mustBeAsked({ name, fsType }: MountRequest, volume: StoredVolume): void
 function unreadable(name: string, { problem }: UnreadableIntent): VolumeError {
   return new VolumeError(
     'failed',
-    `Cannot use ${name} as nobody knows whether it was ever finished: ${problem}. If it was in use, remove that file and start the daemon anew; else give the volume up.`,
+    `Cannot use ${name} as it is unknown whether it was ever finished: ${problem}. If it was in use, remove that file and restart the daemon; else give the volume up.`,
   )
 }
 

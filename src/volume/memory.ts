@@ -69,7 +69,7 @@ export class MemoryMachine {
     create: async (name, request) => {
       const existing = this.volumes.get(name)
       if (existing && !existing.marked)
-        throw new VolumeError('exists', `Cannot make ${name} as something without our mark has that name.`)
+        throw new VolumeError('exists', `Cannot create ${name} as something without our mark has that name.`)
       if (existing) return { action: 'unchanged', volume: stored(name, existing) }
       const sizeBytes = roundUp(request.sizeBytes, extentBytes)
       this.#mustFit(name, sizeBytes)

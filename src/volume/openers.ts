@@ -12,7 +12,7 @@ export async function mustBeClosed(name: string, device: string, isOpen: () => P
     if (leftMs <= 0)
       throw new VolumeError(
         'busy',
-        `Cannot remove ${name} as ${(await findOpener(device)) ?? 'a process that is not seen from here'} has ${device} open; end that first.`,
+        `Cannot remove ${name} as ${(await findOpener(device)) ?? 'a process that is not seen from here'} has ${device} open; stop that first.`,
       )
     await sleep(pauseMs)
   }

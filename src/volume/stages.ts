@@ -113,7 +113,7 @@ export class Stages {
       await mounts.mountDevice(device, folder, fsType, []).catch((error) => {
         throw new VolumeError(
           'failed',
-          `Cannot make ${name} with ${fsType} as this kernel cannot mount what mkfs has made: ${messageOf(error)}. If it does not know a feature of it, leave that out with the parameter mkfsOptions, or choose another filesystem.`,
+          `Cannot create ${name} with ${fsType} as this kernel cannot mount what mkfs made: ${messageOf(error)}. If it does not know a feature of it, leave that out with the parameter mkfsOptions, or choose another filesystem.`,
           { cause: error },
         )
       })

@@ -225,7 +225,7 @@ export class Elastic {
     await this.restartDaemon(node)
   }
 
-  /** Starts the kubelet and the daemon of a node that were ended; its object is made anew if it is gone. */
+  /** Starts the kubelet and the daemon of a node that were ended; its object is recreated if it is gone. */
   async returnNode(node: ElasticNode): Promise<void> {
     await node.kubelet.start()
     await this.restartDaemon(node)

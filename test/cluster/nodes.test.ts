@@ -149,7 +149,7 @@ test('while the API server is away, also a daemon that was started in between mo
     assert.is((await readMountTable()).at(target), undefined)
     // By CSI, nobody but the kubelet can name a volume.
     if (isFlex)
-      assert.match(await mount(second, { key: '0'.repeat(32) }), /only a pod whose claim is bound to it may have it/)
+      assert.match(await mount(second, { key: '0'.repeat(32) }), /only a pod whose claim is bound to it may use it/)
     assert.is((await readMountTable()).at(target), undefined)
     assert.is(await unmount(first.metadata.uid), 'Success')
     assert.is((await readMountTable()).at(targetOf(first.metadata.uid)), undefined)

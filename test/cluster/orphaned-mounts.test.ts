@@ -99,7 +99,7 @@ test('while the kubelet is down, the mount of a pod that was removed by force is
   await cluster.kubectl(['patch', 'node', node.name, ...subresource])
   await cluster.kubectl(['delete', 'pod', 'web', '--force', '--grace-period=0'])
   await elastic.restartDaemon(node)
-  assert.match(await told('MountOrphaned', targetOf(web)), /It is left as the kubelet of this node is not well/)
+  assert.match(await told('MountOrphaned', targetOf(web)), /It is left alone as the kubelet of this node is not ready/)
   assert.is(await readFile(join(targetOf(web), 'file'), 'utf8'), 'precious')
   await node.kubelet.start()
   await poll(async () => !(await isMounted(targetOf(web))), 60_000)

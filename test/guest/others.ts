@@ -128,8 +128,8 @@ test('a thin pool that others made is used only when it zeroes blocks and fails 
   await engine.start()
   await engine.create('one', spec)
   for (const [wrong, right, said] of [
-    ['--zero=n', '--zero=y', /gives blocks with what others left.*"lvchange --zero y"/],
-    ['--errorwhenfull=n', '--errorwhenfull=y', /lets writers wait when it is full.*"lvchange --errorwhenfull y"/],
+    ['--zero=n', '--zero=y', /does not zero its blocks.*"lvchange --zero y"/],
+    ['--errorwhenfull=n', '--errorwhenfull=y', /blocks writers when it is full.*"lvchange --errorwhenfull y"/],
   ] as const) {
     await lvm('lvchange', '--quiet', wrong, pool)
     await rejects('no-space', said, () => engine.create('two', spec))
@@ -246,7 +246,7 @@ test('a group that is renamed, exported or replaced under a running daemon offer
   }
   await lvm('vgchange', '--activate', 'n', volumeGroup)
   await lvm('vgrename', volumeGroup, 'renamed-vg')
-  await mustBeAway(/has another name now: renamed-vg. .*"vgrename renamed-vg elastic-local-vg"/)
+  await mustBeAway(/is now named renamed-vg. .*"vgrename renamed-vg elastic-local-vg"/)
   await lvm('vgcreate', '--quiet', volumeGroup, second)
   await mustBeAway(/it is another group than the one/)
   await lvm('vgremove', '--quiet', volumeGroup)

@@ -66,7 +66,7 @@ test('volumes keep their data when the metadata area is full, nothing new is mad
   ])
   assert.not.ok(await fillMetadata(`/dev/${volumeGroup}/filler`), 'there is room for all')
 
-  const full = /metadata area in use|not well \(LVM calls it (metadata_read_only|failed)\)/
+  const full = /metadata area in use|unhealthy \(LVM calls it (metadata_read_only|failed)\)/
   const { problems, freeBytes } = await engine.report()
   assert.match(problems.join(), full)
   assert.is(freeBytes, 0n)

@@ -118,7 +118,7 @@ for (const [kind, openWorld] of [
       await parts.engine.unmount('one', parts.target)
       const { path } = await parts.engine.attach('one')
       const device = await open(path, 'r+')
-      await isKept(parts, new RegExp(`process ${process.pid} \\(.*\\) has ${path} open; end that first`))
+      await isKept(parts, new RegExp(`process ${process.pid} \\(.*\\) has ${path} open; stop that first`))
       const removed = parts.engine.remove('one')
       await sleep(200)
       await device.close()

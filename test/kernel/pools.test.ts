@@ -83,7 +83,7 @@ test('room that an image has lost all the same is taken again, and told of while
     await run('fallocate', ['--length', '24MiB', join(disk, 'filler')])
     assert.match(
       (await engine.report()).problems.join(),
-      /^\S+ [KMG]iB( \(\d+ bytes\))? of its volumes are not taken of the disk/,
+      /^\S+ [KMG]iB( \(\d+ bytes\))? of its volumes could not be preallocated/,
     )
     await engine.unmount('one', target)
     await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })

@@ -280,7 +280,7 @@ testBoth(
       })
       assert.equal(seen, ['ADDED'], end)
       assert.is(error.status, 0)
-      if (end === 'silent') assert.match(error.message, /nothing came for 100 ms/)
+      if (end === 'silent') assert.match(error.message, /nothing was received for 100 ms/)
     }
   },
 )
@@ -288,7 +288,7 @@ testBoth(
 testBoth('watch() throws when nobody answers it', async (serve) => {
   const client = await serve(() => {}, { ...patientMs, requestMs: 100 })
   const error = await fails(() => collect(client))
-  assert.match(error.message, /^Cannot reach the API server for GET .*no answer came in 100 ms/)
+  assert.match(error.message, /^Cannot reach the API server for GET .*no answer within 100 ms/)
   assert.is(error.status, 0)
 })
 

@@ -173,7 +173,7 @@ export class LedgerKeeper {
     if (ledger) return ledger
     throw new VolumeError(
       'not-found',
-      `Cannot place anything on node ${this.#node} as no daemon of ours has said what its pool holds; look at the elastic-local daemon of that node.`,
+      `Cannot place anything on node ${this.#node} as its daemon has not reported a pool; check the elastic-local daemon of that node.`,
     )
   }
 }

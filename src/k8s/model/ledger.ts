@@ -102,7 +102,7 @@ export function parseLedger({ metadata, data = {} }: V1ConfigMap): Ledger {
     } catch (error) {
       throw new VolumeError(
         'failed',
-        `Cannot read ${key} in ConfigMap ${metadata?.namespace}/${metadata?.name}: ${messageOf(error)}; remove that key, and the daemon of the node writes what it knows.`,
+        `Cannot read ${key} in ConfigMap ${metadata?.namespace}/${metadata?.name}: ${messageOf(error)}; remove that key, and the node's daemon writes it again.`,
       )
     }
   }
@@ -200,7 +200,7 @@ export function mustBeItsPool(ledger: Ledger, pool: Pick<PoolFacts, 'id' | 'name
   if (!id || !pool.id || id === pool.id) return
   throw new VolumeError(
     'failed',
-    `Cannot use pool ${pool.name} of node ${ledger.node} as it is not the one that its volumes were made in (${id}): it is ${pool.id}. Is its disk mounted? If the disk was replaced for good, delete ConfigMap ${ledgerName(ledger.node)}.`,
+    `Cannot use pool ${pool.name} of node ${ledger.node} as it is not the one that its volumes were created in (${id}): it is ${pool.id}. Is its disk mounted? If the disk was replaced for good, delete ConfigMap ${ledgerName(ledger.node)}.`,
   )
 }
 

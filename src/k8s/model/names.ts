@@ -12,7 +12,7 @@ export const nodeLabel = 'volumes.k8s.elastic.co/node-affinity'
 /** Holds a PV until its data is removed. */
 export const finalizer = 'volumes.k8s.elastic.co/elastic-local'
 
-/** An operator's word, on a PV, that its volume may be made anew where its data is lost: `true`. */
+/** An operator's word, on a PV, that its volume may be recreated where its data is lost: `true`. */
 export const makeAnewAnnotation = 'volumes.k8s.elastic.co/make-lost-anew'
 
 /**

@@ -281,7 +281,7 @@ async function dieAt(world: World, to: FrontName, method: string, path: RegExp, 
   })
   await moving.then(
     () => assert.unreachable(),
-    (error: Error) => assert.match(error.message, /What was begun is kept: run the command again/),
+    (error: Error) => assert.match(error.message, /Its record is kept: run the command again/),
   )
 }
 
@@ -299,7 +299,7 @@ scene(
     const client = world.server.client()
     assert.is(await world.mover('csi', client).look(world.name), undefined)
     usedBy(world)
-    const why = 'pod web uses it: stop that first, or say --in-use and let it run on'
+    const why = 'pod web uses it: stop it first, or use --in-use to move the volume while it runs'
     assert.is(await world.mover('csi', client).look(world.name), why)
     assert.equal(await world.mover('csi', client).move(world.name), { outcome: 'refused', why })
     assert.ok(client.requests.every(({ method }) => method === 'GET'))
@@ -320,7 +320,7 @@ scene('a move is taken back when a pod comes before the PersistentVolume goes', 
 scene('a move is taken back when the daemon is away', 'csi', async (world) => {
   await world.daemon?.stop()
   const result = await world.mover('flex', world.server.client(), { patienceMs: 20 }).move(world.name)
-  assert.match(JSON.stringify(result), /"refused".*the daemon of node a, which is to see that .* takes too long/)
+  assert.match(JSON.stringify(result), /"refused".*the daemon of node a, which must see that .* takes too long/)
   assert.ok(world.isSettled('csi'))
   await world.startDaemon()
 })
@@ -337,7 +337,7 @@ scene('of two who move the same volume one goes on, and the other says so', 'fle
   const results = await Promise.all([1, 2].map(() => world.mover('csi', world.server.client()).move(world.name)))
   assert.ok(results.some(({ outcome }) => outcome === 'moved'))
   const other = results.find(({ outcome }) => outcome !== 'moved')
-  if (other) assert.match(JSON.stringify(other), /unchanged|somebody else goes on with it/)
+  if (other) assert.match(JSON.stringify(other), /unchanged|somebody else is continuing it/)
   await world.server.until('all know of it', () => world.isSettled('csi'))
 })
 
@@ -408,23 +408,23 @@ scene('a record that would make anything else makes nothing', 'flex', async (wor
   const withSpec = (spec: object) => ({ ...volume, spec: { ...volume.spec, ...spec } })
   const withMetadata = (metadata: object) => ({ ...volume, metadata: { ...volume.metadata, ...metadata } })
   for (const [forged, why] of [
-    [withSpec({ csi: undefined, hostPath: { path: '/' } }), /none that a move to csi makes/],
+    [withSpec({ csi: undefined, hostPath: { path: '/' } }), /not one that a move to csi creates/],
     [withSpec({ hostPath: { path: '/' } }), /hostPath/],
     [withSpec({ csi: { ...volume.spec.csi, driver: 'other' } }), /it is not one of csi/],
     [withSpec({ csi: { ...volume.spec.csi, volumeHandle: 'pvc-other' } }), /it is not one of csi/],
     [withSpec({ csi: { ...volume.spec.csi, nodePublishSecretRef: { name: 'a' } } }), /nodePublishSecretRef/],
     [withSpec({ csi: { ...volume.spec.csi, volumeAttributes: { mkfsOptions: '-d /etc' } } }), /mkfsOptions|mkfs/],
-    [withSpec({ mountOptions: ['bind'] }), /none that a move/],
+    [withSpec({ mountOptions: ['bind'] }), /not one that a move/],
     [withSpec({ claimRef: { ...volume.spec.claimRef, uid: 'other' } }), /another claim than the one in its name/],
     [withSpec({ persistentVolumeReclaimPolicy: 'Delete' }), /Retain/],
     [withSpec({ nodeAffinity: undefined }), /nodeAffinity/],
-    [withSpec({ nodeAffinity: { required: { nodeSelectorTerms: [] } } }), /not held to one node/],
+    [withSpec({ nodeAffinity: { required: { nodeSelectorTerms: [] } } }), /not tied to one node/],
     [withMetadata({ name: 'pvc-other' }), /named pvc-other/],
-    [withMetadata({ finalizers: [] }), /none that a move/],
+    [withMetadata({ finalizers: [] }), /not one that a move/],
     [withMetadata({ ownerReferences: [] }), /ownerReferences/],
-    [withMetadata({ labels: {} }), /not held to one node/],
+    [withMetadata({ labels: {} }), /not tied to one node/],
     [withMetadata({ annotations: { 'volumes.k8s.elastic.co/make-lost-anew': 'true' } }), /make-lost-anew/],
-    ['{', /none that a move/],
+    ['{', /not one that a move/],
   ] as const) {
     world.server.change(path, {
       data: { persistentVolume: typeof forged === 'string' ? forged : JSON.stringify(forged) },

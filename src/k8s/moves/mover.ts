@@ -72,7 +72,7 @@ export class Mover {
 }
 
 function notEnded(name: string, error: unknown): Error {
-  const message = `Cannot bring the move of ${name} to its end now: ${messageOf(error)}. What was begun is kept: run the command again.`
+  const message = `Cannot finish the move of ${name} now: ${messageOf(error)}. Its record is kept: run the command again.`
   return new Error(message, { cause: error })
 }
 

@@ -40,7 +40,7 @@ export function findObstacle(scene: Scene, to: FrontName, inUse: boolean): strin
 
 function findByVolume({ volume, claim: object }: Scene, to: FrontName): string | undefined {
   const facts = pickVolume(volume)
-  if (!facts?.claim) return 'its PersistentVolume is none of ours with a claim'
+  if (!facts?.claim) return 'its PersistentVolume is not one of ours with a claim'
   const { name, claim, phase, isDeleting, node, heldTo, mayBeMadeAnew, finalizers } = facts
   const found = object && pickClaim(object)
   if (isDeleting || found?.isDeleting) return 'it is being deleted'
@@ -51,20 +51,20 @@ function findByVolume({ volume, claim: object }: Scene, to: FrontName): string |
     [phase, object.status?.phase].join() !== 'Bound,Bound'
   )
     return 'it is not bound to its claim'
-  if (name !== volumeNameOf(claim.uid)) return 'its claim is another than the one that it was made for'
+  if (name !== volumeNameOf(claim.uid)) return 'it is bound to another claim than the one that it was created for'
   if (!node || !heldTo || !isDeepStrictEqual(volume.spec?.nodeAffinity, buildNodeAffinity(heldTo)))
-    return 'its PersistentVolume is not held to one node'
+    return 'its PersistentVolume is not tied to one node'
   if (mayBeMadeAnew) return `its PersistentVolume has annotation ${makeAnewAnnotation}`
   const other = finalizers.find((one) => !ownFinalizers.includes(one))
   if (other) return `finalizer ${other} holds its PersistentVolume`
   const [field] = findUnknownFields(volume)
   if (field) return `its PersistentVolume has ${field}, which a move would lose`
   if (to === 'flex' && (volume.spec?.volumeMode ?? 'Filesystem') !== 'Filesystem')
-    return 'it is a raw block volume, which FlexVolume has not'
+    return 'it is a raw block volume, which FlexVolume does not support'
   try {
     const [wanted, has] = [parseQuantity(found.request, 'the request'), parseQuantity(found.capacity, 'the capacity')]
     if (wanted > has || facts.capacityBytes > has || found.growthPhase !== '')
-      return 'its claim is growing, or was refused to: see that to its end first'
+      return 'its claim is growing, or its growth was refused: resolve that first'
     buildMoved(volume, to, { key: '', claimCapacity: found.capacity })
   } catch (error) {
     return `its objects cannot be read: ${messageOf(error)}`
@@ -77,22 +77,22 @@ function findByNode({ volume, node: object, ledger, csiNode, csiDriver }: Scene,
   const isReady = object?.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True')
   if (!isReady) return `node ${node} is not ready`
   if (heldTo && object?.metadata?.labels?.[heldTo.key] !== heldTo.value)
-    return `its PersistentVolume is held to ${heldTo.key}=${heldTo.value}, and node ${node} is not that`
+    return `its PersistentVolume is tied to ${heldTo.key}=${heldTo.value}, and node ${node} is not that`
   const entry = ledger?.entries.get(name)
-  if (!ledger || entry?.madeBytes === undefined) return `the daemon of node ${node} does not say that it has made it`
+  if (!ledger || entry?.madeBytes === undefined) return `the daemon of node ${node} has not reported that it created it`
   if (!poolOf(ledger).fronts.includes(to))
     return to === 'csi'
-      ? `the daemon of node ${node} serves no CSI: start it with --csi`
-      : `the daemon of node ${node} takes no volumes of FlexVolume: start it with --flex`
+      ? `the daemon of node ${node} does not serve CSI: start it with --csi`
+      : `the daemon of node ${node} does not serve FlexVolumes: start it with --flex`
   if (to === 'flex') return undefined
   if (!csiDriver) return `there is no CSIDriver object ${csiDriverName}: apply deploy.yaml again`
   if (!csiNode?.spec.drivers?.some((driver) => driver.name === csiDriverName))
-    return `the kubelet of node ${node} does not know our CSI driver: look at the daemon there`
+    return `the kubelet of node ${node} does not know our CSI driver: check the daemon there`
   return undefined
 }
 
 function findUser({ claim, pods }: Scene): string | undefined {
   const uses = (pod: V1Pod) => pickPod(pod).claims.includes(claim?.metadata?.name ?? '')
   const user = pods.find((pod) => !['Succeeded', 'Failed'].includes(pod.status?.phase ?? '') && uses(pod))
-  return user && `pod ${user.metadata?.name} uses it: stop that first, or say --in-use and let it run on`
+  return user && `pod ${user.metadata?.name} uses it: stop it first, or use --in-use to move the volume while it runs`
 }

@@ -119,7 +119,7 @@ export class OneMove {
 
   /** Of several who would, the last one goes on. */
   async #takeOver({ resourceVersion }: RecordedMove): Promise<Step> {
-    if (this.#isOwn) return { outcome: 'given-up', why: 'somebody else goes on with it' }
+    if (this.#isOwn) return { outcome: 'given-up', why: 'somebody else is continuing it' }
     await this.#send('PATCH', this.#recordPath, { metadata: { resourceVersion }, data: { by: this.#parts.by } })
     return 'went'
   }
@@ -133,7 +133,7 @@ export class OneMove {
     const isAsked = this.#obstacle === undefined && isRetained
     if (isAsked && (await this.#readLedger(facts.node))?.entries.get(name)?.madeFor)
       return {
-        waitsFor: `the daemon of node ${facts.node}, which is to see that the data is to be kept,`,
+        waitsFor: `the daemon of node ${facts.node}, which must see that the data is to be kept,`,
         giveUp: (why) => {
           this.#obstacle = why
         },
@@ -153,7 +153,7 @@ export class OneMove {
   async #letGo(record: RecordedMove, volume: V1PersistentVolume): Promise<Step> {
     const { resourceVersion, finalizers = [] } = volume.metadata ?? {}
     if (policyOf(volume) !== 'Retain')
-      return await this.#end(record, { outcome: 'given-up', why: 'somebody deletes it with its data' })
+      return await this.#end(record, { outcome: 'given-up', why: 'somebody is deleting it with its data' })
     const claim = await this.#readClaim(record)
     const key = record.facts.options[keyOption] ?? ''
     const last = buildMoved(volume, record.to, { key, claimCapacity: claim?.status?.capacity?.storage })
@@ -180,7 +180,7 @@ export class OneMove {
     if (!claim && ledger && !ledger.entries.has(name))
       return await this.#end(record, { outcome: 'given-up', why: 'it was removed with its claim' })
     if (node && node.metadata?.labels?.[key] !== value)
-      throw new Error(`its PersistentVolume is to be held to ${key}=${value}, and node ${facts.node} has no such label`)
+      throw new Error(`its PersistentVolume is to be tied to ${key}=${value}, and node ${facts.node} has no such label`)
     await this.#send('POST', volumesPath, volume)
     return 'went'
   }
@@ -191,10 +191,10 @@ export class OneMove {
     const { namespace, name, uid } = facts.claim
     const now = pickVolume(volume)
     if (now?.front !== to || now.claim?.uid !== uid)
-      return await this.#end(record, { outcome: 'given-up', why: 'somebody else has made its PersistentVolume' })
+      return await this.#end(record, { outcome: 'given-up', why: 'somebody else has created its PersistentVolume' })
     const claim = await this.#readClaim(record)
     if (!claim) return await this.#end(record, claimGone(record, volume))
-    const waits = { waitsFor: `the controller manager, which is to bind claim ${namespace}/${name},` }
+    const waits = { waitsFor: `the controller manager, which must bind claim ${namespace}/${name},` }
     if (now.phase !== 'Bound') return waits
     if (claim.status?.phase !== 'Bound') {
       // It has seen the PV by now, and looks at the claim by itself within a quarter of a minute only.

@@ -95,7 +95,7 @@ export function parseMove({ metadata, data = {} }: V1ConfigMap): RecordedMove {
   const refuse = (why: string) =>
     new VolumeError(
       'invalid',
-      `Cannot go on with the move in ConfigMap ${metadata?.namespace}/${metadata?.name} as ${why}. Nothing is made by it. See who wrote it, and delete it.`,
+      `Cannot continue the move in ConfigMap ${metadata?.namespace}/${metadata?.name} as ${why}. Nothing was done. Check who wrote it, and delete it.`,
     )
   const { by = '', oldUid = '', reclaimPolicy: policy = '' } = data
   const to = frontNames.find((name) => name === data.to)
@@ -113,7 +113,7 @@ export function parseMove({ metadata, data = {} }: V1ConfigMap): RecordedMove {
       begunAt: new Date(creationTimestamp ?? 0),
     }
   } catch (error) {
-    throw refuse(`its persistentVolume is none that a move to ${to} makes: ${messageOf(error)}`)
+    throw refuse(`its persistentVolume is not one that a move to ${to} creates: ${messageOf(error)}`)
   }
 }
 
@@ -127,7 +127,7 @@ function mustBeOfMove(volume: V1PersistentVolume, to: FrontName): RecordedMove['
   if (!claim || name !== volumeNameOf(claim.uid)) throw refuse('it is for another claim than the one in its name')
   if (to === 'flex' && (mountOptions || !hasKey(facts))) throw refuse('it has spec.mountOptions, or no key')
   if (!node || !heldTo || !isDeepStrictEqual(nodeAffinity, buildNodeAffinity(heldTo)))
-    throw refuse('it is not held to one node')
+    throw refuse('it is not tied to one node')
   if (mayBeMadeAnew) throw refuse(`it has annotation ${makeAnewAnnotation}`)
   // What may be in a source.
   optionsOf(facts)

@@ -15,12 +15,12 @@ export class Entries {
 
   /**
    * What a new ledger begins with: volumes that are there, and those of PVs. Whether the latter were made nobody knows, so
-   * they are said to be: one that is not there may be lost, and is not made anew.
+   * they are said to be: one that is not there may be lost, and is not recreated.
    */
   async initial(): Promise<Changes> {
     const { engine, volumes } = this.#context.parts
     // Not waited for: a stop would wait as well. The queue comes back.
-    if (!volumes.isSynced) throw new Error('Cannot make the ledger before all PersistentVolumes are known.')
+    if (!volumes.isSynced) throw new Error('Cannot create the ledger before all PersistentVolumes are known.')
     const stored = await engine.list()
     const entries = new Map<string, Entry>(
       stored.map(({ name, sizeBytes }) => [name, found(sizeBytes, volumes.objects.get(name), undefined)]),

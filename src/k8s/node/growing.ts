@@ -35,7 +35,7 @@ export class Growing {
     } catch (error) {
       await this.#sayNotGrown(name, error)
       throw error instanceof ApiError
-        ? new VolumeError('failed', `Cannot grow ${name} while nobody can say whether there is room: ${error.message}`)
+        ? new VolumeError('failed', `Cannot grow ${name} while it is unknown whether there is room: ${error.message}`)
         : error
     }
     try {

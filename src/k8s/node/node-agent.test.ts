@@ -301,7 +301,7 @@ survives('a node whose ledger was lost makes a new one, and takes no PV for one 
   },
 })
 
-test('a volume whose data is lost is made anew only where its PV says that it may be', async () => {
+test('a volume whose data is lost is recreated only where its PV says that it may be', async () => {
   const world = await openMade()
   world.machine.volumes.delete(world.volume)
   const daemon = await start(world)
@@ -318,7 +318,7 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations } })
   const isAllowed = () =>
     world.server.find(`${volumesPath}/${world.volume}`)?.metadata.annotations?.[makeAnewAnnotation]
-  await world.server.until('it is made anew, which is allowed once', () => world.isReady(world.volume) && !isAllowed())
+  await world.server.until('it is recreated, which is allowed once', () => world.isReady(world.volume) && !isAllowed())
   assert.is(daemon.agent.lost().length, 0)
   assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeMadeAnew'))
   world.machine.volumes.delete(world.volume)
@@ -346,7 +346,7 @@ for (const [title, lose] of [
     (world: World) => addPromise(world.server, 'a', 'pvc-other', capacityBytes),
   ],
 ] as const)
-  test(`a volume that is lost is not made anew while a note says that it was made, though ${title}`, async () => {
+  test(`a volume that is lost is not recreated while a note says that it was made, though ${title}`, async () => {
     const world = await openMade()
     world.machine.volumes.delete(world.volume)
     world.server.change(ledgerPath('a'), { data: { [world.volume]: null } })
@@ -460,7 +460,7 @@ survivesBreaks('a PV that is deleted while its volume is made leaves nothing beh
 
 const isTold = (world: World) =>
   world.server.list(eventsPath).some(({ message, involvedObject }) => {
-    return involvedObject.name === 'data' && /is not made anew/.test(message)
+    return involvedObject.name === 'data' && /is not recreated/.test(message)
   })
 
 for (const [lost, lose] of [
@@ -473,7 +473,7 @@ for (const [lost, lose] of [
     },
   ],
 ] as const)
-  survives(`a volume that is lost ${lost} is never made anew, and its owner is told`, {
+  survives(`a volume that is lost ${lost} is never recreated, and its owner is told`, {
     open: async () => {
       const world = await openMade()
       world.machine.volumes.delete(world.volume)
@@ -487,7 +487,7 @@ for (const [title, lose] of [
   ['a volume that is lost', () => {}],
   ['a volume that is lost, and the ledger with it,', (world: World) => world.server.delete(ledgerPath('a'))],
 ] as const)
-  survives(`${title} is never made anew while it is noted that it was made`, {
+  survives(`${title} is never recreated while it is noted that it was made`, {
     open: async () => {
       const world = await openMade()
       world.machine.volumes.delete(world.volume)
@@ -617,7 +617,7 @@ test('a volume that is held by nobody any more changes nothing', async () => {
   for (const change of [() => kept.remove(), () => kept.grow(1n), () => kept.changeEntry(() => undefined)])
     await change().then(
       () => assert.unreachable(),
-      (error) => assert.match(error.message, /is not held any more/),
+      (error) => assert.match(error.message, /is no longer held/),
     )
 })
 

@@ -92,7 +92,7 @@ export class Publisher {
     const begin = async () => {
       // What is said of a node that is gone is removed: nothing is made before it is back.
       if (!(await readNode(this.#parts.api, node)))
-        throw new Error(`Cannot publish the room of node ${node} as there is no such node.`)
+        throw new Error(`Cannot publish the capacity of node ${node} as there is no such node.`)
       return await initial()
     }
     if (!isDeepStrictEqual(known, pool)) await keeper.publish(pool, begin)

@@ -144,7 +144,7 @@ test('a node whose daemon is dead offers nothing and gets no claim, however empt
   server.create(claimsPath, { ...chosen, metadata: { ...chosen.metadata, annotations: { [selectedNode]: 'a' } } })
   const selected = () => server.find(`${claimsPath}/chosen`)?.metadata.annotations?.[selectedNode]
   const said = () =>
-    server.list(eventsPath).some(({ message }) => /its elastic-local daemon is not at work/.test(message))
+    server.list(eventsPath).some(({ message }) => /its elastic-local daemon is not running/.test(message))
   await server.until('the scheduler is asked again', () => selected() === undefined && said())
   renewLease(server, 'a')
   await server.until('it offers again', () =>
@@ -165,7 +165,7 @@ test('a claim that only a dead node could have waits, and is placed when its dae
   const object = claim('data', { class: 'immediate', size: '256Mi' })
   server.create(claimsPath, { ...object, metadata: { ...object.metadata, annotations } })
   await server.until('it is said', () =>
-    server.list(eventsPath).some(({ message }) => /whose daemon is at work/.test(message)),
+    server.list(eventsPath).some(({ message }) => /whose daemon is running/.test(message)),
   )
   renewLease(server, 'a')
   await server.until('it is placed', () => promises(server).length === 1)

@@ -71,7 +71,7 @@ export class Granting {
     } catch (error) {
       if (!(error instanceof VolumeError)) throw error
       const { code, message } = error
-      // A ledger that is made, or made anew, brings the claim back.
+      // A ledger that is made, or recreated, brings the claim back.
       if (code !== 'no-space') return await this.#sayNotGrown(claim, volume, message)
       await this.#sayNotGrown(claim, volume, `${message} ${adviceOnRefusal}`)
       return await this.#say(claim, (found) => sayRefused(found, wanted, message, now()))

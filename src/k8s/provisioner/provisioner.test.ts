@@ -406,7 +406,7 @@ test('a PV of that name which is for another claim is left alone, and the claim 
   const running = start(server.client())
   await server.until('it is said', () => eventsOf(server, 'data').length > 0)
   await running.stop()
-  assert.match(eventsOf(server, 'data')[0]?.message, /there is one of that name which is not for this claim/)
+  assert.match(eventsOf(server, 'data')[0]?.message, /one of that name exists that is not for this claim/)
   assert.equal(server.find(path)?.spec.hostPath, { path: '/precious' })
 })
 
@@ -524,7 +524,7 @@ for (const [title, before, after] of [
     await running.stop()
   })
 
-test('a claim whose PV was refused once is tried again by itself', async () => {
+test('a claim whose PV was refused once is retried automatically', async () => {
   const server = openCluster()
   let refused = 0
   server.policy = ({ method, path }) => (method === 'POST' && path === volumesPath && refused++ === 0 ? 422 : undefined)
@@ -548,7 +548,7 @@ test('an Immediate claim is left to the controller manager until that wants a PV
 
 for (const [title, change, message] of [
   ['is not ready', { status: { conditions: [] } }, /it is not ready/],
-  ['the class does not allow', { metadata: { labels: { zone: 'elsewhere' } } }, /none of the allowedTopologies/],
+  ['the class does not allow', { metadata: { labels: { zone: 'elsewhere' } } }, /not in the allowedTopologies/],
 ] as const)
   test(`a node that ${title} is not taken, whoever selected it`, async () => {
     const server = openCluster()
@@ -650,7 +650,7 @@ test('the claims of one pod get room together or none, so that they can go elsew
   const isAsked = (name: string) => !server.find(`${claimsPath}/${name}`)?.metadata.annotations?.[selectedNode]
   await server.until('the scheduler is asked again for both', () => isAsked('one') && isAsked('two'))
   assert.equal([promises(server), server.list(volumesPath)], [[], []])
-  assert.match(eventsOf(server, 'one')[0]?.message, /The claims (one, two|two, one) are wanted together/)
+  assert.match(eventsOf(server, 'one')[0]?.message, /The claims (one, two|two, one) are needed together/)
   for (const name of ['one', 'two']) select(server, name, 'b')
   await server.until('both are bound', () => isBound(server, 'one') && isBound(server, 'two'))
   await running.stop()
@@ -723,7 +723,7 @@ test('a class that names no front has the default, and a volume of CSI goes to n
   assert.equal([volume?.metadata.labels?.[nodeLabel], volume?.spec.csi.driver], ['b', provisionerNames[0]])
   assert.match(
     eventsOf(server, 'selected')[0]?.message,
-    'wants a pool that is served by CSI, and its pool is vg (LVM, not served by csi).',
+    'wants a pool served by CSI, and its pool is vg (LVM, not served by csi).',
   )
   assert.equal(volumesOf(server, selected), [])
 })
@@ -762,7 +762,7 @@ test('a claim of volumeMode Block gets a PV of that mode, on no node whose volum
   assert.match(eventsOf(server, 'flex')[0]?.message, 'use a StorageClass with front csi')
   assert.match(
     eventsOf(server, 'waiting')[0]?.message,
-    'wants a pool that is served by CSI, of block devices, and its pool is vg (BINDMOUNT)',
+    'wants a pool served by CSI, for block devices, and its pool is vg (BINDMOUNT)',
   )
 })
 
