@@ -29,7 +29,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   doctor: ['volume', 'lvm', 'mount', 'daemon', 'flex', 'csi', 'inspect', 'k8s/fronts', 'k8s/model'],
   overview: ['volume', 'doctor', 'flex', 'csi', 'k8s/client', 'k8s/fronts', 'k8s/model', 'k8s/moves'],
   kubectl: ['overview', 'k8s/client'],
-  page: ['volume', 'overview'],
+  page: ['overview'],
 }
 const forAll = ['', 'text']
 
