@@ -254,7 +254,11 @@ export function deviceContract(title: string, openWorld: () => Promise<World>, o
         assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
       }
       answer = async () => true
+      // As a PersistentVolume has it made once somebody answers.
+      assert.is((await engine.create('one', spec)).action, 'unchanged')
+      assert.equal([(await engine.find('one'))?.state, (await engine.find('one'))?.problems.length], ['failing', 1])
       await isWhole()
+      assert.equal([(await engine.find('one'))?.state, (await engine.find('one'))?.problems], ['ready', []])
     }
     // Who gives it up means what is there: the next one has none of it.
     answer = async () => false
