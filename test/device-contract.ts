@@ -69,7 +69,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>, o
 
   check('a failing mkfs says so, and leaves nothing', async () => {
     const engine = await startEngine()
-    await rejects('failed', /Cannot (make|format)/, () => engine.create('one', { ...spec, mkfsOptions: ['--fail'] }))
+    await rejects('failed', /Cannot (create|format)/, () => engine.create('one', { ...spec, mkfsOptions: ['--fail'] }))
     assert.equal(await engine.list(), [])
     assert.equal(await world.parts.journal.read(), new Map())
     assert.is((await engine.create('one', spec)).action, 'created')

@@ -292,7 +292,7 @@ test('a node without a volume group', async () => {
       message: /no node can take it/,
       detail:
         /bare: cannot use its pool: Cannot read volume group elastic-local-none; create it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
-      advice: /^Mend the nodes above/,
+      advice: /^Fix the nodes above/,
     },
     doctor: {
       check: 'node bare',
