@@ -249,7 +249,9 @@ test('a claim waits for a node that is cordoned, tainted or has not the label, w
     claim('uncordoned', { class: 'immediate', size: '64Mi' }),
     claim('labelled', { class: 'labelled', size: '64Mi' }),
     claim('selected', { size: '64Mi' }),
-    pod('selected', ['selected'], { spec: { nodeSelector: { 'kubernetes.io/hostname': 'node-1' } } }),
+    pod('selected', ['selected'], {
+      spec: { nodeSelector: { 'kubernetes.io/hostname': 'node-1' }, tolerations: [] },
+    }),
   )
   await said('uncordoned', /as no node that StorageClass immediate allows is ready/)
   await said('labelled', /as no node that StorageClass labelled allows is ready/)
