@@ -203,7 +203,7 @@ test('runCli() shows help for nothing, help, --help and -h, of all, of a group a
 /** What stands on a terminal so wide. */
 async function helpAt(columns: number, program: Program, words: readonly string[]): Promise<string> {
   const stdout = Object.assign(new PassThrough(), { isTTY: true, columns })
-  await runCli(['help', ...words], { program, env: {}, stdout: stdout as never })
+  await runCli(['help', ...words], { program, env: {}, stdout: stdout as never, stderr: stdout as never })
   return String(stdout.read())
 }
 

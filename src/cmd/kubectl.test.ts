@@ -208,7 +208,7 @@ test('contexts, namespaces, claims, pods, volumes and what has pods are complete
   const offered = async (command: string, ...words: string[]) => {
     const stdout = new PassThrough()
     const line = ['__complete', command, '--kubeconfig', join(folder, 'config'), ...words]
-    await runCli(line, { called: 'kubectl-elastic_local', env: {}, stdout: stdout as never })
+    await runCli(line, { called: 'kubectl-elastic_local', env: {}, stdout: stdout as never, stderr: stdout as never })
     return String(stdout.read()).trim().split('\n')
   }
   assert.equal(await offered('explain', ''), ['data', 'pvc/', 'pod/', 'pv/', 'deployment/', 'statefulset/', ':4'])
