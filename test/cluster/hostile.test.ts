@@ -109,7 +109,11 @@ test('a StorageClass that reaches further is refused in one event on the claim, 
   for (const [name, more] of Object.entries(classes))
     await cluster.apply(storageClass(name, { volumeBindingMode: 'Immediate', ...more }), claim(name, { class: name }))
   for (const name of Object.keys(classes))
-    await said('PersistentVolumeClaim', name, new RegExp(`Cannot use StorageClass ${name} as a volume cannot be made`))
+    await said(
+      'PersistentVolumeClaim',
+      name,
+      new RegExp(`Cannot use StorageClass ${name} as a volume cannot be created`),
+    )
   assert.equal(await readdir(join(node.volumesDir, '.elastic-local/loop')), [])
 })
 
