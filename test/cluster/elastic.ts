@@ -196,8 +196,8 @@ export class Elastic {
         ...[executable, 'daemon', `--node-name=${name}`, `--namespace=${namespace}`],
         `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
         ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
-        ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`, `--csi=${!isFlex}`],
-        ...Object.entries(daemonFlags).map(([flag, value]) => `--${flag}=${value}`),
+        ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
+        ...Object.entries({ csi: !isFlex, ...daemonFlags }).map(([flag, value]) => `--${flag}=${value}`),
       ],
     })
     await node.run(executable, ['install', `--plugin-dir=${guestPaths.pluginDir}`, '--wait=300'])
