@@ -52,7 +52,7 @@ check: node_modules ## The quick gate: format, lint, types, unit tests.
 	@$(NODE) node_modules/.bin/tsc
 	@$(NODE) test/run.ts unit
 
-format: node_modules ## Format the sources and mend what the linter can.
+format: node_modules ## Format the sources and fix what the linter can.
 	@$(NODE) node_modules/.bin/biome check --write .
 
 docs: node_modules ## Write docs/reference.md, docs/helm.md and the schema of the chart's values from the code.
@@ -77,12 +77,12 @@ cluster: setup-cluster build ## A real Kubernetes to play with (root); the first
 cluster-test: setup build ## Test on a real Kubernetes (root); KUBERNETES=v1.34.4 for another version.
 	@$(NODE) test/run.ts cluster
 
-test: setup build ## All that shows that everything works; ends with "N passed, N failed".
+test: setup build ## Run what shows that everything works; ends with "N passed, N failed".
 	@$(NODE) node_modules/.bin/biome check .
 	@$(NODE) node_modules/.bin/tsc
 	@$(NODE) test/run.ts unit kernel executable guest cluster
 
-test-long: setup build ## All tests that there are, with every permutation; hours (root).
+test-long: setup build ## Run every test, with every permutation; hours (root).
 	@$(NODE) node_modules/.bin/biome check .
 	@$(NODE) node_modules/.bin/tsc
 	@LONG=1 $(NODE) test/run.ts unit kernel executable guest cluster long
@@ -91,7 +91,7 @@ torture: setup build ## Kill the daemon everywhere, play N times as many histori
 	@TORTURE=$(or $(N),1) SEED=$(SEED) $(NODE) test/run.ts torture
 	@N=$(or $(N),1) SEED=$(SEED) unshare --mount --propagation private -- $(NODE) test/torture/power.ts
 
-conformance: setup build ## Kubernetes' own storage suite, on us (root); an hour, or SLICES=… of test/conformance/slices.ts.
+conformance: setup build ## Run Kubernetes' own storage suite (root); an hour, or SLICES=… of test/conformance/slices.ts.
 	@test/setup.sh curl:curl openssh-client:ssh-keygen
 	@unshare --mount --propagation private -- $(NODE) test/conformance/run.ts $(SLICES)
 
@@ -104,19 +104,19 @@ bench: setup build ## Measure, as ratios (root), all or ONLY=…; see docs/bench
 deploy: ## Install into the cluster of kubectl's current context; IMAGE=…, FROM=… (docs/install.md).
 	@config/deploy.sh
 
-undeploy: ## Remove it there, and tell what stays; KEEP_VOLUMES=true leaves volumes and pods on them (docs/uninstall.md).
+undeploy: ## Remove it there, and say what stays; KEEP_VOLUMES=true leaves volumes and pods on them (docs/uninstall.md).
 	@config/undeploy.sh
 
-create-vg: ## Make the volume group on NODES=… (or SELECTOR=…) of DISKS=…, if they are blank (docs/disks.md).
+create-vg: ## Create the volume group on NODES=… (or SELECTOR=…) from DISKS=…, if they are blank (docs/disks.md).
 	@config/create-vg.sh
 
 minikube-attach-disk: ## Give a minikube machine (kvm2) a new disk; PROFILE=minikube SIZE=10G.
 	@config/minikube-attach-disk.sh
 
-minikube-create-vg: ## Make the volume group of that disk.
+minikube-create-vg: ## Create the volume group on that disk.
 	@NODES=$(or $(PROFILE),minikube) DISKS=$(or $(DISKS),/dev/vdb) config/create-vg.sh
 
-gke-create-vg: ## Make the volume group of the local SSDs of all nodes of POOL=….
+gke-create-vg: ## Create the volume group on the local SSDs of all nodes of POOL=….
 	@SELECTOR=cloud.google.com/gke-nodepool=$(or $(POOL),$(error Cannot find nodes as POOL must name a node pool)) \
 		DISKS='$(or $(DISKS),/dev/disk/by-id/google-local-ssd-block*)' SIZE=$(or $(SIZE),375Gi) config/create-vg.sh
 

@@ -7,7 +7,7 @@
  *   node build.mjs               for this machine
  *   ARCH=arm64 node build.mjs    for another: dist/elastic-local-arm64
  *
- * The bundles are made anew every time; the executable only when they, or Node, differ from the last time.
+ * The bundles are recreated every time; the executable only when they, or Node, differ from the last time.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'

@@ -44,7 +44,7 @@ const unpublish = (pod: string, name: string) =>
   call((node) => node.nodeUnpublishVolume({ volumeId: name, targetPath: targetIn(pod, name) }))
 
 const times: Record<'init' | 'mount' | 'second' | 'bare', number[]> = { init: [], mount: [], second: [], bare: [] }
-const csiTimes: Record<'publish' | 'second' | 'mounts', number[]> = { publish: [], second: [], mounts: [] }
+const csiTimes = { floor: [] as number[], publish: [] as number[], second: [] as number[], mounts: [] as number[] }
 try {
   const plugins = join(daemon.folder, 'plugins')
   await mkdir(plugins)
@@ -78,6 +78,7 @@ try {
         capacityRange: { requiredBytes: 64n << 20n },
         volumeCapabilities: [volumeCapability],
       })
+      csiTimes.floor.push(await timeMs(() => call((node) => node.nodeGetInfo({}))))
       csiTimes.publish.push(await timeMs(() => publish('a', name)))
       csiTimes.second.push(await timeMs(() => publish('b', name)))
       for (const pod of ['b', 'a']) await unpublish(pod, name)
@@ -112,6 +113,7 @@ sayRatio('flex mount / (floor + bare calls)', median(times.mount) / (median(time
 say('### By CSI\n')
 sayTimes({
   'mount(8) twice: device, bind': csiTimes.mounts,
+  'CSI floor: NodeGetInfo, which does nothing': csiTimes.floor,
   NodePublishVolume: csiTimes.publish,
   'NodePublishVolume for a second pod': csiTimes.second,
 })

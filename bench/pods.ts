@@ -254,17 +254,24 @@ try {
     `\n${many} claims grow at once from ${growingSize} to ${grownSize}, pods running (xfs), until the last says so:\n`,
   )
   for (const front of fronts) say(`- ${front}: ${seconds(await grow(front))}`)
-  const ratio = (of: keyof Crowds, floor: (crowd: Crowds) => number) =>
-    median(crowds.map((crowd) => crowd[of].lastMs / floor(crowd)))
+  const ratio = (of: keyof Crowds, until: 'mostMs' | 'lastMs', floor: (crowd: Crowds) => number) =>
+    median(crowds.map((crowd) => crowd[of][until] / floor(crowd)))
   const empty = (crowd: Crowds) => crowd.emptyDir.lastMs + schedulerMs
-  say(`\nPVs that are there / (${many} emptyDir pods + 1 s): ${ratio('folder', empty).toFixed(2)}\n`)
+  say(`\nPVs that are there / (${many} emptyDir pods + 1 s): ${ratio('folder', 'lastMs', empty).toFixed(2)}\n`)
   for (const front of fronts) {
-    sayRatio(`${front}: ${many} claims to running / (${many} emptyDir pods + 1 s)`, ratio(front, empty), { most: 1.5 })
-    sayRatio(
-      `${front}: ${many} claims to running / with PVs that are there`,
-      ratio(front, ({ folder }) => folder.lastMs),
-      { most: 2 },
-    )
+    sayRatio(`${front}: ${many} claims to running / (${many} emptyDir pods + 1 s)`, ratio(front, 'lastMs', empty), {
+      most: 1.5,
+    })
+    // The last few wait for their kubelet, which asked for the claim too early and tries again seconds later: by chance.
+    for (const [until, what] of [
+      ['mostMs', `until ${many * 0.9} run`],
+      ['lastMs', 'until all run'],
+    ] as const)
+      sayRatio(
+        `${front}: ${many} claims ${what} / with PVs that are there`,
+        ratio(front, until, ({ folder }) => folder[until]),
+        { most: 2 },
+      )
   }
 } finally {
   stop.abort()

@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
-const all = ['flex', 'mount', 'memory', 'many', 'lvm', 'programs', 'claims', 'pods', 'scale']
+const all = ['flex', 'mount', 'memory', 'many', 'lvm', 'programs', 'claims', 'pods', 'beside', 'scale']
 const runs: string[][] = []
 for (const word of process.argv.length > 2 ? process.argv.slice(2) : all) {
   const [current] = runs.slice(-1)

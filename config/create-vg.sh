@@ -15,18 +15,18 @@ manifest=$(dirname "$0")/../deploy.yaml
 group=${GROUP:-elastic-local-vg}
 image=${IMAGE:-$(sed -n 's/^ *image: \(elastic-local:.*\)$/\1/p' "$manifest" | head -n 1)}
 
-[ -n "${DISKS:-}" ] || fail 'Cannot make a volume group as DISKS must name disks: DISKS=/dev/sdb, or several in quotes.'
+[ -n "${DISKS:-}" ] || fail 'Cannot create a volume group as DISKS must name disks: DISKS=/dev/sdb, or several in quotes.'
 if [ -n "${SELECTOR:-}" ]; then
   nodes=$(kubectl get nodes --selector "$SELECTOR" --output jsonpath='{.items[*].metadata.name}')
 else
   nodes=${NODES:-}
 fi
-[ -n "$nodes" ] || fail 'Cannot make a volume group as there must be a node: NODES=<name>, or SELECTOR=<label>=<value>.'
+[ -n "$nodes" ] || fail 'Cannot create a volume group as there must be a node: NODES=<name>, or SELECTOR=<label>=<value>.'
 for word in $group $image ${SIZE:-} $nodes; do
-  case $word in *[!a-zA-Z0-9+_./:@-]*) fail "Cannot make a volume group as no name has such characters: $word" ;; esac
+  case $word in *[!a-zA-Z0-9+_./:@-]*) fail "Cannot create a volume group as no name has such characters: $word" ;; esac
 done
 case $DISKS in
-  *[!a-zA-Z0-9+_./:@\ *?[\]-]*) fail "Cannot make a volume group as DISKS must be paths and patterns: $DISKS" ;;
+  *[!a-zA-Z0-9+_./:@\ *?[\]-]*) fail "Cannot create a volume group as DISKS must be paths and patterns: $DISKS" ;;
 esac
 
 # A list in YAML; the patterns are for the node.

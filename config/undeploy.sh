@@ -70,7 +70,7 @@ elastic-local is removed. What stays:
 END
 if [ -n "$volumes" ]; then
   cat << END
-- $(echo "$volumes" | wc -l) PersistentVolumes and their claims and data. Pods that run on them go on. "make deploy" takes all of it up again.
+- $(echo "$volumes" | wc -l) PersistentVolumes and their claims and data. Pods that use them keep running. "make deploy" resumes all of it.
 END
 fi
 for claim in $waiting; do echo "- claim $claim, which waits for a volume: kubectl delete pvc --namespace ${claim%/*} ${claim#*/}"; done

@@ -27,7 +27,7 @@ export async function findSources(name: string): Promise<string> {
   const isWanted = (target: string) => suites.some((suite) => target.endsWith(` ${suite} main`))
   const lines = [...new Set(targets.filter(isWanted))].map((target) => `deb ${target}\n`)
   if (lines.length === 0)
-    throw new Error(`Cannot make an image of Debian ${name} as apt has no sources for it on this machine`)
+    throw new Error(`Cannot create an image of Debian ${name} as apt has no sources for it on this machine`)
   return lines.join('')
 }
 

@@ -80,7 +80,7 @@ async function choose(
     const path = merge(wanted)
     if (chosen.has(path)) return
     const entry = entries.get(path)
-    if (!entry) throw new Error(`Cannot make the image as ${path} must be in one of its packages`)
+    if (!entry) throw new Error(`Cannot create the image as ${path} must be in one of its packages`)
     chosen.add(path)
     await addCopyright(entry.owner.name)
     if (entry.target !== undefined) return await add(follow(path, entry.target))

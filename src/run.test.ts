@@ -28,7 +28,7 @@ test('run() says that a program is not there, cannot be run, or was ended by a s
   assert.match((await fails(() => run('no-such-program', []))).message, /^no-such-program is not installed$/)
   assert.match((await fails(() => run('/dev/null', []))).message, /^\/dev\/null cannot be run \(EACCES\)$/)
   const killed = await fails(() => node('process.kill(process.pid, "SIGKILL")'))
-  assert.match(killed.message, /was ended by SIGKILL$/)
+  assert.match(killed.message, /was killed by SIGKILL$/)
   assert.is(killed.signal, 'SIGKILL')
   assert.is(killed.exitCode, undefined)
 })
@@ -36,7 +36,7 @@ test('run() says that a program is not there, cannot be run, or was ended by a s
 test('run() ends a command that gives no answer in time, and says so', async () => {
   assert.match(
     (await fails(() => node('setInterval(() => {}, 1000)', { timeoutMs: 50 }))).message,
-    /gave no answer in 50 ms$/,
+    /gave no answer within 50 ms$/,
   )
 })
 

@@ -36,7 +36,7 @@ export class CommandError extends Error {
     end: { exitCode?: number; signal?: string; stdout?: string; stderr?: string; reason?: string },
   ) {
     const { stdout = '', stderr = '', exitCode, signal } = end
-    const how = end.reason ?? (signal ? `was ended by ${signal}` : `exited with ${exitCode}`)
+    const how = end.reason ?? (signal ? `was killed by ${signal}` : `exited with ${exitCode}`)
     // e2fsck says what is wrong on the one, and its version on the other.
     const said = [stderr.trim(), stdout.trim()].filter(Boolean).join('\n').slice(0, 2000)
     super(`${command.file} ${how}${said ? `: ${said}` : ''}`)
@@ -97,7 +97,7 @@ export const run: Runner = (file, args, options = {}) =>
     if (timeoutMs !== undefined)
       timer = setTimeout(() => {
         child.kill('SIGKILL')
-        fail({ reason: `gave no answer in ${timeoutMs} ms`, signal: 'SIGKILL' })
+        fail({ reason: `gave no answer within ${timeoutMs} ms`, signal: 'SIGKILL' })
       }, timeoutMs)
   })
 

@@ -47,7 +47,7 @@ test('findMissing() fails when the host has no ls or cannot be entered', async (
   })
   for (const run of [noLs, forbidden]) {
     const error = await findMissing(requiredTools('LVM', false), { hostTools: true, run }).catch((thrown) => thrown)
-    assert.match(error.message, /Cannot look at the host's tools; .*nsenter: /)
+    assert.match(error.message, /Cannot check the host's tools; .*nsenter: /)
   }
 })
 

@@ -41,7 +41,7 @@ export function requiredTools(driverKind: DriverKind, thin: boolean, hostTools =
     ...(driverKind === 'BINDMOUNT'
       ? []
       : [
-          ...needed(['blkid', 'wipefs'], 'seeing what is on a disk before formatting it', 'util-linux'),
+          ...needed(['blkid', 'wipefs'], 'checking that a disk is blank before formatting it', 'util-linux'),
           ...needed(['prlimit'], 'checking ext4 within the memory of a container', 'util-linux'),
           ...needed(['mkfs.ext4', 'e2fsck', 'resize2fs'], 'volumes with ext4', 'e2fsprogs'),
           ...useful(['mkfs.xfs', 'xfs_growfs'], 'volumes with xfs', 'xfsprogs'),
@@ -99,7 +99,7 @@ async function findOnHost(tools: readonly Tool[], folders: readonly string[], ru
   } catch (error) {
     throw new VolumeError(
       'failed',
-      `Cannot look at the host's tools; with --host-tools the container must be privileged and share the host's processes (hostPID): ${messageOf(error)}`,
+      `Cannot check the host's tools; with --host-tools the container must be privileged and share the host's processes (hostPID): ${messageOf(error)}`,
       { cause: error },
     )
   }

@@ -142,7 +142,7 @@ async function* play(): AsyncGenerator<void> {
   yield callOut('expandfs', '"$options"', '""', '$first', String(2 ** 30), String(2 ** 29))
   yield show('df --human-readable --output=source,fstype,size,used,avail $first')
 
-  title('5. Both pods go, and a new one comes: the data is still there.')
+  title('5. Both pods are deleted, and a new one starts: the data is still there.')
   yield callOut('unmount', '$first')
   yield callOut('unmount', '$second')
   yield callOut('mount', '$third', '"$options"')
@@ -151,7 +151,7 @@ async function* play(): AsyncGenerator<void> {
 }
 
 function invite(): void {
-  title('It is all yours. The daemon goes on until Ctrl-C; in another terminal, as root:')
+  title('It is all yours. The daemon runs until Ctrl-C; in another terminal, as root:')
   say(`
   . ${names}
   elastic-local volumes show $volume
@@ -162,7 +162,7 @@ function invite(): void {
 
 /** Takes away what the play made, in the order a kubelet and an operator would; ends the daemon whatever happens. */
 async function cleanUp(daemon: ChildProcess): Promise<void> {
-  title('6. The last pod goes, the volume is removed, and the daemon stops.')
+  title('6. The last pod is deleted, the volume is removed, and the daemon stops.')
   try {
     const mounts = await readMountTable()
     for (const [name, path] of Object.entries(targets)) if (mounts.at(path)) await callOut('unmount', `$${name}`)
@@ -190,7 +190,7 @@ process.stdout.on('error', (error) => interruption.abort(error))
 
 await writeFile(names, definitions)
 introduce()
-title('1. The daemon of the node starts, and puts its driver where the kubelet looks for it.')
+title('1. The daemon of the node starts, and its driver is installed where the kubelet looks for it.')
 await Promise.all(['plugins', 'kubelet'].map((folder) => mkdir(join(dir, folder))))
 const daemon = start('elastic-local daemon --standalone --driver-kind LOOP 2> $log &')
 const died = once(daemon, 'exit').then(([exitCode]) => Promise.reject(new Error(`The daemon ended with ${exitCode}.`)))

@@ -69,7 +69,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>, o
 
   check('a failing mkfs says so, and leaves nothing', async () => {
     const engine = await startEngine()
-    await rejects('failed', /Cannot (make|format)/, () => engine.create('one', { ...spec, mkfsOptions: ['--fail'] }))
+    await rejects('failed', /Cannot (create|format)/, () => engine.create('one', { ...spec, mkfsOptions: ['--fail'] }))
     assert.equal(await engine.list(), [])
     assert.equal(await world.parts.journal.read(), new Map())
     assert.is((await engine.create('one', spec)).action, 'created')
@@ -81,7 +81,7 @@ export function deviceContract(title: string, openWorld: () => Promise<World>, o
     const journal = { ...spec, mkfsOptions: ['-O', 'journal_dev'] }
     await rejects(
       'failed',
-      /^Cannot make one with ext4 as this kernel cannot mount what mkfs has made: .*mkfsOptions/s,
+      /^Cannot create one with ext4 as this kernel cannot mount what mkfs made: .*mkfsOptions/s,
       () => engine.create('one', journal),
     )
     assert.equal(await engine.list(), [])
@@ -207,6 +207,67 @@ export function deviceContract(title: string, openWorld: () => Promise<World>, o
     assert.equal(await world.parts.journal.readMade(), new Map())
   })
 
+  check('a journal of an old backup, which knows of nothing that was made since, costs no data', async () => {
+    const journal = { ...world.parts.journal, readMade: async () => new Map<string, string>() }
+    let answer = async () => true
+    const isMade = () => answer()
+    let engine = await startEngine()
+    const { volume } = await engine.create('one', spec)
+    const target = world.target('a', 'one')
+    const request = { name: 'one', target, readOnly: false, mountOptions: [] }
+    await engine.mount(request)
+    await world.write(target, 'file', 'precious')
+    const isWhole = async () => {
+      await engine.mount(request)
+      assert.is(await world.read(target, 'file'), 'precious')
+      await engine.unmount('one', target)
+    }
+    const { sizeBytes, fsType, mkfsOptions } = spec
+    const intents = (['creating', 'formatting'] as const).map((phase) => ({
+      ...{ phase, id: volume.id ?? '', sizeBytes, fsType, mkfsOptions },
+    }))
+    const restore = async (intent: Intent) => {
+      await world.parts.journal.write('one', intent)
+      engine = await startEngine({ journal, isMade })
+      await engine.recover()
+    }
+    // As a pod has it while the daemon starts anew.
+    await restore(intents[0] as Intent)
+    assert.equal((await engine.find('one'))?.mounts.length, 1)
+    await engine.unmount('one', target)
+    await isWhole()
+    for (const intent of intents) {
+      // A note or the ledger says that it was made.
+      await restore(intent)
+      assert.equal([(await engine.find('one'))?.state, await journal.read()], ['ready', new Map()])
+      await isWhole()
+      // Neither can be asked, or neither knows of it: then its files say that it was in use.
+      for (const [says, code, message] of [
+        [() => Promise.reject(new VolumeError('unavailable', 'nobody answers')), 'unavailable', /nobody answers/],
+        [async () => false, 'failed', /it holds files: the journal may be from an old backup/],
+      ] as const) {
+        answer = says
+        await restore(intent)
+        assert.is((await engine.find('one'))?.state, 'unfinished')
+        for (const work of [() => engine.mount(request), () => engine.create('one', { ...spec, fsType: 'xfs' })])
+          await rejects(code, message, work)
+        assert.equal((await world.parts.mounts.read()).under(world.parts.volumesDir), [])
+      }
+      answer = async () => true
+      // As a PersistentVolume has it made once somebody answers.
+      assert.is((await engine.create('one', spec)).action, 'unchanged')
+      assert.equal([(await engine.find('one'))?.state, (await engine.find('one'))?.problems.length], ['failing', 1])
+      await isWhole()
+      assert.equal([(await engine.find('one'))?.state, (await engine.find('one'))?.problems], ['ready', []])
+    }
+    // Who gives it up means what is there: the next one has none of it.
+    answer = async () => false
+    await restore(intents[0] as Intent)
+    assert.is((await engine.remove('one')).action, 'removed')
+    await engine.create('one', spec)
+    assert.not.ok(await world.holds((await engine.attach('one')).path, 'precious'))
+  })
+
   check('an intent that cannot be read costs its volume alone, and nothing where that is known as made', async () => {
     const { journal } = world.parts
     const damaged = async () =>
@@ -228,9 +289,9 @@ export function deviceContract(title: string, openWorld: () => Promise<World>, o
         ['two', 'ready'],
       ],
     )
-    assert.match((await engine.find('one'))?.problems.join() ?? '', /not known: one\.json is empty/)
+    assert.match((await engine.find('one'))?.problems.join() ?? '', /unknown: one\.json is empty/)
     for (const work of [() => engine.mount(request('one')), () => engine.create('one', spec)])
-      await rejects('failed', /nobody knows whether it was ever finished: one\.json is empty/, work)
+      await rejects('failed', /it is unknown whether it was ever finished: one\.json is empty/, work)
     assert.is((await engine.find('one'))?.state, 'unfinished')
     await engine.mount(request('two'))
     await engine.unmount('two', world.target('a', 'two'))

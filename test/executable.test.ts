@@ -156,7 +156,7 @@ test('a missing or a dead daemon is a failure that says so', async () => {
     outgoing.write('\n')
     setTimeout(() => outgoing.destroy(), 20)
   })
-  assert.match(oneLine(await run(['mount', '/t', options])).message ?? '', /ended before its answer/)
+  assert.match(oneLine(await run(['mount', '/t', options])).message ?? '', /stopped before its answer/)
 })
 
 test('a hung daemon is a failure after 10 s of silence, not of work', async () => {
@@ -392,7 +392,7 @@ test('an installation that is killed leaves the driver that was there, and the n
 test('install installs nothing without a daemon', async () => {
   await refused(install(), /there is no socket .*Nothing was installed/)
   await serve((_, outgoing) => outgoing.writeHead(500).end('{}'))
-  await refused(install(), /is not well: it answers HTTP 500/)
+  await refused(install(), /is unhealthy: it answers HTTP 500/)
   assert.equal(readdirSync(pluginDir), [])
 })
 
@@ -412,7 +412,7 @@ if (isRoot) {
     chmodSync(socketPath, 0o777)
     await refused(
       run(['install', '--plugin-dir', pluginDir], { uid: 65534, gid: 65534 }),
-      /may not write there\. Try it as root/,
+      /may not write there\. Run it as root/,
     )
     chmodSync(socketPath, 0o700)
     await refused(run(['install', '--plugin-dir', pluginDir], { uid: 65534, gid: 65534 }), /may not use the socket/)

@@ -290,6 +290,7 @@ test('on real LVM, its daemon makes thin volumes with each filesystem, grows and
   const disk = join(world.folder, 'disk.img')
   await createDisk(disk, 4 * 2 ** 30)
   const { exitCode, stdout, stderr } = await runInGuest({
+    modules: ['btrfs'],
     disk,
     program: join(import.meta.dirname, 'guest/image.ts'),
     args: [variant(world, own).root],

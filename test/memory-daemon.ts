@@ -26,13 +26,14 @@ export async function startMemoryDaemon({
   notes: Notes
 }): Promise<MemoryDaemon> {
   const { pool, mounts, filesystems, journal } = machine
-  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log: silent })
+  const isMade = (name: string) => agent.isMade(name)
+  const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', isMade, log: silent })
   await engine.start()
   const drain = new Drain()
   const now = () => new Date()
   const clock = machineClock
   const recorder = new Recorder({ api: client, component: 'elastic-local-daemon', host: 'a', clock, now, log: silent })
-  const agent = new NodeAgent({
+  const agent: NodeAgent = new NodeAgent({
     api: client,
     namespace,
     node: 'a',

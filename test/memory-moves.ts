@@ -286,7 +286,7 @@ export async function dieAt(world: World, to: FrontName, method: string, path: R
   })
   await moving.then(
     () => assert.unreachable(),
-    (error: Error) => assert.match(error.message, /What was begun is kept: run the command again/),
+    (error: Error) => assert.match(error.message, /Its record is kept: run the command again/),
   )
 }
 

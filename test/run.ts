@@ -18,8 +18,8 @@ import { runJob } from './runner/run-job.ts'
 import { checkComplete, suites } from './runner/suites.ts'
 
 /** How many jobs of a kind run side by side, and how many in all: those on this kernel share its loop devices. */
-const lanes: Readonly<Record<Lane, number>> = { free: 2, machine: 1, guest: 2, cluster: 2 }
-const atOnce = 3
+const lanes: Readonly<Record<Lane, number>> = { free: 2, machine: 1, guest: 2, cluster: 4 }
+const atOnce = 4
 
 interface Count {
   passed: number

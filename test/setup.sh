@@ -31,7 +31,7 @@ needs_of() {
       ;;
     root | npm | git | go | *:*) echo "$1" ;;
     *)
-      echo "Cannot see to what $1 needs as it must be run, kernel, cluster, test, root, npm, git, go or <package>:<command>." >&2
+      echo "Cannot set up $1 as it must be run, kernel, cluster, test, root, npm, git, go or <package>:<command>." >&2
       return 1
       ;;
   esac

@@ -19,13 +19,13 @@ const commands: Command[] = [
   defineCommand({
     name: 'volumes list',
     aliases: ['volumes'],
-    group: 'Look into volumes',
+    group: 'Inspect volumes',
     summary: 'List volumes',
     examples: ['elastic-local volumes list -o wide'],
     flags: {
       output: outputFlag('table', 'json'),
-      socket: socketFlag,
-      disks: toggle('disks', 'look at the disks'),
+      socket: { ...socketFlag, notWith: 'disks' },
+      disks: toggle('disks', 'work on the disks'),
       ...onlyWith('disks', { size: flag(oneOf('5'), { name: 'size', value: '<size>', help: 'of each' }) }),
     },
     run: seen,
@@ -33,7 +33,7 @@ const commands: Command[] = [
   defineCommand({
     name: 'volumes remove',
     args: '<volume> [...more]',
-    group: 'Look into volumes',
+    group: 'Inspect volumes',
     summary: 'Remove volumes',
     description: 'For good.',
     examples: ['elastic-local volumes remove pvc-1'],
@@ -123,7 +123,11 @@ test('runCli() exits 2 with one line and a suggestion for what is wrong in the c
     ['volumes --whatever=x list', /There is no flag --whatever\. See elastic-local help volumes list\./],
     ['volumes -q', /There is no flag -q\. See/],
     ['volums --whatever x', /There is no command volums\. Did you mean volumes\?/],
-    ['volumes --size 5', /Cannot use --size as it must come with --disks: without that it changes nothing\./],
+    ['volumes --size 5', /Cannot use --size as it needs --disks: without that it has no effect\./],
+    [
+      'volumes --disks --socket /s',
+      /Cannot use --socket with --disks as it has no effect there: leave out one of the two\./,
+    ],
     ['volumes list --yes', /There is no flag --yes\. See elastic-local help volumes list\./],
     [
       'volumes list more',
@@ -220,10 +224,43 @@ test('the help of every real command names its flags', async () => {
   }
 })
 
+test('who reads no further ends what only looks, and not what changes something', async () => {
+  const exit = process.exit
+  for (const changes of [true, undefined])
+    for (const name of ['stdout', 'stderr'] as const) {
+      const streams = { stdout: new PassThrough(), stderr: new PassThrough() }
+      const ended: unknown[] = []
+      process.exit = ((code: unknown) => void ended.push(code)) as never
+      try {
+        const run = async () => {
+          streams[name].emit('error', Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }))
+          return 7
+        }
+        const [first] = commands as [Command]
+        const command: Command = { ...first, run, ...(changes ? { changes } : {}) }
+        const program = { ...elasticLocal, commands: [command] }
+        assert.is(await runCli(['volumes'], { program, env: {}, ...(streams as object) }), 7)
+      } finally {
+        process.exit = exit
+      }
+      assert.equal(ended, changes ? [] : [0])
+    }
+  const changing = [...realCommands, ...kubectlPlugin.commands].filter(({ changes }) => changes)
+  assert.equal(changing.map(({ name }) => name).sort(), [
+    'create-vg',
+    'install',
+    'volumes adopt',
+    'volumes grow',
+    'volumes move-to-csi',
+    'volumes move-to-flex',
+    'volumes remove',
+  ])
+})
+
 test('a page without an address to serve it at is refused', async () => {
   const { code, stderr } = await cli(['provisioner', '--page'], {}, realCommands)
   assert.is(code, 2)
-  assert.match(stderr, 'Cannot serve --page as it must have an address: say where, with --http-address.')
+  assert.match(stderr, 'Cannot serve --page as it needs an address: set --http-address.')
 })
 
 test('flags that commands share mean the same everywhere', () => {

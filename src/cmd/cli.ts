@@ -28,8 +28,12 @@ export async function runCli(args: readonly string[], parts: CliParts = {}): Pro
   const { stdin = process.stdin, stdout = process.stdout, stderr = process.stderr } = parts
   const { program = findProgram(called) } = parts
   const say = (line: string) => void stdout.write(`${line}\n`)
-  // Somebody reads no further: `elastic-local help | head`.
-  stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+  let mustEnd = false
+  for (const stream of [stdout, stderr])
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      // Somebody reads no further: `elastic-local help | head`.
+      if (!mustEnd) process.exit(error.code === 'EPIPE' ? 0 : 1)
+    })
   if (isCompletion(called, args)) {
     say(await complete(program, args[0] === completeWord ? args.slice(1) : args, env))
     return 0
@@ -50,6 +54,7 @@ export async function runCli(args: readonly string[], parts: CliParts = {}): Pro
     const log = openLog({ level: logLevel, format, stderr })
     if (format === 'json') complain = (message) => log.error(message)
     const screen = buildScreen({ stdin, stdout, stderr, env })
+    mustEnd = line.command.changes === true
     return (await line.command.run({ args: line.args, flags, say, screen, log })) ?? 0
   } catch (error) {
     const message = error instanceof Error ? (debug && error.stack) || error.message : String(error)
@@ -211,10 +216,16 @@ function unknownFlagOf(command: Command | undefined, rawName: string, program: P
 
 /** A flag that changes nothing is a mistake of whoever gives it. What the environment says is for all commands. */
 function checkUsed(flags: Flags, given: ReadonlyMap<string, string>, values: Readonly<Record<string, unknown>>): void {
-  for (const { name, onlyWith } of Object.values(flags)) {
-    const isUsed = Object.entries(flags).some(([key, flag]) => flag.name === onlyWith && values[key] === true)
-    if (given.has(name) && onlyWith !== undefined && !isUsed)
-      throw new UsageError(`Cannot use --${name} as it must come with --${onlyWith}: without that it changes nothing.`)
+  const isOn = (wanted: string) =>
+    Object.entries(flags).some(([key, { name }]) => name === wanted && values[key] === true)
+  for (const { name, onlyWith, notWith } of Object.values(flags)) {
+    if (!given.has(name)) continue
+    if (onlyWith !== undefined && !isOn(onlyWith))
+      throw new UsageError(`Cannot use --${name} as it needs --${onlyWith}: without that it has no effect.`)
+    if (notWith !== undefined && isOn(notWith))
+      throw new UsageError(
+        `Cannot use --${name} with --${notWith} as it has no effect there: leave out one of the two.`,
+      )
   }
 }
 

@@ -13,7 +13,7 @@ export interface Program {
 }
 
 /** Sections of the help, in order. */
-export const commandGroups = ['Run', 'Look into volumes', 'About'] as const
+export const commandGroups = ['Run', 'Inspect volumes', 'About'] as const
 
 /** One command of the command line. To add one, write it in a file of its own and name it in `commands.ts`. */
 export interface Command<F extends Flags = Flags> {
@@ -35,6 +35,8 @@ export interface Command<F extends Flags = Flags> {
   /** Each a line `elastic-local …`, or `kubectl elastic_local …`. */
   examples: readonly string[]
   flags: F
+  /** It changes something, and so goes on to its end, also where nobody reads what it prints. */
+  changes?: true
   /** Resolves with the exit code; nothing is 0. */
   run(call: Call<F>): Promise<number | undefined> | Promise<void>
 }

@@ -143,7 +143,7 @@ function nextWords(program: Program, words: readonly string[]): Candidate[] {
   const isHelp = words[0] === 'help'
   const { commands } = program
   if (first === undefined)
-    return [...firstWords(commands), ...(isHelp ? [] : [{ text: 'help', help: 'Show all about a command' }])]
+    return [...firstWords(commands), ...(isHelp ? [] : [{ text: 'help', help: 'Show the help of a command' }])]
   const group = commands.filter(({ name }) => name.startsWith(`${first} `))
   if (group.length > 0 && second === undefined)
     return group.map(({ name, summary }) => ({ text: name.slice(first.length + 1), help: summary }))

@@ -72,7 +72,7 @@ export const completionCommand = defineCommand({
     '\n' +
     'fish: elastic-local completion fish > ~/.config/fish/completions/elastic-local.fish\n' +
     '\n' +
-    'kubectl completes its plugins by itself where there is an executable for that: a link to elastic-local with the name\n' +
+    'kubectl completes a plugin that has an executable for it: link elastic-local as\n' +
     'kubectl_complete-elastic_local, beside kubectl-elastic_local. It completes "kubectl elastic-local", with a dash.',
   examples: ['elastic-local completion bash > /etc/bash_completion.d/elastic-local'],
   flags: {},

@@ -35,9 +35,9 @@ export const daemonCommand = defineCommand({
   name: 'daemon',
   group: 'Run',
   summary: "Serve this node's volumes on a unix socket",
-  description: `Makes, formats, mounts, grows and removes the volumes of this node, as the flex driver asks for them.
-It looks at what is there and does only what is missing: it can be stopped, killed and started at any time, and
-what it was in the middle of is finished at the next start. SIGTERM and SIGINT let running work end first.`,
+  description: `Creates, formats, mounts, grows and removes the volumes of this node, as the kubelet asks for them.
+It checks what is there and does only what is missing: it can be stopped, killed and started at any time, and
+unfinished work is completed at the next start. SIGTERM and SIGINT let running work finish first.`,
   examples: [
     'elastic-local daemon --standalone --driver-kind LOOP --volumes-dir /srv/volumes',
     'elastic-local daemon --node-name node-1 --kubeconfig /etc/kubernetes/daemon.conf --lvm-use-thin-volumes',
@@ -65,7 +65,8 @@ what it was in the middle of is finished at the next start. SIGTERM and SIGINT l
     try {
       // Before the disks are touched, which may hang.
       await status.serve(flags.httpAddress)
-      const engine = await openEngine(flags, { lock, meter: status.meter }, log).catch(sayAndThrow)
+      const isMade = async (name: string) => (await served.agent?.isMade(name)) ?? false
+      const engine = await openEngine(flags, { lock, meter: status.meter, isMade }, log).catch(sayAndThrow)
       try {
         const { started } = await start(engine, say, log)
         served.pool = new PoolView({
@@ -105,7 +106,7 @@ function openStatus({ nodeName }: { nodeName: string | undefined }, served: Serv
   )
   const { health, meter } = status
   health.ready.push(
-    () => (served.pool ? served.pool.findFailure() : 'its pool was not started yet'),
+    () => (served.pool ? served.pool.findFailure() : 'its pool has not started yet'),
     () => findStuckLvm(meter.backlogs),
     () => (served.drain?.isStopping ? 'it is stopping' : undefined),
   )
@@ -122,11 +123,15 @@ async function lockFolders({
   const sockets = [socket, ...(csi ? [csiSocket(kubeletDir)] : [])]
   return await lockFiles([volumesLockPath(volumesDir), ...sockets.map((path) => `${path}.lock`)]).catch((error) => {
     if (!hasErrno(error.cause, 'EROFS')) throw error
-    throw new Error(`${messageOf(error)}; or name folders elsewhere with --volumes-dir and --socket.`, { cause: error })
+    throw new Error(`${messageOf(error)}; or choose other folders with --volumes-dir and --socket.`, { cause: error })
   })
 }
 
-async function openEngine(settings: MachineSettings, parts: { lock: Lock; meter: Meter }, log: Log): Promise<Engine> {
+async function openEngine(
+  settings: MachineSettings,
+  parts: Required<Parameters<typeof openMachine>[2]>,
+  log: Log,
+): Promise<Engine> {
   await checkTools(settings, log)
   // Whoever wrote there before is gone: the lock says so.
   await removeTemporaries(join(settings.volumesDir, ownFolder))
@@ -252,7 +257,7 @@ function orStandalone<T>(work: () => T): T {
   try {
     return work()
   } catch (error) {
-    throw new Error(`${messageOf(error)} Without a cluster, give --standalone.`, { cause: error })
+    throw new Error(`${messageOf(error)} Without a cluster, use --standalone.`, { cause: error })
   }
 }
 
@@ -295,7 +300,7 @@ async function serve({ engine, started, settings, cluster, status, served, told,
     await started
     await drain
       .run(() => engine.recover())
-      .catch((error) => log.warn(`Cannot look at what is there: ${messageOf(error)}`))
+      .catch((error) => log.warn(`Cannot inspect what is there: ${messageOf(error)}`))
     recovered = true
   }
   // The kubelet forgets a driver whose registration it cannot write to the API server, also one that it had.
@@ -347,9 +352,9 @@ async function checkTools(settings: MachineSettings, log: Log): Promise<void> {
   const describe = (tools: readonly Tool[]) =>
     tools.map(({ tool, neededFor }) => `${tool} (for ${neededFor})`).join(', ')
   const [needed, useful] = [missing.filter((tool) => !tool.optional), missing.filter((tool) => tool.optional)]
-  if (useful.length > 0) log.warn(`Not installed: ${describe(useful)}; "${adviseOnTools(useful)}" brings them.`)
+  if (useful.length > 0) log.warn(`Not installed: ${describe(useful)}; "${adviseOnTools(useful)}" installs them.`)
   if (needed.length > 0)
     throw new Error(
-      `Cannot serve ${driverKind} volumes without ${describe(needed)}; "${adviseOnTools(needed)}" brings them.`,
+      `Cannot serve ${driverKind} volumes without ${describe(needed)}; "${adviseOnTools(needed)}" installs them.`,
     )
 }

@@ -23,12 +23,12 @@ const daemonTimeoutMs = 5000
 
 export const doctorCommand = defineCommand({
   name: 'doctor',
-  group: 'Look into volumes',
+  group: 'Inspect volumes',
   summary: 'Check this machine, from the kernel to the socket, and say what to do',
   description:
-    'Changes nothing. Give it the flags of the daemon, or run it where its environment is. Exits with 1 when something\n' +
-    'fails; a warning is no failure. With --takeover it also compares what is here with the PersistentVolumes of the\n' +
-    'cluster, and says what a daemon with --takeover would do.',
+    "Changes nothing. Give it the daemon's flags, or run it in the daemon's environment. Exits with 1 if a check fails; a\n" +
+    "warning is not a failure. With --takeover it also compares this node with the cluster's PersistentVolumes, and says\n" +
+    'what a daemon with --takeover would do.',
   examples: [
     'elastic-local doctor',
     'elastic-local doctor --driver-kind LOOP --volumes-dir /srv/volumes',

@@ -5,6 +5,7 @@ import type { Address } from '../daemon/server.ts'
 import { defaultSettings } from '../flex/settings.ts'
 import { projectNames } from '../k8s/model/origin.ts'
 import { logLevels } from '../log.ts'
+import { checkTemplate } from '../text/json-path.ts'
 import type { DriverKind } from '../volume/pool.ts'
 import { parseSize } from '../volume/size.ts'
 import { completeContexts, completeNamespaces } from './names.ts'
@@ -24,6 +25,8 @@ export interface Flag<T = unknown> {
   help: string
   /** The switch without which it changes nothing. */
   onlyWith?: string
+  /** A switch of the same command with which this one changes nothing. */
+  notWith?: string
   /** Finds values that there are, where somebody else knows them. */
   complete?: Completer
   /** All values that there are, where they can be named. */
@@ -200,18 +203,18 @@ export const machineFlags = {
     name: 'volumes-dir',
     value: '<path>',
     default: '/mnt/elastic-local-volumes',
-    help: 'where volumes are first mounted; LOOP and BINDMOUNT keep them there',
+    help: 'where volumes are mounted on the node; LOOP and BINDMOUNT also store them there',
   }),
   lvmVolumeGroup: setting(lvmName, {
     name: 'lvm-volume-group',
     value: '<name>',
     default: 'elastic-local-vg',
-    help: 'the volume group that volumes are made in',
+    help: 'the volume group that holds the volumes',
   }),
   lvmUseThinVolumes: setting(yesOrNo, {
     name: 'lvm-use-thin-volumes',
     default: 'false',
-    help: 'make thin volumes, in a thin pool that is made at the first use',
+    help: 'create thin volumes, in a thin pool that is created on first use',
   }),
   lvmThinPool: setting(lvmName, {
     name: 'lvm-thin-pool',
@@ -223,7 +226,7 @@ export const machineFlags = {
     name: 'lvm-thin-overcommit-ratio',
     value: '<number>',
     default: '1',
-    help: 'how much may be allocated, as a multiple of what the thin pool holds',
+    help: "how much may be allocated, as a multiple of the thin pool's size",
   }),
   lvmThinDataWatermark: setting(percent, {
     name: 'lvm-thin-data-watermark',
@@ -269,13 +272,13 @@ export const statusFlags = {
     name: 'http-address',
     value: '<address>:<port>',
     defaultHelp: 'off',
-    help: 'where to serve /metrics, /healthz and /readyz by HTTP; ":9810" is every address',
+    help: 'where to serve /metrics, /healthz and /readyz by HTTP; ":9810" is all addresses',
   }),
   logFormat: setting(oneOf('json', 'text'), {
     name: 'log-format',
     value: '<format>',
     defaultHelp: 'text on a terminal, else json',
-    help: 'how messages are written: json (one object a line), text',
+    help: 'the format of log messages: json (one object a line), text',
   }),
 }
 
@@ -293,39 +296,39 @@ export const daemonFlags = {
     name: 'kubelet-dir',
     value: '<path>',
     default: '/var/lib/kubelet',
-    help: "the kubelet's --root-dir: nothing is mounted outside of it",
+    help: "the kubelet's --root-dir: nothing is mounted outside it",
   }),
   csi: setting(yesOrNo, {
     name: 'csi',
     default: 'false',
-    help: "serve CSI, too, on plugins/elastic-local/csi.sock in the kubelet's folder (see docs/csi.md)",
+    help: "also serve CSI, on plugins/elastic-local/csi.sock in the kubelet's folder (see docs/csi.md)",
   }),
   flex: setting(yesOrNo, {
     name: 'flex',
     default: 'true',
-    help: 'take volumes of FlexVolume: false where no flex driver is installed, so that none are placed here',
+    help: 'serve FlexVolumes: false where no flex driver is installed, so that none are placed here',
   }),
   takeover: setting(yesOrNo, {
     name: 'takeover',
     default: 'false',
-    help: "mark the predecessor's volumes that PersistentVolumes are for as ours (see docs/takeover.md)",
+    help: "mark the predecessor's volumes that have a PersistentVolume as ours (see docs/takeover.md)",
   }),
   removeOrphansAfter: setting(duration, {
     name: 'remove-orphans-after',
     value: '<duration>',
     defaultHelp: 'never',
-    help: 'how long the PersistentVolume of a volume must be gone until the volume is removed',
+    help: 'remove a volume whose PersistentVolume has been gone for this long',
   }),
   unmountOrphansAfter: setting(duration, {
     name: 'unmount-orphans-after',
     value: '<duration>',
     default: '1h',
-    help: 'how long the pod of a mount must be gone until the mount is taken away, if the kubelet has not done so',
+    help: 'unmount what a pod that has been gone for this long left mounted, if the kubelet has not',
   }),
   standalone: setting(yesOrNo, {
     name: 'standalone',
     default: 'false',
-    help: 'without Kubernetes: trust what the socket says, and make a volume at its first mount',
+    help: 'without Kubernetes: trust whoever can open the socket, and create a volume at its first mount',
   }),
 }
 
@@ -346,7 +349,7 @@ export const adoptFlags = {
     name: 'claim',
     value: '<namespace>/<name>',
     defaultHelp: 'the one it had',
-    help: 'the claim that it is for',
+    help: 'the claim it is for',
   }),
   storageClass: flag(objectName, {
     name: 'storage-class',
@@ -379,13 +382,13 @@ export const provisionerFlags = {
     name: 'default-front',
     value: '<front>',
     default: 'flex',
-    help: 'by which protocol kubelets have the volumes of StorageClasses mounted that name no front: flex, csi',
+    help: 'the protocol by which kubelets mount volumes of StorageClasses that name no front: flex, csi',
   }),
   nodeGoneGrace: setting(duration, {
     name: 'node-gone-grace',
     value: '<duration>',
     default: '5m',
-    help: 'how long the Node object must be gone before its volumes are given up',
+    help: 'give up the volumes of a node whose Node object has been gone for this long',
   }),
   deleteClaimsOfGoneNodes: setting(yesOrNo, {
     name: 'delete-claims-of-gone-nodes',
@@ -395,7 +398,7 @@ export const provisionerFlags = {
   page: setting(yesOrNo, {
     name: 'page',
     default: 'false',
-    help: 'serve a page to look at nodes, pools and volumes at --http-address, for whoever comes by kubectl port-forward',
+    help: 'serve a web page of nodes, pools and volumes at --http-address, through kubectl port-forward only',
   }),
 }
 
@@ -404,7 +407,7 @@ export const diskSizeFlag = flag(size, {
   name: 'size',
   value: '<size>',
   defaultHelp: 'any',
-  help: 'the size that each disk must have, give or take a tenth, such as 375Gi',
+  help: 'the expected size of each disk, give or take a tenth, such as 375Gi',
 })
 
 const anyPath: Kind<string> = { mustBe: 'a path', parse: (text) => (text === '' ? undefined : resolve(text)) }
@@ -416,13 +419,13 @@ export const kubectlFlags = {
     name: 'kubeconfig',
     value: '<path>',
     defaultHelp: 'KUBECONFIG, else ~/.kube/config',
-    help: 'the file that says how to reach the cluster',
+    help: 'the kubeconfig file',
   }),
   context: flag(anyName, {
     name: 'context',
     value: '<name>',
     defaultHelp: 'the current one',
-    help: 'the context of that file',
+    help: 'the context to use',
     complete: completeContexts,
   }),
   systemNamespace: flag(namespace, {
@@ -430,7 +433,7 @@ export const kubectlFlags = {
     value: '<name>',
     default: 'elastic-local',
     env: ['ELASTIC_LOCAL_NAMESPACE'],
-    help: 'where elastic-local runs, and keeps its ledgers',
+    help: 'the namespace that elastic-local runs in',
     complete: completeNamespaces,
   }),
 }
@@ -449,8 +452,8 @@ export const kubectlNamespaceFlag = flag(namespace, {
 export const moveFlags = {
   all: toggle('all', 'all claims of the namespace'),
   allNamespaces: toggle('all-namespaces', 'all claims of all namespaces', 'A'),
-  dryRun: toggle('dry-run', 'only say what would be moved, and what would not, and why'),
-  inUse: toggle('in-use', 'also volumes that pods use: these run on, and have it by the new way when they start again'),
+  dryRun: toggle('dry-run', 'only say what would be moved, what would not, and why'),
+  inUse: toggle('in-use', 'also move volumes in use: their pods keep running, and use the new front when they restart'),
 }
 
 /** Which volumes of another project are adopted. */
@@ -471,7 +474,7 @@ export const commonFlags = {
     name: 'log-level',
     value: '<level>',
     default: 'info',
-    help: 'least severe messages to show: debug, info, warn, error; debug shows where an error came from',
+    help: 'the log level: debug, info, warn, error; debug adds stack traces',
   }),
 }
 
@@ -480,7 +483,7 @@ export const waitFlag = flag(duration, {
   name: 'wait',
   value: '<duration>',
   default: '0s',
-  help: 'how long the daemon may take to come',
+  help: 'how long to wait for the daemon to start',
 })
 
 /** `-o`, for commands that print. */
@@ -492,6 +495,8 @@ export function outputFlag<const T extends string>(...formats: readonly [T, ...T
     mustBe: plain.mustBe.replace('jsonpath=', 'jsonpath=<template>'),
     parse: (text) => {
       const isPath = template.test(text) && formats.some((format) => format === 'jsonpath=')
+      // Before anything is done for it.
+      if (isPath) checkTemplate(text.replace(template, ''))
       return (isPath || (text !== 'jsonpath=' && plain.parse(text)) ? text : undefined) as never
     },
   }

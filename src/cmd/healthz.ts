@@ -6,9 +6,9 @@ import { socketFlag } from './flags.ts'
 const probe = (name: 'healthz' | 'readyz', summary: string) =>
   defineCommand({
     name,
-    group: 'Look into volumes',
+    group: 'Inspect volumes',
     summary,
-    description: 'Exits 0 when the answer is yes, and 1 with the reason when it is not.',
+    description: 'Exits with 0 if it is, and with 1 and the reason if not.',
     examples: [`elastic-local ${name} --socket /tmp/socket`],
     flags: { socket: socketFlag },
     run: async ({ flags, say }) => {
@@ -20,7 +20,4 @@ const probe = (name: 'healthz' | 'readyz', summary: string) =>
 
 export const healthzCommand = probe('healthz', 'Ask the daemon or the provisioner whether it is alive, for a probe')
 
-export const readyzCommand = probe(
-  'readyz',
-  'Ask the daemon or the provisioner whether it can do its work, for a probe',
-)
+export const readyzCommand = probe('readyz', 'Ask the daemon or the provisioner whether it is ready, for a probe')

@@ -11,7 +11,7 @@ export function formatHelp({ name, about, notes, commands }: Program, width: num
         ...commands
           .filter((command) => command.group === group)
           .map((command) => [usage(command), command.summary] as const),
-        ...(group === 'About' ? [['help [command]', 'Show this, or all about one command'] as const] : []),
+        ...(group === 'About' ? [['help [command]', 'Show this help, or that of one command'] as const] : []),
       ],
       width,
     ),
@@ -33,7 +33,7 @@ export function formatHelp({ name, about, notes, commands }: Program, width: num
     '',
     ...wrap(exitCodes, width),
     '',
-    ...wrap(`All about one command, its flags and their environment variables: ${name} help <command>`, width),
+    ...wrap(`Help for one command, its flags and their environment variables: ${name} help <command>`, width),
   ].join('\n')
 }
 
@@ -50,7 +50,7 @@ export function formatCommandHelp(command: Command, { name }: Program, width: nu
     ...(own.length ? ['', 'Flags:', ...table(own.map(describe), width)] : []),
     '',
     own.length ? 'Flags of every command:' : 'Flags:',
-    ...table([...Object.values(commonFlags).map(describe), ['-h, --help', 'show this'] as const], width),
+    ...table([...Object.values(commonFlags).map(describe), ['-h, --help', 'show this help'] as const], width),
     ...(own.some((flag) => flag.env.length) ? ['', ...wrap(precedence, width)] : []),
     '',
     'Examples:',
@@ -69,15 +69,14 @@ export function formatGroupHelp(word: string, commands: readonly Command[], { na
       width,
     ),
     '',
-    `All about one of them: ${name} help ${word} <command>`,
+    `Help for one of them: ${name} help ${word} <command>`,
   ].join('\n')
 }
 
 /** Exit codes of all commands. */
-const exitCodes =
-  'Exit codes: 0 done, or all is well; 1 failed, or something was found that fails; 2 the command line is wrong.'
+const exitCodes = 'Exit codes: 0 success; 1 failure, or a check that fails; 2 the command line is wrong.'
 
-const precedence = 'A flag on the command line goes before its environment variable ($), and that before the default.'
+const precedence = 'A flag overrides its environment variable ($), which overrides the default.'
 
 function formatExamples(examples: readonly string[], name: string, width: number): string[] {
   const lines = (example: string) => wrapCommand(asCalled(example, name), width - 6)
@@ -106,6 +105,7 @@ function describe(flag: Flag): readonly [string, string] {
   const standard = flag.defaultHelp ?? flag.default
   const notes = [
     ...(flag.onlyWith ? [`only with --${flag.onlyWith}`] : []),
+    ...(flag.notWith ? [`not with --${flag.notWith}`] : []),
     ...(flag.value && standard !== undefined ? [`default: ${standard}`] : []),
     ...flag.env.map((name) => `$${name}`),
   ]

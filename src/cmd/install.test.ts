@@ -133,7 +133,7 @@ test('install() at the same time from many sides leaves the whole file', async (
 test('install() installs nothing when the daemon does not answer', async () => {
   await refuses(/there is no socket .*Nothing was installed/, { socket: join(folder, 'none') })
   health = 503
-  await refuses(/is not well: it answers HTTP 503/)
+  await refuses(/is unhealthy: it answers HTTP 503/)
   assert.equal(readdirSync(request.pluginDir), [])
 })
 

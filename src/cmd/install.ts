@@ -19,12 +19,13 @@ const temporarySuffix = '.tmp'
 export const installCommand = defineCommand({
   name: 'install',
   group: 'Run',
-  summary: "Put this executable into the kubelet's plugin folder, as its FlexVolume driver",
+  changes: true,
+  summary: "Install this executable in the kubelet's plugin folder, as its FlexVolume driver",
   description:
-    'The daemon must be running: a driver without one would fail every pod that asks. The file is replaced in one step,\n' +
-    'also while the kubelet is running it, and nothing happens when the same version and settings are there already.\n' +
+    'The daemon must be running: without one, the driver would fail every call. The file is replaced atomically, even\n' +
+    'while the kubelet runs it; nothing happens if this version is already installed with these settings.\n' +
     '\n' +
-    'By default the driver mounts and unmounts, and that is all. With --attach it reports attach: true, and the kubelet\n' +
+    'By default the driver only mounts and unmounts. With --attach it reports attach: true, and the kubelet\n' +
     'also calls attach, waitforattach, isattached, detach, mountdevice and unmountdevice. Choose before there are pods\n' +
     'with volumes: a kubelet does not expect a driver to change its mind under a mounted volume.',
   examples: [
@@ -42,7 +43,7 @@ export const installCommand = defineCommand({
     // The file that runs, even when its path has been given to another one meanwhile (proc(5)).
     const executable = isSea() ? '/proc/self/exe' : undefined
     const { action, path } = await install({ ...flags, executable }, log)
-    say(action === 'installed' ? `Installed ${path}.` : `${path} is there already, the same: nothing to do.`)
+    say(action === 'installed' ? `Installed ${path}.` : `${path} is up to date: nothing to do.`)
   },
 })
 
@@ -63,9 +64,7 @@ export async function install(
   log: { debug(message: string): void },
 ): Promise<{ action: 'installed' | 'unchanged'; path: string }> {
   if (executable === undefined)
-    throw new Error(
-      'Cannot install as this is run from its sources: run "make build", then "dist/elastic-local install".',
-    )
+    throw new Error('Cannot install as this runs from source: run "make build", then "dist/elastic-local install".')
   await checkDaemon(socket, performance.now() + wait * 1000)
 
   const folder = join(pluginDir, driverFolder)
@@ -113,12 +112,12 @@ async function checkDaemon(socketPath: string, deadline: number): Promise<void> 
   }
   if (statusCode !== 200)
     throw new Error(
-      `Cannot install as the daemon on ${socketPath} is not well: it answers HTTP ${statusCode}. ${advice}`,
+      `Cannot install as the daemon on ${socketPath} is unhealthy: it answers HTTP ${statusCode}. ${advice}`,
     )
 }
 
 async function checkPluginDir(pluginDir: string): Promise<void> {
-  const hint = "It must be the kubelet's --volume-plugin-dir: name it with --plugin-dir."
+  const hint = "It must be the kubelet's --volume-plugin-dir: set --plugin-dir."
   try {
     if ((await stat(pluginDir)).isDirectory()) return
   } catch (error) {
@@ -202,7 +201,7 @@ async function explain(error: unknown, executable: string): Promise<string> {
     const { size } = await stat(executable)
     return `the disk is full. It needs ${Math.ceil(size / 1e6)} MB. What is installed there stays as it was.`
   }
-  if (hasErrno(error, 'EACCES', 'EPERM')) return 'this user may not write there. Try it as root.'
+  if (hasErrno(error, 'EACCES', 'EPERM')) return 'this user may not write there. Run it as root.'
   if (hasErrno(error, 'EROFS')) return 'its filesystem is read-only. Choose another folder for the kubelet and here.'
   if (hasErrno(error, 'ENOTDIR')) return `${driverFolder} there must be a folder: it is a file. Remove it.`
   if (hasErrno(error, 'EISDIR')) return `${executableFile} there must be a file: it is a folder. Remove it.`

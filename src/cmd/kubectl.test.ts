@@ -174,7 +174,7 @@ test('explain takes the ways in which kubectl names things, and exits with 1 whe
   assert.is(exitCode, 1)
   assert.match(
     out,
-    /^claim default\/many\nFAIL +claim +Cannot make a volume.*\n +→ A claim cannot be changed.*\n- +not reached +class, scheduling, reservation, .*, pod\n$/,
+    /^claim default\/many\nFAIL +claim +Cannot create a volume.*\n +→ A claim cannot be changed.*\n- +not reached +class, scheduling, reservation, .*, pod\n$/,
   )
 })
 
@@ -241,7 +241,7 @@ test('explain says what it cannot find, and what it cannot take', async () => {
       2,
       /Cannot explain "node" as it must be pvc, pod, pv, .*job\. "kubectl elastic_local nodes" shows it\./,
     ],
-    [['svc/x'], 2, /Cannot explain "svc" as .* Ask for the claim, the pod or the volume/],
+    [['svc/x'], 2, /Cannot explain "svc" as .* Name the claim, pod or volume/],
     [
       ['deployment/x'],
       1,
@@ -260,11 +260,11 @@ test('doctor says that all is well, or what is not, and exits with 1 for a failu
   world.addBound('data', 'node-1')
   const well = await plugin('doctor')
   assert.is(well.exitCode, 0, well.out)
-  assert.match(well.out, /\nAll is well\.\n$/)
+  assert.match(well.out, /\nNo problems found\.\n$/)
   world.lead(ago(24 * 3600))
   const { exitCode, out } = await plugin('doctor')
   assert.is(exitCode, 1)
-  assert.match(out, /^FAIL +provisioner +no provisioner is at work/)
+  assert.match(out, /^FAIL +provisioner +no provisioner is running/)
   const { findings } = JSON.parse((await plugin('doctor', '-o', 'json')).out)
   assert.equal([findings[0].check, findings[0].status], ['provisioner', 'fail'])
 })
@@ -276,12 +276,12 @@ test('volumes are moved by name, of a namespace, or of all, and what is not move
   const looked = await plugin('volumes', 'move-to-csi', '--all', '--dry-run')
   assert.is(looked.exitCode, 1)
   assert.match(looked.out, new RegExp(`^Would move default/data \\(${volume}\\)\\.$`, 'm'))
-  assert.match(looked.out, /^Would not move default\/used, as pod web uses it: stop that first, or say --in-use/m)
+  assert.match(looked.out, /^Would not move default\/used, as pod web uses it: stop it first, or use --in-use/m)
   assert.match(looked.out, /^1 of 2 would be moved\.\n$/m)
   assert.is((await plugin('volumes', 'move-to-csi', 'data', '--dry-run')).exitCode, 0)
   // It is there already.
   const back = await plugin('volumes', 'move-to-flex', 'data')
-  assert.equal([back.exitCode, back.out], [0, 'default/data is on FlexVolume already.\n1 of 1 is on FlexVolume.\n'])
+  assert.equal([back.exitCode, back.out], [0, 'default/data is already on FlexVolume.\n1 of 1 is on FlexVolume.\n'])
   const all = await plugin('volumes', 'move-to-flex', '-A')
   assert.equal([all.exitCode, all.out], [0, 'Nothing to move: there are no volumes of CSI.\n'])
   const refused = await plugin('volumes', 'move-to-csi', 'used')
@@ -307,22 +307,22 @@ test('volumes of another project are adopted by name, of a namespace, or of all,
   const none = await plugin('volumes', 'adopt', '--from', 'local-path', '-A')
   assert.equal([none.exitCode, none.out], [0, 'Nothing to adopt: there are no volumes of local-path-provisioner.\n'])
   const ours = await plugin('volumes', 'adopt', '--from', 'topolvm', 'ours')
-  assert.equal([ours.exitCode, ours.out], [0, 'default/ours is ours already.\n1 of 1 is ours.\n'])
+  assert.equal([ours.exitCode, ours.out], [0, 'default/ours is already ours.\n1 of 1 is ours.\n'])
   world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
   const refused = await plugin('volumes', 'adopt', '--from', 'topolvm', 'data')
   assert.is(refused.exitCode, 1)
-  assert.is(refused.out, 'Did not adopt default/data, as pod web uses it: stop that first.\n0 of 1 is ours.\n')
+  assert.is(refused.out, 'Did not adopt default/data, as pod web uses it: stop it first.\n0 of 1 is ours.\n')
   server.delete('/api/v1/namespaces/default/pods/web')
   // Somebody who can go no further than to begin.
   server.policy = ({ method }) => (method === 'PATCH' ? 422 : undefined)
   const { err } = await plugin('volumes', 'adopt', '--from', 'topolvm', 'data')
-  assert.match(err, /default\/data: Cannot bring the move of pvc-.* What was begun is kept: run the command again\./)
+  assert.match(err, /default\/data: Cannot finish the move of pvc-.* Its record is kept: run the command again\./)
   server.policy = () => undefined
   assert.match((await plugin('doctor')).out, /volumes adopt --from=topolvm data --namespace=default/)
   for (const [args, code, message] of [
-    [['data'], 2, /whose volumes are to be adopted: say --from <project>/],
+    [['data'], 2, /whose volumes to adopt: use --from <project>/],
     [['data', '--from', 'nfs'], 2, /it must be .*topolvm.*local-path/],
-    [['--from', 'topolvm'], 2, /what is to be adopted: name claims/],
+    [['--from', 'topolvm'], 2, /what to adopt: name claims/],
     [
       ['none', '--from', 'topolvm'],
       1,
@@ -335,14 +335,15 @@ test('volumes of another project are adopted by name, of a namespace, or of all,
   }
   server.policy = ({ path }) => (/^\/rights\/delete\/logicalvolumes$/.test(path) ? 403 : undefined)
   const forbidden = await plugin('volumes', 'adopt', '--from', 'topolvm', 'data')
-  assert.match(forbidden.err, /Cannot adopt volumes as you may not: delete logicalvolumes\. config\/mover\.yaml/)
+  assert.match(forbidden.err, /Cannot adopt volumes as you may not: delete logicalvolumes\. config\/mover\.yaml grants/)
 })
 
 test('a move says what it cannot find, take, or may not do', async () => {
   world.addBound('data', 'node-1')
   for (const [args, code, message] of [
-    [['move-to-csi'], 2, /name claims, or say --all/],
-    [['move-to-csi', 'data', '-A'], 2, /name claims, or say --all/],
+    [['move-to-csi'], 2, /name claims, or use --all/],
+    [['move-to-csi', 'data', '-A'], 2, /name claims, or use --all/],
+    [['move-to-csi', '-A', '-n', 'shop'], 2, /leave out --namespace, or -A/],
     [['move-to-nfs', 'data'], 2, /There is no command volumes move-to-nfs/],
     [['move-to-csi', 'none'], 1, /Cannot move claim default\/none as there is no PersistentVolume of ours/],
     [['move-to-csi', 'data', '-n', 'shop'], 1, /Cannot move claim shop\/data/],
@@ -368,15 +369,15 @@ test('a move that was begun is told of, and gone on with; a record that is none 
   world.server.policy = ({ method }) => (method === 'PATCH' ? 422 : undefined)
   const { exitCode, err } = await plugin('volumes', 'move-to-csi', 'data')
   assert.is(exitCode, 1)
-  assert.match(err, /default\/data: Cannot bring the move of pvc-.* What was begun is kept: run the command again\./)
+  assert.match(err, /default\/data: Cannot finish the move of pvc-.* Its record is kept: run the command again\./)
   world.server.policy = () => undefined
   assert.match(
     (await plugin('doctor')).out,
-    /WARN +move of default\/data .* to csi was begun .*\n.*move-to-csi data --namespace=default/,
+    /WARN +move of default\/data .* to csi was started .*\n.*move-to-csi data --namespace=default/,
   )
   assert.match(
     (await plugin('volumes', 'move-to-csi', '--all', '--dry-run')).out,
-    /^Would go on with default\/data, begun 20/m,
+    /^Would continue with default\/data, started 20/m,
   )
   world.server.change(`${claimsPath}/data`, { status: { phase: 'Lost' } })
   assert.match(
@@ -386,8 +387,8 @@ test('a move that was begun is told of, and gone on with; a record that is none 
   world.server.change(`${configMapsPath}/${moveName(volume)}`, { data: { persistentVolume: '{}' } })
   const { exitCode: found, out } = await plugin('doctor')
   assert.is(found, 1)
-  assert.match(out, /FAIL +moves +Cannot go on with the move in ConfigMap elastic-local\/elastic-local-move\./)
-  assert.match((await plugin('volumes', 'move-to-flex', '--all')).err, /Nothing is made by it/)
+  assert.match(out, /FAIL +moves +Cannot continue the move in ConfigMap elastic-local\/elastic-local-move\./)
+  assert.match((await plugin('volumes', 'move-to-flex', '--all')).err, /Nothing was done/)
   assert.ok(world.server.find(`${volumesPath}/${volume}`)?.spec.flexVolume)
 })
 

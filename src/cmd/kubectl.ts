@@ -17,7 +17,7 @@ import { completeSubjects } from './names.ts'
 import { UsageError } from './usage-error.ts'
 import { versionCommand } from './version.ts'
 
-const group = 'Look into volumes'
+const group = 'Inspect volumes'
 
 const nodesPath = '/api/v1/nodes'
 
@@ -30,7 +30,7 @@ const volumesCommand = defineCommand({
   group,
   summary: 'List claims and their volumes: where they are, who uses them, and what is wrong',
   description:
-    'Of the namespace of the context, or of -n; with -A of all, and then also volumes without a claim.\n' +
+    'In the namespace of the context, or of -n; with -A in all, and then also volumes without a claim.\n' +
     'STATE: pending (no PersistentVolume yet), making (not on its node yet), ready, growing, removing, released (kept\n' +
     'without a claim), lost (its data, its filesystem or its PersistentVolume is gone), stuck (it cannot be unmounted or\n' +
     'removed), failing, orphaned (on its node without a PersistentVolume).',
@@ -38,7 +38,7 @@ const volumesCommand = defineCommand({
   flags: {
     ...kubectlFlags,
     namespace: kubectlNamespaceFlag,
-    allNamespaces: toggle('all-namespaces', 'of all namespaces, and what has no claim', 'A'),
+    allNamespaces: toggle('all-namespaces', 'in all namespaces, and volumes without a claim', 'A'),
     selector: selectorFlag('claims'),
     ...listFlags,
   },
@@ -71,8 +71,8 @@ const poolsCommand = defineCommand({
   group,
   summary: "Show each node's pool: its size, what is allocated, and what is free",
   description:
-    'ALLOCATED is what claims have, whether their volumes are made or not; FREE is what new claims can have. What a thin\n' +
-    'pool has written, its node knows: "elastic-local pools" there.',
+    'ALLOCATED is what claims have, including volumes not created yet; FREE is what new claims can have. How much of a\n' +
+    'thin pool is written, only its node knows: run "elastic-local pools" there.',
   examples: ['kubectl elastic_local pools', 'kubectl elastic_local pools -o json | jq -r ".pools[].freeBytes"'],
   flags: { ...kubectlFlags, selector: selectorFlag('nodes'), ...listFlags },
   run: async (call) =>
@@ -84,7 +84,7 @@ const poolsCommand = defineCommand({
         records: overview.pools.filter(({ node }) => isSelected({ name: node })),
         nameOf: ({ node, name }) => `${node}/${name}`,
         format: formatPools,
-        none: 'There are no pools: no daemon has said what its node has.',
+        none: 'There are no pools: no daemon has reported one.',
       }
     }),
 })
@@ -92,7 +92,7 @@ const poolsCommand = defineCommand({
 const nodesCommand = defineCommand({
   name: 'nodes',
   group,
-  summary: 'Show each node: whether it is there, how its daemon does, and how many volumes it has',
+  summary: 'Show each node: its state, its daemon, and how many volumes it has',
   examples: ['kubectl elastic_local nodes', 'kubectl elastic_local nodes -o wide'],
   flags: { ...kubectlFlags, selector: selectorFlag('nodes'), ...listFlags },
   run: async (call) =>
@@ -114,8 +114,8 @@ const doctorCommand = defineCommand({
   group,
   summary: 'Check the whole cluster, and say what to do',
   description:
-    'Exits with 1 when something fails; a warning is no failure. What only a node can see, "elastic-local doctor" there\n' +
-    'says.',
+    'Exits with 1 if a check fails; a warning is not a failure. "elastic-local doctor" on a node checks what only the node\n' +
+    'can see.',
   examples: ['kubectl elastic_local doctor'],
   flags: { ...kubectlFlags, output: outputFlag('table', 'json', 'yaml', 'jsonpath=') },
   async run(call) {
@@ -134,12 +134,12 @@ const explainCommand = defineCommand({
   group,
   args: '<claim|pod|volume|workload> [name]',
   completeArgs: completeSubjects,
-  summary: 'Show how far a claim, or the claims of a pod, have come, why not further, and what to do',
+  summary: 'Show how far a claim, or the claims of a pod, got, what stopped it, and what to do',
   description:
     'The name alone, or with its kind as kubectl has it: pvc/data, pod/web-0, pv/pvc-…, and deployment/web or\n' +
-    'statefulset/db for the claims of all its pods. A claim goes by a chain: claim, class, scheduling, reservation of\n' +
-    'room, PersistentVolume, node, volume, filesystem, registration (of CSI), mount, pod. Each link that holds has a\n' +
-    'tick; the first that does not says why. Exits with 1 when one fails; waiting is no failure.',
+    'statefulset/db for the claims of all its pods. A claim is followed link by link: claim, class, scheduling,\n' +
+    'reservation of room, PersistentVolume, node, volume, filesystem, registration (of CSI), mount, pod. A link that holds\n' +
+    'has a tick; the first that does not says why. Exits with 1 if one fails; waiting is not a failure.',
   examples: [
     'kubectl elastic_local explain data',
     'kubectl elastic_local explain pod/web-0 -n shop',
@@ -208,11 +208,11 @@ async function look(
   const within = choose?.(config.getContextObject(config.getCurrentContext())?.namespace || 'default')
   const scope = { namespace, ...(within === undefined ? {} : { within }) }
   const api = new ApiClient(config)
-  const facts = await call.screen.progress('Looking at the cluster', () => readCluster(api, scope, new Date()))
+  const facts = await call.screen.progress('Reading the cluster', () => readCluster(api, scope, new Date()))
   return { api, facts, overview: buildOverview(facts), within }
 }
 
-/** What was not looked at: for a program it is in the document, and a person is told. */
+/** What was not checked: for a program it is in the document, and a person is told. */
 function beside({ screen, flags }: { flags: { output: string } } & Pick<Call, 'screen'>, overview: Overview) {
   if (!isDocumentFormat(flags.output)) for (const line of formatNotRead(overview)) screen.tell(line)
   return { more: { notRead: overview.notRead } }
@@ -258,7 +258,7 @@ function parseQuestion(args: readonly string[]): Omit<Question, 'namespace'> {
   if (kind) return { kind, name: second }
   const better = Object.hasOwn(elsewhere, asked)
     ? `"kubectl elastic_local ${elsewhere[asked]}" shows it.`
-    : 'Ask for the claim, the pod or the volume that it is about.'
+    : 'Name the claim, pod or volume that it is about.'
   throw new UsageError(
     `Cannot explain ${JSON.stringify(first)} as it must be pvc, pod, pv, ${oneOf(...workloads).mustBe}. ${better}`,
   )

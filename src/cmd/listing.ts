@@ -7,12 +7,12 @@ import { type FlagValues, flag, outputFlag, toggle } from './flags.ts'
 /** Flags of the commands that list records: kubectl's, with kubectl's meaning. */
 export const listFlags = {
   output: outputFlag('table', 'wide', 'name', 'json', 'yaml', 'jsonpath='),
-  noHeaders: toggle('no-headers', 'the rows of the table alone: no titles, and no notes below'),
+  noHeaders: toggle('no-headers', 'only the rows of the table: no header, no notes'),
   sortBy: flag(
     { mustBe: 'a JSONPath in a record', parse: (text) => text || undefined },
     { name: 'sort-by', value: '<path>', defaultHelp: 'their names', help: 'a field of -o json, such as .sizeBytes' },
   ),
-  watch: toggle('watch', 'go on, and print what is new or has changed', 'w'),
+  watch: toggle('watch', 'keep running, and print what changes', 'w'),
 }
 
 const lookAgainMs = 2000

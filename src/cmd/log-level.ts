@@ -6,11 +6,11 @@ import { UsageError } from './usage-error.ts'
 
 export const logLevelCommand = defineCommand({
   name: 'log-level',
-  group: 'Look into volumes',
+  group: 'Inspect volumes',
   args: '[level]',
   argValues: logLevels,
-  summary: 'Show or change the level of messages of a running daemon or provisioner',
-  description: `Holds until that ends. The levels are ${logLevels.join(', ')}; debug tells of every command, request and call-out.`,
+  summary: 'Show or change the log level of a running daemon or provisioner',
+  description: `Lasts until that exits. The levels are ${logLevels.join(', ')}; debug logs every command, request and call-out.`,
   examples: ['elastic-local log-level debug', 'elastic-local log-level --socket /tmp/socket'],
   flags: { socket: socketFlag },
   run: async ({ args: [level], flags, say }) => {

@@ -15,7 +15,7 @@ import { LoopPool } from '../mount/loop.ts'
 import { buildMounts } from '../mount/mounts.ts'
 import { buildJournal, ownFolder } from '../mount/records.ts'
 import { hostCommand, observeRunner, type Runner, run, runOnHost } from '../run.ts'
-import { Engine } from '../volume/engine.ts'
+import { Engine, type EngineParts } from '../volume/engine.ts'
 import { codeOf, writeError } from '../volume/errors.ts'
 import type { Filesystems } from '../volume/host.ts'
 import type { DriverKind, Pool } from '../volume/pool.ts'
@@ -43,15 +43,15 @@ const uptimeMs = () => performance.now()
 
 /**
  * The engine for this machine, not started. Makes `volumesDir` if it is missing. `lock` is what keeps others from it;
- * `meter` is told of what is done.
+ * `meter` is told of what is done; `isMade` knows of volumes beside the journal.
  */
 export async function openMachine(
   settings: MachineSettings,
   log: Pick<Log, 'info' | 'warn'>,
-  { lock, meter }: { lock?: Lock; meter?: Meter } = {},
+  { lock, meter, isMade }: { lock?: Lock; meter?: Meter; isMade?: EngineParts['isMade'] } = {},
 ): Promise<Engine> {
   await makeFolders(settings.volumesDir, 0o755).catch((error) => {
-    throw writeError(`Cannot make the folder ${settings.volumesDir}`, error)
+    throw writeError(`Cannot create the folder ${settings.volumesDir}`, error)
   })
   const volumesDir = await realpath(settings.volumesDir)
   const plainRunner = settings.hostTools ? runOnHost : run
@@ -78,6 +78,7 @@ export async function openMachine(
     volumesDir,
     // The host's tools mount where the kubelet sees it.
     mustShare: isPod() && !settings.hostTools,
+    ...(isMade ? { isMade } : {}),
     log,
   })
   return meter ? observeMethods(engine, operations, meter.operation, codeOf) : engine

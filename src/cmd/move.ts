@@ -36,13 +36,14 @@ export const moveCommands: readonly Command[] = (['csi', 'flex'] as const).map((
   const other = otherOf(to)
   return defineCommand({
     name: `volumes move-to-${to}`,
-    group: 'Look into volumes',
+    group: 'Inspect volumes',
+    changes: true,
     args: '[...claims]',
-    summary: `Move volumes from ${other} to ${words[to]}, in place: their PersistentVolumes are made anew`,
+    summary: `Move volumes from ${other} to ${words[to]}, in place: their PersistentVolumes are recreated`,
     description:
       'Of the claims named, of all of a namespace (--all), or of all (-A). No data is touched, and nothing is copied. Until a\n' +
       "volume's PersistentVolume is there again, a second or so, its claim is Lost, and says that in an event. What pods use\n" +
-      'is left as it is, or, with --in-use, moved while they run. Killed at any moment, it goes on when it is called again.\n' +
+      'is left as it is, or, with --in-use, moved while they run. Killed at any moment, it continues when it is run again.\n' +
       'Exits with 1 when something was not moved. docs/csi.md has more.',
     examples: [
       `kubectl elastic_local volumes move-to-${to} data -n shop`,
@@ -61,14 +62,15 @@ export const moveCommands: readonly Command[] = (['csi', 'flex'] as const).map((
 /** From other projects. */
 export const adoptCommand = defineCommand({
   name: 'volumes adopt',
-  group: 'Look into volumes',
+  group: 'Inspect volumes',
+  changes: true,
   args: '[...claims]',
   summary: 'Adopt volumes of TopoLVM, OpenEBS LocalPV-LVM or local-path-provisioner, in place',
   description:
     'Of the claims named, of all of a namespace (--all), or of all (-A). Nothing is copied: the logical volume, or the\n' +
-    "directory, becomes ours, and the claim's PersistentVolume is made anew for our CSI driver. Only what no pod uses, in a\n" +
+    "directory, becomes ours, and the claim's PersistentVolume is recreated for our CSI driver. Only what no pod uses, in a\n" +
     'pool of its node. Until the other PersistentVolume goes, everything is taken back where something is in the way. Killed\n' +
-    'at any moment, it goes on when it is called again. With --dry-run, daemons are not asked what they find on their nodes.\n' +
+    'at any moment, it continues when it is run again. With --dry-run, daemons are not asked what they find on their nodes.\n' +
     'Exits with 1 when something was not adopted. docs/from-others.md has more.',
   examples: [
     'kubectl elastic_local volumes adopt --from local-path data -n shop',
@@ -77,8 +79,7 @@ export const adoptCommand = defineCommand({
   flags: adoptionFlags,
   run: async (call) => {
     const { from } = call.flags
-    if (!from)
-      throw new UsageError(`Cannot say whose volumes are to be adopted: say --from ${adoptFromFlags.from.value}.`)
+    if (!from) throw new UsageError(`Cannot tell whose volumes to adopt: use --from ${adoptFromFlags.from.value}.`)
     const { projects } = await import('../k8s/moves/projects.ts')
     const { title } = projects[from]
     return await moveAll(call, {
@@ -94,9 +95,9 @@ async function moveAll(call: MoveCall, task: Task): Promise<number> {
   const { kubeconfig, context, systemNamespace: namespace, all, allNamespaces, dryRun } = call.flags
   const { to, from, inUse, verb, past, there, whose } = task
   if (Number(call.args.length > 0) + Number(all) + Number(allNamespaces) !== 1)
-    throw new UsageError(
-      `Cannot say what is to be ${past}: name claims, or say --all for those of the namespace, or -A.`,
-    )
+    throw new UsageError(`Cannot tell what to ${verb}: name claims, or use --all for those of the namespace, or -A.`)
+  if (allNamespaces && call.flags.namespace !== undefined)
+    throw new UsageError(`Cannot ${verb} the volumes of one namespace and of all: leave out --namespace, or -A.`)
   const { ApiClient, findKubeConfig } = await import('../k8s/client/api.ts')
   const { machineClock } = await import('../k8s/client/clock.ts')
   const { findMovable, Mover } = await import('../k8s/moves/mover.ts')
@@ -107,7 +108,9 @@ async function moveAll(call: MoveCall, task: Task): Promise<number> {
   const api = new ApiClient(config)
   const missing = await findMissingRights(api, { namespace, within, ...(from ? { from } : {}) })
   if (missing.length > 0)
-    throw new Error(`Cannot ${verb} volumes as you may not: ${missing.join(', ')}. config/mover.yaml has the rights.`)
+    throw new Error(
+      `Cannot ${verb} volumes as you may not: ${missing.join(', ')}. config/mover.yaml grants the rights.`,
+    )
   const { volumes, wrongs } = await findMovable(api, namespace, { within, ...(from ? { from } : {}) })
   for (const wrong of wrongs) call.log.warn(wrong)
   const chosen = choose(volumes, call.args, task, within)
@@ -132,9 +135,10 @@ function choose(
   within: string | undefined,
 ): Movable[] {
   if (names.length === 0) return volumes.filter(isMeant)
-  return [...new Set(names)].map((name) => {
-    const found = volumes.find(({ claim }) => claim.name === name)
-    if (found) return found
+  return [...new Set(names)].flatMap((name) => {
+    // Two, where a move was begun of one that an earlier claim of that name had.
+    const found = volumes.filter(({ claim }) => claim.name === name)
+    if (found.length > 0) return found
     throw new Error(
       `Cannot ${verb} claim ${within}/${name} as there is no PersistentVolume ${from ? `${whose}, or ` : ''}of ours for a claim of that name.`,
     )
@@ -149,8 +153,9 @@ interface Told {
 
 async function look(mover: Mover, volume: Movable, { to, verb, there }: Task): Promise<Told> {
   const { begunAt, front } = volume
-  if (begunAt) return { isWell: true, words: `Would go on with ${nameOf(volume)}, begun ${begunAt.toISOString()}.` }
-  if (front === to) return { isWell: true, words: `${nameOf(volume)} is ${there} already.` }
+  if (begunAt)
+    return { isWell: true, words: `Would continue with ${nameOf(volume)}, started ${begunAt.toISOString()}.` }
+  if (front === to) return { isWell: true, words: `${nameOf(volume)} is already ${there}.` }
   const why = await mover.look(volume.name)
   if (why) return { isWell: false, words: `Would not ${verb} ${nameOf(volume)}, as ${why}.` }
   return { isWell: true, words: `Would ${verb} ${nameOf(volume)} (${volume.name}).` }
@@ -163,7 +168,7 @@ async function move(mover: Mover, volume: Movable, { to, from, verb, past, there
   const isThere = result.outcome === 'unchanged'
   return {
     isWell: true,
-    words: isThere ? `${nameOf(volume)} is ${there} already.` : from ? `${did}.` : `${did} to ${words[to]}.`,
+    words: isThere ? `${nameOf(volume)} is already ${there}.` : from ? `${did}.` : `${did} to ${words[to]}.`,
   }
 }
 
@@ -177,7 +182,7 @@ async function workOn(
   const left = [...volumes]
   let count = 0
   const stop = () => {
-    log.warn(`Finishing what was begun. ${left.splice(0).length} are left as they are.`)
+    log.warn(`Finishing what has started; ${left.splice(0).length} others are left as they are.`)
   }
   process.once('SIGINT', stop)
   const worker = async () => {

@@ -5,10 +5,10 @@ import { visitFlags, withKeeper } from './visit.ts'
 
 export const poolsCommand = defineCommand({
   name: 'pools',
-  group: 'Look into volumes',
-  summary: "Show what this node's volumes are cut from, and what is left",
+  group: 'Inspect volumes',
+  summary: "Show this node's pool: its size, what is allocated, and what is free",
   description:
-    'ALLOCATED is what volumes have, FREE the largest volume that could be made now. Of a thin pool, DATA% and\n' +
+    'ALLOCATED is what volumes have, FREE the largest volume that could be created now. For a thin pool, DATA% and\n' +
     'META% are what is written; when either is full, writes fail.',
   examples: ['elastic-local pools', 'elastic-local pools -o json | jq -r ".pools[].freeBytes"'],
   flags: { ...listFlags, ...visitFlags },

@@ -15,9 +15,9 @@ export const elasticLocal: Program = {
 
 export const kubectlPlugin: Program = {
   name: 'kubectl elastic_local',
-  about: 'local volumes of a whole cluster, and why one is not there. Changes nothing, but by "volumes move-…".',
+  about: 'local volumes of a whole cluster, and why one is missing. Read-only, except for "volumes move-…".',
   notes: [
-    'It is elastic-local under the name kubectl-elastic_local. Rights that it needs, and what -o json gives: docs/kubectl.md.',
+    'It is elastic-local under the name kubectl-elastic_local. The rights it needs, and the JSON of -o json: docs/kubectl.md.',
   ],
   commands: kubectlCommands,
 }

@@ -16,9 +16,9 @@ import { UsageError } from './usage-error.ts'
 export const provisionerCommand = defineCommand({
   name: 'provisioner',
   group: 'Run',
-  summary: 'Make PersistentVolumes for the claims of a cluster',
-  description: `Watches claims for StorageClasses of ours, has room promised on a node, and makes the PersistentVolume; the node's
-daemon makes the volume. Several may run: one leads, by a Lease, and when it ends another goes on with what it began.`,
+  summary: 'Create PersistentVolumes for the claims of a cluster',
+  description: `Watches claims of our StorageClasses, reserves room on a node, and creates the PersistentVolume; the node's
+daemon creates the volume. Several may run: one leads, by a Lease, and another takes over when it stops.`,
   examples: ['elastic-local provisioner', 'elastic-local provisioner --kubeconfig ~/.kube/config --node-gone-grace 1h'],
   flags: { socket: socketFlag, ...clusterFlags, ...provisionerFlags, ...statusFlags },
   run: async ({ flags, log }) => {
@@ -32,8 +32,7 @@ daemon makes the volume. Several may run: one leads, by a Lease, and when it end
     const { Provisioner } = await import('../k8s/provisioner/provisioner.ts')
     const { kubeconfig, namespace, defaultFront, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress, page } =
       flags
-    if (page && !httpAddress)
-      throw new UsageError('Cannot serve --page as it must have an address: say where, with --http-address.')
+    if (page && !httpAddress) throw new UsageError('Cannot serve --page as it needs an address: set --http-address.')
     const client = new ApiClient(findKubeConfig(kubeconfig))
     const now = () => new Date()
     let isLeader = false

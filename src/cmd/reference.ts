@@ -19,7 +19,7 @@ const parameters: Record<(typeof parameterNames)[number], string> = {
   mkfsOptions: 'flags for mkfs, such as `-i 8192`; none that reach beyond the device',
   driverKind: `only nodes with a pool of that kind: ${kinds}`,
   pool: 'only nodes with the pool of that name, as `elastic-local pools` shows it',
-  front: 'by which protocol kubelets have its volumes mounted: `flex`, or `csi`; only on nodes whose daemon serves it',
+  front: 'the protocol by which kubelets mount its volumes: `flex`, or `csi`; only on nodes whose daemon serves it',
 }
 
 const options = {
@@ -35,7 +35,7 @@ const objects = {
   [`label \`${nodeLabel}\` of a PersistentVolume`]: "the volume's node",
   [`finalizer \`${finalizer}\` of a PersistentVolume`]: 'holds it until its data is removed',
   [`annotation \`${makeAnewAnnotation}=true\` of a PersistentVolume`]:
-    'set by you: the volume, whose data is lost, may be made anew, empty',
+    'set by you: the volume, whose data is lost, may be recreated, empty',
   '`provisioner` of a StorageClass': provisionerNames.map((name) => `\`${name}\``).join(", or the predecessor's "),
 }
 
@@ -46,7 +46,7 @@ export function buildReference(): string {
   return `<!-- Made by "make docs" from src/cmd: change it there. -->
 # Reference
 
-Exit codes: 0 done, 1 failed (of \`doctor\` and \`explain\`: something is wrong; of \`healthz\`: not well), 2 the command line is wrong.
+Exit codes: 0 done, 1 failed (of \`doctor\` and \`explain\`: something is wrong; of \`healthz\`: unhealthy), 2 the command line is wrong.
 The flex driver has its own: [flex.md](flex.md).
 
 ## Commands

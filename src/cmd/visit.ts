@@ -11,8 +11,8 @@ import { isPod, openMachine } from './machine.ts'
 
 /** Flags of the commands that look into volumes. */
 export const visitFlags = {
-  socket: socketFlag,
-  offline: toggle('offline', "look at the disks directly, without a daemon; the flags below must be the daemon's"),
+  socket: { ...socketFlag, notWith: 'offline' },
+  offline: toggle('offline', "work on the disks directly, without a daemon; the flags below must be the daemon's"),
   ...onlyWith('offline', machineFlags),
 }
 type VisitFlags = FlagValues<typeof visitFlags>
@@ -34,7 +34,7 @@ export async function withKeeper<O>(
   // Half a change is worse than a late one.
   const onSignal = () => {
     if (offline) return screen.tell('\nFinishing this first.')
-    screen.tell('\nNot waiting any longer. What the daemon has begun, it goes on with.')
+    screen.tell('\nNo longer waiting. The daemon finishes what it has started.')
     process.exit(interruptedExitCode)
   }
   if (changes) process.on('SIGINT', onSignal)
@@ -64,9 +64,12 @@ async function withMachine(
   changes: boolean,
   visit: (keeper: Keeper) => Promise<ExitCode>,
 ): Promise<ExitCode> {
-  if (process.getuid?.() !== 0) throw new Error('Cannot look at the disks directly as only root can; run it with sudo.')
+  if (process.getuid?.() !== 0)
+    throw new Error('Cannot read the disks directly as the user must be root: run it with sudo.')
   if (flags.driverKind !== 'LVM' && !existsSync(flags.volumesDir))
-    throw new Error(`Cannot look into ${flags.volumesDir} as it is not there; name the daemon's with --volumes-dir.`)
+    throw new Error(
+      `Cannot read ${flags.volumesDir} as it does not exist: name the daemon's folder with --volumes-dir.`,
+    )
   const lock = changes ? await lockVolumes(flags.volumesDir) : undefined
   try {
     const quiet = { info: (message: string) => log.debug(message), warn: (message: string) => log.warn(message) }
@@ -89,7 +92,7 @@ async function lockVolumes(volumesDir: string): Promise<Lock> {
   } catch (error) {
     if (error instanceof VolumeError && error.code === 'busy')
       throw new Error(
-        `Cannot change volumes in ${volumesDir} offline as a daemon, or another command, works on them; leave out --offline to ask the daemon. ${error.message}`,
+        `Cannot change volumes in ${volumesDir} offline as a daemon, or another command, is using them; leave out --offline to ask the daemon. ${error.message}`,
       )
     throw error
   }
@@ -99,7 +102,7 @@ async function lockVolumes(volumesDir: string): Promise<Lock> {
 function explain(error: unknown): unknown {
   if (error instanceof ClientError && error.code !== 'forbidden')
     return new Error(
-      `${messageOf(error)}\n"elastic-local doctor" looks for the cause; --offline looks at the disks without a daemon.`,
+      `${messageOf(error)}\n"elastic-local doctor" looks for the cause; --offline reads the disks without a daemon.`,
       { cause: error },
     )
   return error

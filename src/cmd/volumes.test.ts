@@ -67,6 +67,11 @@ online('list, show, grow and remove volumes, and show pools', async () => {
   assert.match((await cli('volumes', 'show', 'web', `--socket=${socket}`)).out, /^Name: +web\n/)
   assert.match((await cli('volumes', 'grow', 'web', '2Gi', '--socket', socket)).out, 'from 1 GiB to 2 GiB.\n')
   assert.match((await cli('pools', '--socket', socket)).out, /\nmemory +LVM +100 GiB +2 GiB +98 GiB /)
+  // What cannot be printed is not done either.
+  const wrong = await cli('volumes', 'remove', '--yes', 'web', '--socket', socket, '-o', 'jsonpath={.results')
+  assert.is(wrong.exitCode, 2)
+  assert.match(wrong.err, /Cannot use the JSONPath \{\.results: each \{ must have its \}/)
+  assert.ok(await engine.find('web'))
   const removed = await cli('volumes', 'remove', '--yes', 'web', '--socket', socket, '-o', 'json')
   assert.equal(JSON.parse(removed.out), { results: [{ name: 'web', action: 'removed' }] })
   assert.is(removed.exitCode, 0)
@@ -146,7 +151,7 @@ async function openFolder() {
 asRoot('list, show, grow and remove volumes, and show pools', async () => {
   const { engine, flags, close } = await openFolder()
   assert.match((await cli('volumes', ...flags)).out, /\nweb +1 MiB +- +- +- +ready /)
-  assert.match((await cli('volumes', 'show', 'web', ...flags)).out, /\nDisk below: /)
+  assert.match((await cli('volumes', 'show', 'web', ...flags)).out, /\nUnderlying disk: /)
   assert.match((await cli('pools', ...flags)).out, 'sizes are counted, not enforced')
   assert.match((await cli('volumes', 'grow', 'web', '2Mi', ...flags)).out, 'from 1 MiB to 2 MiB.\n')
   assert.match((await cli('volumes', 'remove', '--yes', 'web', ...flags)).out, 'Removed web (2 MiB).\n')
@@ -174,7 +179,7 @@ asRoot('change nothing while a daemon works on the volumes, but look', async () 
 asRoot('do not make a folder only to look into it', async () => {
   const { exitCode, err } = await cli('volumes', '--offline', '--driver-kind', 'LOOP', '--volumes-dir', '/nonexistent')
   assert.is(exitCode, 1)
-  assert.match(err, "name the daemon's with --volumes-dir")
+  assert.match(err, "name the daemon's folder with --volumes-dir")
 })
 
 asRoot('leave the lock when they fail', async () => {

@@ -6,7 +6,7 @@ import { listFlags, showListing } from './listing.ts'
 import { completeVolume, completeVolumes } from './names.ts'
 import { visitFlags, withKeeper } from './visit.ts'
 
-const group = 'Look into volumes'
+const group = 'Inspect volumes'
 
 export const volumesListCommand = defineCommand({
   name: 'volumes list',
@@ -33,7 +33,7 @@ export const volumesShowCommand = defineCommand({
   group,
   args: '<name>',
   completeArgs: completeVolume,
-  summary: 'Show all about one volume, and what to do about its problems',
+  summary: 'Show one volume in full, and what to do about its problems',
   examples: ['elastic-local volumes show pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11'],
   flags: { output: outputFlag('table', 'json', 'yaml', 'jsonpath='), ...visitFlags },
   run: async (call) => await withKeeper(call, false, (visit) => showVolume(visit, call.args[0] ?? '')),
@@ -42,12 +42,13 @@ export const volumesShowCommand = defineCommand({
 export const volumesGrowCommand = defineCommand({
   name: 'volumes grow',
   group,
+  changes: true,
   args: '<name> <size>',
   completeArgs: completeVolume,
-  summary: 'Make a volume and its filesystem larger, mounted or not',
+  summary: 'Grow a volume and its filesystem, mounted or not',
   description:
-    'The size is the whole size that the volume shall have: bytes, or a quantity as Kubernetes writes it, such as 10Gi.\n' +
-    'It rounds up to what the pool cuts. A volume that has the size already, or more, stays as it is: none ever shrinks.\n' +
+    'The size is the new total: bytes, or a Kubernetes quantity such as 10Gi. It is rounded up to what the pool\n' +
+    'can allocate. A volume that already has that size, or more, stays as it is: volumes never shrink.\n' +
     '\n' +
     "In a cluster, raise the request of the volume's claim instead, so that Kubernetes knows.",
   examples: ['elastic-local volumes grow pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11 20Gi'],
@@ -63,14 +64,14 @@ export const volumesAdoptCommand = defineCommand({
   group,
   args: '<name>',
   completeArgs: completeVolume,
-  summary: 'Print the PersistentVolume for a volume that the cluster does not know, or believes elsewhere',
+  summary: 'Print the PersistentVolume for a volume that the cluster does not know, or has on another node',
   description:
-    'For a cluster that was made anew on old disks, a volume whose PersistentVolume was deleted, and a node that has another\n' +
+    'For a cluster that was recreated on old disks, a volume whose PersistentVolume was deleted, and a node that has another\n' +
     'name or host name than before. Changes nothing; kubectl applies it. The PersistentVolume is retained, whatever its\n' +
-    'class says. The claim may be made before or after, with the same class and no more than the size.\n' +
+    'class says. The claim may be created before or after, with the same class and at most the size.\n' +
     '\n' +
-    'Where the cluster has a PersistentVolume of that name for another node, that must go first: keep a copy of it, take\n' +
-    'away its finalizers, and delete it.',
+    'If the cluster has a PersistentVolume of that name for another node, that must go first: keep a copy of it, remove\n' +
+    'its finalizers, and delete it.',
   examples: [
     'elastic-local volumes adopt pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11 --claim default/data | kubectl apply -f -',
   ],
@@ -108,6 +109,7 @@ export const volumesAdoptCommand = defineCommand({
 export const volumesRemoveCommand = defineCommand({
   name: 'volumes remove',
   group,
+  changes: true,
   args: '<...names>',
   completeArgs: completeVolumes,
   summary: 'Remove volumes and all data in them',

@@ -72,7 +72,7 @@ test('a capacity range says what is asked for, and of what it leaves open nothin
     [-1n, 0n],
     [0n, -1n],
   ] as const)
-    await rejects('invalid', /from nothing up/, () => range(required, limit))
+    await rejects('invalid', /no less than what is required/, () => range(required, limit))
 })
 
 test.run()

@@ -36,14 +36,14 @@ export function parseCapability(capability: VolumeCapability | undefined): Capab
   if (!accessType?.case || !accessMode)
     throw wrong('it must name an access type and an access mode: one of them is missing')
   const { mode } = accessMode
-  if (!modes.includes(mode)) throw wrong(`its access mode must be one of a single node, or of readers: it is ${mode}`)
+  if (!modes.includes(mode)) throw wrong(`its access mode must be a single-node or a read-only one: it is ${mode}`)
   const access = {
     readOnly: mode === SINGLE_NODE_READER_ONLY || mode === MULTI_NODE_READER_ONLY,
     isAlone: mode === SINGLE_NODE_SINGLE_WRITER,
   }
   if (accessType.case === 'block') return { fsType: 'block', mountOptions: [], ...access }
   const { fsType: text, mountFlags, volumeMountGroup } = accessType.value
-  if (volumeMountGroup !== '') throw wrong('it must name no group: the kubelet gives a volume to one')
+  if (volumeMountGroup !== '') throw wrong('it must name no group: the kubelet sets the group of a volume')
   const fsType = fsTypes.find((type) => type === text)
   if (text !== '' && !fsType)
     throw wrong(`its filesystem must be one of ${fsTypes.join(', ')}: it is ${JSON.stringify(text)}`)

@@ -167,7 +167,7 @@ test('capabilities are confirmed, or it is said why not', () =>
       [capability('xfs'), 'The volume holds ext4.'],
       [
         capability('', 5),
-        'Cannot serve this volume capability as its access mode must be one of a single node, or of readers: it is 5.',
+        'Cannot serve this volume capability as its access mode must be a single-node or a read-only one: it is 5.',
       ],
     ] as const) {
       const answer = await ask(wanted)

@@ -49,14 +49,14 @@ export function buildController({ engine, front, run, node }: ControllerParts): 
     const { requiredBytes, limitBytes } = parseSizes(request.capacityRange)
     const requisite = request.accessibilityRequirements?.requisite ?? []
     if (requisite.length > 0 && !requisite.some(isHere))
-      throw new VolumeError('no-space', `Cannot make a volume elsewhere: this is node ${node}.`)
+      throw new VolumeError('no-space', `Cannot create a volume elsewhere: this is node ${node}.`)
     const existing = await engine.stored(name)
     const sizeBytes = requiredBytes ?? existing?.sizeBytes ?? smaller(usualBytes, limitBytes)
     const { unitBytes } = await engine.report()
     if (!existing && limitBytes !== undefined && roundUp(sizeBytes, unitBytes) > limitBytes)
       throw new CallError(
         status.OUT_OF_RANGE,
-        `Cannot make a volume of at most ${formatSize(limitBytes)} as sizes are multiples of ${formatSize(unitBytes)}.`,
+        `Cannot create a volume of at most ${formatSize(limitBytes)} as sizes are multiples of ${formatSize(unitBytes)}.`,
       )
     // One that was begun is finished, too.
     const { volume } = await engine.create(name, { sizeBytes, fsType: fsType ?? 'ext4', mkfsOptions })
@@ -67,7 +67,7 @@ export function buildController({ engine, front, run, node }: ControllerParts): 
           ? `with ${volume.fsType}`
           : undefined
     if (differs)
-      throw new VolumeError('exists', `Cannot make volume ${request.name} as it is there already: ${differs}.`)
+      throw new VolumeError('exists', `Cannot create volume ${request.name} as it already exists: ${differs}.`)
     return volume
   }
 
@@ -98,7 +98,7 @@ export function buildController({ engine, front, run, node }: ControllerParts): 
       const name = need(volumeId, 'volume_id')
       const { requiredBytes } = parseSizes(capacityRange)
       if (requiredBytes === undefined)
-        throw new VolumeError('invalid', 'Cannot grow a volume as capacity_range must say to which size.')
+        throw new VolumeError('invalid', 'Cannot grow a volume as capacity_range must give the new size.')
       return await run({ what: 'ControllerExpandVolume', shown: `ControllerExpandVolume ${name}` }, async (about) => {
         about.volume = name
         await mustBeThere(engine, name)
@@ -120,7 +120,7 @@ export function buildController({ engine, front, run, node }: ControllerParts): 
     },
     listVolumes: async ({ maxEntries, startingToken }) => {
       const after = parseToken(startingToken)
-      if (maxEntries < 0) throw new VolumeError('invalid', 'Cannot list fewer volumes than none.')
+      if (maxEntries < 0) throw new VolumeError('invalid', 'Cannot list volumes as max_entries must be 0 or more.')
       const volumes = (await engine.list()).filter(({ name }) => after === undefined || name > after)
       const page = volumes.slice(0, maxEntries || undefined)
       const last = page.at(-1)
@@ -171,7 +171,7 @@ function fsTypeIn(capabilities: readonly Capability[]): Content | undefined {
   if (!named.has('block')) named.delete(undefined)
   const [first, ...others] = [...named].map((fsType) => fsType ?? 'a filesystem')
   if (others.length === 0) return [...named][0]
-  throw new VolumeError('invalid', `Cannot make a volume with ${first} and ${others.join(' and ')}.`)
+  throw new VolumeError('invalid', `Cannot create a volume with ${first} and ${others.join(' and ')}.`)
 }
 
 /** Whether a volume with that is what was asked for: any filesystem will do where none is named. */
@@ -179,7 +179,8 @@ const fits = (asked: Content | undefined, stored: Content) => (asked ? asked ===
 
 /** The options of mkfs. Throws `invalid` for a parameter, or a source, that nothing is made of. */
 function parseParameters({ parameters, mutableParameters, volumeContentSource }: CreateVolumeRequest, fsType: Content) {
-  if (volumeContentSource) throw new VolumeError('invalid', 'Cannot make a volume from another, or from a snapshot.')
+  if (volumeContentSource)
+    throw new VolumeError('invalid', 'Cannot create a volume from another volume or from a snapshot.')
   const { mkfsOptions = '', ...others } = parameters
   // What the external-provisioner says of the claim.
   const own = Object.keys(others).filter((key) => !key.startsWith('csi.storage.k8s.io/'))
@@ -187,7 +188,7 @@ function parseParameters({ parameters, mutableParameters, volumeContentSource }:
   if (unknown !== undefined)
     throw new VolumeError(
       'invalid',
-      `Cannot make a volume with parameter ${JSON.stringify(unknown)}: only mkfsOptions is taken.`,
+      `Cannot create a volume with parameter ${JSON.stringify(unknown)}: only mkfsOptions is accepted.`,
     )
   return fsType === 'block' ? [] : parseMkfsOptions(fsType, mkfsOptions)
 }
@@ -205,7 +206,10 @@ const tokenStart = 'after '
 function parseToken(token: string): string | undefined {
   if (token === '') return undefined
   if (token.startsWith(tokenStart)) return token.slice(tokenStart.length)
-  throw new CallError(status.ABORTED, `Cannot list volumes from ${JSON.stringify(token)} on: it is no token of ours.`)
+  throw new CallError(
+    status.ABORTED,
+    `Cannot list volumes from token ${JSON.stringify(token)} on: it is not one of ours.`,
+  )
 }
 
 const smaller = (a: bigint, b: bigint | undefined) => (b !== undefined && b < a ? b : a)

@@ -129,14 +129,14 @@ test("fields that are missing, and places that are not the kubelet's, are refuse
       ['access type', { volumeCapability: undefined }],
       ['one of them is missing', { volumeCapability: { accessMode: { mode: 1 } } }],
       ['block device', { volumeCapability: { accessType: { case: 'block', value: {} }, accessMode: { mode: 1 } } }],
-      ['single node', { volumeCapability: capability(5) }],
+      ['single-node', { volumeCapability: capability(5) }],
       ['filesystem', { volumeCapability: capability(1, { fsType: 'vfat' }) }],
       ['option "dev"', { volumeCapability: capability(1, { mountFlags: ['dev'] }) }],
       ['as a target', { targetPath: join(kubeletDir, 'elsewhere') }],
       ['as a target', { targetPath: '/etc' }],
       ['as a target', { targetPath: `${target('a')}/../mount` }],
       ['that folder is for pvc-2', { targetPath: target('a', 'pvc-2') }],
-      ['of another pod', { volumeContext: { 'csi.storage.k8s.io/pod.uid': 'b' } }],
+      ['belongs to another pod', { volumeContext: { 'csi.storage.k8s.io/pod.uid': 'b' } }],
       ['only a claim', { volumeContext: { 'csi.storage.k8s.io/ephemeral': 'true' } }],
     ] as const) {
       const { code, details } = await failureOf(publish(world, 'a', more))
@@ -209,6 +209,21 @@ test('a volume that is mounted there is not said to be missing where nobody may 
     }),
   )
 })
+
+test('a volume that is mounted there is not said to be missing where what is asked for is refused by now', () =>
+  inCluster(async (world) => {
+    await publish(world, 'a')
+    for (const volumeCapability of [
+      capability(SINGLE_NODE_MULTI_WRITER, { mountFlags: ['dev'] }),
+      capability(5),
+      { accessType: { case: 'block' as const, value: {} }, accessMode: { mode: SINGLE_NODE_MULTI_WRITER } },
+    ]) {
+      assert.is((await failureOf(publish(world, 'a', { volumeCapability }))).code, status.ABORTED)
+      assert.is((await failureOf(publish(world, 'b', { volumeCapability }))).code, status.INVALID_ARGUMENT)
+      assert.match(world.logged.at(-1) ?? '', /^NodePublishVolume .*: Cannot/)
+    }
+    assert.equal(seen(world), [[world.target('a'), false]])
+  }))
 
 test('what fails with the volume mounted there all the same is not said to be surely not mounted', () =>
   inCluster(async (world) => {
@@ -322,9 +337,9 @@ test('a block device is published on files, told by its size, grown, and never t
       assert.is(grown.capacityBytes, 96n * mebibyte)
       for (const [call, message] of [
         [() => publish(world, 'three'), /as it is a block device/],
-        [() => publish(world, 'three', { targetPath: place('three') }), /a place for a block device only/],
-        [() => publish(world, 'three', { volumeCapability: asDevice }), /no place for a block device/],
-        [() => device('three', 'pvc-2'), /made with a filesystem, ext4/],
+        [() => publish(world, 'three', { targetPath: place('three') }), /a path for block devices only/],
+        [() => publish(world, 'three', { volumeCapability: asDevice }), /not a path for a block device/],
+        [() => device('three', 'pvc-2'), /created with a filesystem, ext4/],
       ] as const) {
         const { code, details } = await failureOf(call())
         assert.is(code, status.INVALID_ARGUMENT)

@@ -59,23 +59,24 @@ export function buildNode(parts: NodeParts): Handlers<typeof Node> {
   const publish = async (request: NodePublishVolumeRequest): Promise<Nothing> => {
     const name = need(request.volumeId, 'volume_id')
     const place = need(request.targetPath, 'target_path')
-    const { isAlone, ...capability } = parseCapability(request.volumeCapability)
-    const isDevice = capability.fsType === 'block'
-    const readOnly = request.readonly || capability.readOnly
     return await run({ what: 'NodePublishVolume', shown: `NodePublishVolume ${place}` }, async (about) => {
       const target = await targetAt(place)
       const podUid = target.pod?.uid
       note(about, name, target)
       mustBeFor(name, target, request.volumeContext)
-      if (target.pod && target.pod.isDevice !== isDevice)
-        throw new VolumeError(
-          'invalid',
-          `Cannot mount ${name} on ${target.path} as that is ${isDevice ? 'no place for a block device' : 'a place for a block device only'}.`,
-        )
-      const pod = podIn(request.volumeContext)
-      const options = { ...capability, readOnly, mkfsOptions: [], ...(pod ? { pod } : {}) }
-      const wanted = { front: 'csi' as const, volumeName: name, options, ...(podUid ? { podUid } : {}) }
+      // What is refused may be mounted there all the same, by a daemon that took it.
       try {
+        const { isAlone, ...capability } = parseCapability(request.volumeCapability)
+        const isDevice = capability.fsType === 'block'
+        const readOnly = request.readonly || capability.readOnly
+        if (target.pod && target.pod.isDevice !== isDevice)
+          throw new VolumeError(
+            'invalid',
+            `Cannot mount ${name} on ${target.path} as that is ${isDevice ? 'not a path for a block device' : 'a path for block devices only'}.`,
+          )
+        const pod = podIn(request.volumeContext)
+        const options = { ...capability, readOnly, mkfsOptions: [], ...(pod ? { pod } : {}) }
+        const wanted = { front: 'csi' as const, volumeName: name, options, ...(podUid ? { podUid } : {}) }
         await front.admit(wanted, async (admission) => {
           if ((admission.fsType === 'block') !== isDevice)
             throw new VolumeError(
@@ -136,7 +137,7 @@ export function buildNode(parts: NodeParts): Handlers<typeof Node> {
       const { usage, problems, fsType, sizeBytes } = await looks.take(() => seenAt(name, path))
       // What of it is in use, only its user knows.
       if (fsType === 'block') return { usage: [{ unit: VolumeUsage_Unit.BYTES, total: sizeBytes }] }
-      if (!usage) throw new VolumeError('failed', `Cannot tell the usage of ${name}: ${problems.join('; ')}`)
+      if (!usage) throw new VolumeError('failed', `Cannot read the usage of ${name}: ${problems.join('; ')}`)
       const bytes = {
         unit: VolumeUsage_Unit.BYTES,
         total: usage.sizeBytes,
@@ -180,11 +181,11 @@ function note(about: Subject, volume: string, { pod }: CsiTarget): void {
 function mustBeFor(name: string, { path, pod }: CsiTarget, context: Record<string, string>): void {
   const wrong = (what: string) => new VolumeError('invalid', `Cannot mount ${name} on ${path} as ${what}.`)
   if (context['csi.storage.k8s.io/ephemeral'] === 'true')
-    throw wrong('only a claim can have it; use a claim in place of an inline volume')
+    throw wrong('only a claim can have it; use a claim instead of an inline volume')
   if (!isVolumeName(name)) throw new VolumeError('not-found', `Cannot find volume ${name} on this node.`)
   const uid = context['csi.storage.k8s.io/pod.uid']
   if (pod && pod.volumeName !== name) throw wrong(`that folder is for ${pod.volumeName}`)
-  if (pod && uid && pod.uid !== uid) throw wrong(`that folder is of another pod than ${uid}`)
+  if (pod && uid && pod.uid !== uid) throw wrong(`that folder belongs to another pod than ${uid}`)
 }
 
 /** The pod as the kubelet says it, where the CSIDriver object has it do so. */

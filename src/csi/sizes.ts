@@ -7,7 +7,7 @@ export function parseSizes(range: CapacityRange | undefined): { requiredBytes?: 
   if (requiredBytes < 0n || limitBytes < 0n || (limitBytes > 0n && limitBytes < requiredBytes))
     throw new VolumeError(
       'invalid',
-      `Cannot serve a capacity range as it must be from nothing up: it is from ${requiredBytes} to ${limitBytes} bytes.`,
+      `Cannot serve a capacity range as its limit must be no less than what is required: they are ${limitBytes} and ${requiredBytes} bytes.`,
     )
   return { ...(requiredBytes ? { requiredBytes } : {}), ...(limitBytes ? { limitBytes } : {}) }
 }

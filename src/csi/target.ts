@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { lstat, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join, normalize, relative } from 'node:path'
-import { findKubeletDir, mustBeFolders } from '../daemon/place.ts'
+import { findKubeletDir, isBrokenMount, mustBeFolders } from '../daemon/place.ts'
 import { hasErrno, VolumeError } from '../volume/errors.ts'
 import { csiDriverName } from './driver.ts'
 
@@ -49,13 +49,13 @@ export async function checkTarget(
   await mustBeFolders(root, pod && !pod.isDevice ? way : dirname(way))
   const target = { path: join(root, way), ...(pod ? { pod } : {}) }
   if ((await lstatIfThere(target.path))?.isSymbolicLink())
-    throw new VolumeError('invalid', `Cannot use ${target.path} in a target as it must be none: it is a symbolic link.`)
+    throw new VolumeError('invalid', `Cannot use ${target.path} in a target as it is a symbolic link.`)
   return target
 }
 
 const lstatIfThere = (path: string) =>
   lstat(path).catch((error) => {
-    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR') || isBrokenMount(error)) return undefined
     throw error
   })
 

@@ -223,7 +223,7 @@ test(
       [{ targetDir, options: 'sizeBytes' }, /JSON object/],
       [
         { targetDir, options: { ...options, sizeBytes: 5 } },
-        /option sizeBytes as it must be a text: it is of type number/,
+        /option sizeBytes as it must be a string: it is of type number/,
       ],
       [{ targetDir, options: { ...options, sizeBytes: '0' } }, /option sizeBytes as a size/],
       [{ targetDir, options: { ...options, sizeBytes: '1024' } }, /must be at least 8 MiB: it is 1 KiB/],
@@ -349,14 +349,14 @@ test(
     await request('DELETE', '/v1/volumes/pvc-1')
     await callOut('/unmount', { targetDir: target('a') })
     await ask('DELETE', '/v1/volumes/pvc-1')
-    await request('POST', '/v1/notes', { what: 'Making of volume group vg\nwith /dev/sdb' })
-    const by = 'asked for by alice (uid 0)\\x1b[2J, as the client says'
-    const said = logged.filter((line) => line.includes('asked for by'))
+    await request('POST', '/v1/notes', { what: 'Creation of volume group vg\nwith /dev/sdb' })
+    const by = 'requested by alice (uid 0)\\x1b[2J, as the client says'
+    const said = logged.filter((line) => line.includes('requested by'))
     assert.equal(said, [
       `Growth of volume pvc-1, ${by}: grown`,
       `Removal of volume pvc-1, ${by}: Cannot remove pvc-1 as it is mounted on ${target('a')}; unmount it first.`,
-      'Removal of volume pvc-1, asked for by a client that does not say who asks: removed',
-      `Making of volume group vg with /dev/sdb, ${by}: done`,
+      'Removal of volume pvc-1, requested by a client that gives no name: removed',
+      `Creation of volume group vg with /dev/sdb, ${by}: done`,
     ])
     assert.equal(fields[0], { volume: 'pvc-1', claim: 'default/claim-of-pvc-1' })
     assert.is((await ask('POST', '/v1/notes', { what: 5 })).status, 400)

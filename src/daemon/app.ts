@@ -145,7 +145,7 @@ export function buildApp(parts: AppParts): Hono {
       const volume = parseVolumeName(name)
       const claim = front.claimOf(name)
       const about = { volume, ...(claim ? { claim: `${claim.namespace}/${claim.name}` } : {}) }
-      const shown = `${what(name)}, asked for by ${askedBy(c)}`
+      const shown = `${what(name)}, requested by ${askedBy(c)}`
       try {
         const answer = await work(name, c)
         log.info(`${shown}: ${answer.action}`, about)
@@ -199,8 +199,8 @@ export function buildApp(parts: AppParts): Hono {
     api(async (c) => {
       const { what } = await readBody(c)
       const text = typeof what === 'string' ? printable(what).slice(0, longestNote) : ''
-      if (text === '') throw new VolumeError('invalid', 'Cannot note that as what must be a text: it is none.')
-      log.info(`${text}, asked for by ${askedBy(c)}: done`)
+      if (text === '') throw new VolumeError('invalid', 'Cannot note that as what must be a string: it is not one.')
+      log.info(`${text}, requested by ${askedBy(c)}: done`)
       return {}
     }),
   )
@@ -222,7 +222,7 @@ const longestUser = 100
 
 function askedBy(c: Context): string {
   const user = printable(c.req.header(userHeader) ?? '').slice(0, longestUser)
-  return user === '' ? 'a client that does not say who asks' : `${user}, as the client says`
+  return user === '' ? 'a client that gives no name' : `${user}, as the client says`
 }
 
 const tooLarge = new VolumeError('invalid', `Cannot read the request as it must be at most ${largestBodyBytes} bytes.`)

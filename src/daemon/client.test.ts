@@ -148,14 +148,14 @@ test('request() says that there is no socket when a folder of its path is a file
   await fails(ask(), 'missing')
 })
 
-test('request() says that nobody listens on a socket left behind', async () => {
+test('request() says that nothing listens on a socket left behind', async () => {
   // A server that is killed leaves its socket.
   const program = `require('node:net').createServer().listen(${JSON.stringify(socketPath)}, () => process.kill(process.pid, 'SIGKILL'))`
   assert.throws(() => execFileSync(process.execPath, ['-e', program]))
-  await fails(ask(), 'refused', /nobody listens/, /Start it/)
+  await fails(ask(), 'refused', /nothing listens/, /Start it/)
 })
 
-test('request() says that nobody listens on a file', async () => {
+test('request() says that nothing listens on a file', async () => {
   writeFileSync(socketPath, '')
   await fails(ask(), 'refused')
 })
@@ -203,7 +203,7 @@ for (const [when, answer] of Object.entries({
 }))
   test(`request() says that the daemon ended ${when}`, async () => {
     await serveBytes((socket) => socket.end(answer))
-    await fails(ask(), 'closed', /ended before its answer was complete/)
+    await fails(ask(), 'closed', /stopped before its answer was complete/)
   })
 
 test('request() says that the daemon ended when the connection is reset', async () => {
@@ -244,7 +244,7 @@ test('request() ends when the caller gives up, before and meanwhile', async () =
 })
 
 test('request() refuses a path that would change the request', () => {
-  for (const path of ['x', '/a b', '/a\r\nx: y', '/ä']) assert.throws(() => ask({ path }), /it is no path/)
+  for (const path of ['x', '/a b', '/a\r\nx: y', '/ä']) assert.throws(() => ask({ path }), /it is not a path/)
 })
 
 test.run()

@@ -72,14 +72,14 @@ const maxHeadBytes = 64 << 10
  */
 export function request(asked: ClientRequest): Promise<ClientAnswer> {
   const { socketPath, method, path, idleTimeoutMs = defaultIdleTimeoutMs, maxBytes = defaultMaxBytes } = asked
-  if (!/^\/[\x21-\x7e]*$/.test(path)) throw new TypeError(`Cannot ask for ${JSON.stringify(path)}: it is no path.`)
+  if (!/^\/[\x21-\x7e]*$/.test(path)) throw new TypeError(`Cannot ask for ${JSON.stringify(path)}: it is not a path.`)
   const payload = asked.body === undefined ? '' : JSON.stringify(asked.body)
   const userLine = asked.user ? `${userHeader}: ${asked.user.replace(/[^\x20-\x7e]+/g, '?')}\r\n` : ''
   const fail = (code: ClientErrorCode, reason: string, cause?: unknown) => {
     const isAway = code === 'missing' || code === 'refused'
     const message = isAway
       ? `The elastic-local daemon of this node is not running: ${reason} ${socketPath} (${method} ${path}). ${howToStart}`
-      : `Cannot ask the elastic-local daemon for ${method} ${path} on ${socketPath}: ${reason}`
+      : `Cannot call the elastic-local daemon on ${socketPath} (${method} ${path}): ${reason}`
     return new ClientError(code, message, { cause })
   }
 
@@ -99,7 +99,7 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
     const onAbort = () => end(() => reject(fail('aborted', 'the caller gave up waiting.', asked.signal?.reason)))
     const silence = setTimeout(() => {
       const seconds = idleTimeoutMs / 1000
-      const hint = `it sent nothing for ${seconds} s, so it hangs. Look at its log, and restart it.`
+      const hint = `it sent nothing for ${seconds} s, so it hangs. Check its log, and restart it.`
       end(() => reject(fail('silent', hint)))
     }, idleTimeoutMs)
 
@@ -138,9 +138,9 @@ export function request(asked: ClientRequest): Promise<ClientAnswer> {
 }
 
 const howToStart =
-  'Start it: its DaemonSet does in a cluster, "elastic-local daemon" elsewhere; another socket is named by --socket.'
+  'Start it: with its DaemonSet in a cluster, with "elastic-local daemon" elsewhere; if its socket is elsewhere, set --socket.'
 
-const diedMidway = 'it ended before its answer was complete. Look at its log.'
+const diedMidway = 'it stopped before its answer was complete. Check its log.'
 
 function explain(error: NodeJS.ErrnoException): [ClientErrorCode, string] {
   switch (error.code) {
@@ -149,12 +149,12 @@ function explain(error: NodeJS.ErrnoException): [ClientErrorCode, string] {
       return ['missing', 'there is no socket']
     case 'ECONNREFUSED':
     case 'ENOTSOCK':
-      return ['refused', 'nobody listens on']
+      return ['refused', 'nothing listens on']
     case 'EACCES':
     case 'EPERM':
-      return ['forbidden', 'this user may not use the socket. Try it as root.']
+      return ['forbidden', 'this user may not use the socket. Run it as root.']
     case 'EAGAIN':
-      return ['silent', 'it takes no more calls, so it hangs. Look at its log, and restart it.']
+      return ['silent', 'it takes no more calls, so it hangs. Check its log, and restart it.']
     case 'ECONNRESET':
     case 'EPIPE':
       return ['closed', diedMidway]

@@ -30,7 +30,7 @@ test('stop() waits for all that runs, also for what fails, and from then on noth
   const results = Promise.allSettled([drain.run(() => first.promise), drain.run(() => second.promise)])
   const events: string[] = []
   const stopping = drain.stop().then(() => events.push('stopped'))
-  await rejects('stopping', /the daemon is stopping; ask again/, () => drain.run(async () => events.push('begun')))
+  await rejects('stopping', /the daemon is stopping; try again/, () => drain.run(async () => events.push('begun')))
   first.reject(new Error('it failed'))
   await new Promise(setImmediate)
   assert.equal(events, [])

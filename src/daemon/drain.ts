@@ -8,7 +8,7 @@ export class Drain {
   /** Runs `work`, whoever waits for it. Throws `stopping` once a stop has begun. */
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#stopping)
-      throw new VolumeError('stopping', 'Cannot take new work as the daemon is stopping; ask again when it is back.')
+      throw new VolumeError('stopping', 'Cannot take new work as the daemon is stopping; try again when it is back.')
     const running = work()
     this.#running.add(running)
     try {

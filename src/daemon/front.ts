@@ -110,7 +110,7 @@ export function buildSpec({ sizeBytes, fsType = 'ext4', mkfsOptions }: CallOptio
   if (sizeBytes === undefined)
     throw new VolumeError(
       'invalid',
-      'Cannot make a volume as option sizeBytes must be its size in bytes: it is missing.',
+      'Cannot create a volume as option sizeBytes must be its size in bytes: it is missing.',
     )
   return { sizeBytes, fsType, mkfsOptions }
 }

@@ -50,7 +50,7 @@ async function lock(descriptor: number, path: string): Promise<void> {
     throw new VolumeError('busy', `Cannot lock ${path}: ${findHolder(descriptor) ?? unseenHolder} holds it.`)
 }
 
-const unseenHolder = 'a process that cannot be seen from here, such as one of another container,'
+const unseenHolder = 'a process that is not visible from here, such as one of another container,'
 
 /** The process that has the file of a descriptor locked: what the kernel tells of its open files (proc_pid_fdinfo(5)). */
 function findHolder(descriptor: number): string | undefined {
@@ -85,7 +85,7 @@ async function openFile(path: string): Promise<number> {
     await makeFolders(dirname(path), 0o700)
     return openSync(path, constants.O_RDONLY | constants.O_CREAT, 0o600)
   } catch (error) {
-    throw writeError(`Cannot make ${path}`, error)
+    throw writeError(`Cannot create ${path}`, error)
   }
 }
 

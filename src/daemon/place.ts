@@ -30,6 +30,9 @@ export async function mustBeFolders(root: string, way: string): Promise<void> {
   }
 }
 
+/** Whether the kernel cannot tell of a place as a filesystem is mounted there that it has shut down: xfs then knows nothing of its root. */
+export const isBrokenMount = (error: unknown): boolean => hasErrno(error, 'EIO', 'EUCLEAN')
+
 /** Whether there is something: a real folder. Throws `invalid` for anything else. */
 async function isFolder(path: string): Promise<boolean> {
   try {
@@ -41,6 +44,7 @@ async function isFolder(path: string): Promise<boolean> {
     )
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return false
+    if (isBrokenMount(error)) return true
     throw error
   }
 }

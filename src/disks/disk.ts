@@ -41,7 +41,7 @@ export async function examineDisk(path: string, parts: DiskParts): Promise<Disk>
   )
   try {
     const stat = await device.stat()
-    if (!stat.isBlockDevice()) refuse('it must be a disk, a block device: it is none; see "lsblk".')
+    if (!stat.isBlockDevice()) refuse('it must be a disk, a block device: it is not; see "lsblk".')
     const number = formatDeviceNumber(stat.rdev)
     const folder = await realpath(`/sys/dev/block/${number}`)
     const read = async (file: string) => (await readFile(join(folder, file), 'utf8')).trim()
@@ -51,7 +51,7 @@ export async function examineDisk(path: string, parts: DiskParts): Promise<Disk>
     const partitions = (await readdir(folder)).filter((name) => name.startsWith(basename(folder)))
     if (partitions.length > 0) refuse(`it has partitions: ${partitions.join(', ')}. Name one of them, if it is free.`)
     const holders = await readdir(join(folder, 'holders'))
-    if (holders.length > 0) refuse(`${holders.join(', ')} is made of it; see "lsblk ${path}".`)
+    if (holders.length > 0) refuse(`${holders.join(', ')} is built on it; see "lsblk ${path}".`)
     await mustBeFree(path, number, refuse)
     if (parts.sizeBytes !== undefined && differ(sizeBytes, parts.sizeBytes))
       refuse(`its size must be ${formatBytes(parts.sizeBytes)}: it is ${formatBytes(sizeBytes)}.`)
@@ -62,9 +62,7 @@ export async function examineDisk(path: string, parts: DiskParts): Promise<Disk>
       )
     const { buffer, bytesRead } = await device.read(Buffer.alloc(headBytes), 0, headBytes, 0)
     if (buffer.subarray(0, bytesRead).some((byte) => byte !== 0))
-      refuse(
-        `it is not blank: something is in its first MiB, and no tool knows what; perhaps it is encrypted. ${advice(path)}`,
-      )
+      refuse(`it is not blank: its first MiB holds data that no tool recognises; it may be encrypted. ${advice(path)}`)
     return { path, number, sizeBytes }
   } finally {
     await device.close()

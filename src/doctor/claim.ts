@@ -11,8 +11,8 @@ export async function checkClaim({ root, settings }: Patient): Promise<Finding[]
   return [
     warn(
       'claim',
-      `nothing keeps a second daemon from volume group ${lvmVolumeGroup}: there is no /etc/machine-id that lasts`,
-      'Make one with "systemd-machine-id-setup" on the machine; in a pod of the daemon, set "hostPID: true".',
+      `nothing keeps a second daemon from volume group ${lvmVolumeGroup}: there is no persistent /etc/machine-id`,
+      'Create one with "systemd-machine-id-setup" on the machine; in a pod of the daemon, set "hostPID: true".',
     ),
   ]
 }

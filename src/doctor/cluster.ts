@@ -51,8 +51,8 @@ function ofVolume(
   return [
     fail(
       check,
-      `${name} is not here, and its PersistentVolume says that it is`,
-      'If a pod has used it, its disk is missing or its data is lost; if none has, the daemon makes it.',
+      `${name} is not here, although its PersistentVolume says so`,
+      'If a pod has used it, its disk is missing or its data is lost; if none has, the daemon creates it.',
     ),
   ]
 }
@@ -63,7 +63,7 @@ function ofStored(name: string, volume: VolumeFacts | undefined, node: string): 
       warn(
         check,
         `${name} is ours, and the cluster has no PersistentVolume for it`,
-        `Nothing removes it by itself. "elastic-local volumes adopt ${name} --claim <namespace>/<name>" prints one for "kubectl apply"; "elastic-local volumes remove ${name}" removes the data.`,
+        `Nothing removes it automatically. "elastic-local volumes adopt ${name} --claim <namespace>/<name>" prints one for "kubectl apply"; "elastic-local volumes remove ${name}" removes the data.`,
       ),
     ]
   if (volume.node === node) return []

@@ -13,7 +13,7 @@ export async function checkCsi(patient: Patient): Promise<Finding[]> {
     return [
       fail(
         'CSI',
-        `nobody listens on ${calls}: no pod can mount a CSI volume`,
+        `nothing listens on ${calls}: no pod can mount a CSI volume`,
         'Start the daemon with --csi and the same --kubelet-dir.',
       ),
     ]
@@ -21,8 +21,8 @@ export async function checkCsi(patient: Patient): Promise<Finding[]> {
     return [
       fail(
         'CSI',
-        `nobody listens on ${registration}: the kubelet does not find the driver`,
-        "The daemon listens there once it has looked at what is there; if it stays so, look at its log, and at the rights of the kubelet's folder.",
+        `nothing listens on ${registration}: the kubelet does not find the driver`,
+        "The daemon listens there once it has inspected its volumes; if this stays so, check its log, and the permissions of the kubelet's folder.",
       ),
     ]
   return [ok('CSI', `the daemon listens on ${calls}, and the kubelet finds it by ${registration}`)]

@@ -6,7 +6,7 @@ import { type Finding, fail, ok, warn } from './finding.ts'
 import { at, findNode, type Patient, readText } from './patient.ts'
 
 const answerTimeoutMs = 3000
-const start = 'Start it with "elastic-local daemon", or look why its pod does not run.'
+const start = 'Start it with "elastic-local daemon", or check why its pod does not run.'
 
 /** The daemon's socket, and whether somebody answers there. */
 export async function checkDaemon(patient: Patient, timeoutMs = answerTimeoutMs): Promise<Finding[]> {
@@ -18,21 +18,21 @@ export async function checkDaemon(patient: Patient, timeoutMs = answerTimeoutMs)
       return [
         fail(
           'daemon',
-          `${socket} is missing, yet somebody holds the lock of ${patient.settings.volumesDir}`,
-          'A daemon may listen elsewhere: name its --socket; or it is starting or stopping: try again.',
+          `${socket} is missing, yet a process holds the lock of ${patient.settings.volumesDir}`,
+          'Its daemon may listen elsewhere: set --socket; or it is starting or stopping: try again.',
         ),
       ]
     return [fail('daemon', `it does not run: ${socket} is missing`, start)]
   }
-  if (!node.isSocket()) return [fail('daemon', `${socket} is no socket`, `Move it away. ${start}`)]
+  if (!node.isSocket()) return [fail('daemon', `${socket} is not a socket`, `Move it away. ${start}`)]
   const mode = node.mode & 0o777
   const secure = node.uid === 0 && (mode & 0o077) === 0
   const socketFinding = secure
-    ? ok('socket', `${socket} is for root alone`)
+    ? ok('socket', `${socket} is accessible to root only`)
     : fail(
         'socket',
-        `${socket} has mode ${mode.toString(8).padStart(4, '0')} and owner ${node.uid}: others than root may remove volumes`,
-        `Run "chown 0:0 ${socket} && chmod 600 ${socket}"; start the daemon anew to be sure.`,
+        `${socket} has mode ${mode.toString(8).padStart(4, '0')} and owner ${node.uid}: users other than root could remove volumes`,
+        `Run "chown 0:0 ${socket} && chmod 600 ${socket}"; restart the daemon to be sure.`,
       )
   return [socketFinding, await askDaemon(patient, timeoutMs)]
 }
@@ -50,18 +50,18 @@ async function askDaemon(patient: Patient, timeoutMs: number): Promise<Finding> 
     if (reasons.length > 0)
       return fail(
         'daemon',
-        `it answers and is not ready: ${reasons.join('; ')}`,
-        'It goes on by itself once that is mended.',
+        `it answers, but is not ready: ${reasons.join('; ')}`,
+        'It continues automatically once that is fixed.',
       )
     if (version === patient.version) return ok('daemon', `it answers, version ${version}`)
     return warn(
       'daemon',
-      `it answers and is version ${version}; this is ${patient.version}`,
-      'Let both be of one version: start the daemon anew from this executable.',
+      `it answers, but is version ${version}; this is ${patient.version}`,
+      'Use the same version for both: restart the daemon from this executable.',
     )
   } catch (error) {
     const code = error instanceof ClientError ? error.code : undefined
-    if (code === 'refused') return fail('daemon', `it does not run: nobody listens on ${socket}`, start)
+    if (code === 'refused') return fail('daemon', `it does not run: nothing listens on ${socket}`, start)
     if (code === 'forbidden')
       return warn('daemon', `it was not asked, as this user may not use ${socket}`, 'Run it with sudo.')
     return fail('daemon', messageOf(error), 'Its log may say more: "kubectl logs" of its pod, or "journalctl".')

@@ -135,12 +135,12 @@ fronts('CSI is well where the daemon listens for calls and for the kubelet', asy
   await put('/k/plugins_registry/file', '')
   assert.match(
     (await lines(checkCsi(patient))).join(),
-    /^fail CSI: nobody listens on \/k\/plugins\/elastic-local\/csi\.sock/,
+    /^fail CSI: nothing listens on \/k\/plugins\/elastic-local\/csi\.sock/,
   )
   await serve('/k/plugins/elastic-local/csi.sock')
   assert.match(
     (await lines(checkCsi(patient))).join(),
-    /^fail CSI: nobody listens on \/k\/plugins_registry\/elastic-local-reg\.sock: the kubelet does not find the driver/,
+    /^fail CSI: nothing listens on \/k\/plugins_registry\/elastic-local-reg\.sock: the kubelet does not find the driver/,
   )
   await serve('/k/plugins_registry/elastic-local-reg.sock')
   assert.match((await lines(checkCsi(patient))).join(), /^ok CSI: the daemon listens on /)
@@ -156,7 +156,7 @@ rights('root with all capabilities is well', async () => {
   const { patient, close } = await openPatient()
   assert.equal(await lines(checkRights(patient)), [
     'ok root: this is root',
-    'ok capabilities: CAP_SYS_ADMIN and CAP_SYS_RESOURCE are there',
+    'ok capabilities: CAP_SYS_ADMIN and CAP_SYS_RESOURCE are granted',
   ])
   await close()
 })
@@ -240,7 +240,7 @@ kernel('does not pretend to know when the modules are not here, as in a containe
   })
   assert.equal(await lines(checkKernel(patient)), [
     'ok kernel: 6.1.0 has loop devices, ext4, btrfs',
-    'warn kernel: xfs: not loaded, and nobody can tell whether it could be, as /lib/modules/6.1.0 is not here',
+    'warn kernel: xfs: not loaded, and it is unknown whether it could be, as /lib/modules/6.1.0 is not here',
   ])
   assert.match(await adviceOf(checkKernel(patient)), 'modprobe xfs')
   await close()
@@ -271,7 +271,7 @@ kernel('knows that a kernel without modules has what it has, and wants loop-cont
 
 kernel('wants nothing for directories', async () => {
   const { patient, close } = await openPatient({}, { with: { driverKind: 'BINDMOUNT' } })
-  assert.equal(await lines(checkKernel(patient)), ['ok kernel: 6.1.0; directories need nothing special of it'])
+  assert.equal(await lines(checkKernel(patient)), ['ok kernel: 6.1.0; directories need nothing special from it'])
   await close()
 })
 
@@ -362,12 +362,12 @@ const udev = suite('doctor: udev')
 
 udev('is waited for by LVM where there is one, and where LVM can', async () => {
   for (const [files, hostTools, line] of [
-    [{}, false, 'ok udev: there is none, and LVM makes the device nodes itself'],
+    [{}, false, 'ok udev: there is none, and LVM creates the device nodes itself'],
     [{ '/run/udev/control': '' }, false, 'ok udev: LVM waits for it'],
     [
       { '/proc/1/root/run/udev/control': '' },
       true,
-      /^warn udev: LVM cannot wait for it, as this is another IPC namespace/,
+      /^warn udev: LVM cannot wait for it, as this IPC namespace is not that of the machine/,
     ],
   ] as const) {
     const { patient, root, close } = await openPatient(files, { with: { driverKind: 'LVM', hostTools } })
@@ -417,7 +417,7 @@ scanning('must not look into block devices of tenants, which the finding says ho
   const all = 'devices {\n\tfilter=["a|.*|"]\n\tglobal_filter=["a|.*|"]\n\tuse_devicesfile=0\n\tscan_lvs=0\n}\n'
   const filtered = all.replace('["a|.*|"]', '[ "a|^/dev/sd|", "r|^/dev/loop|", "a/.*/" ]')
   for (const [files, stdout, line] of [
-    [socket, all, /^warn LVM of the machine: it looks into loop devices/],
+    [socket, all, /^warn LVM of the machine: it scans loop devices/],
     [socket, filtered, /^ok LVM of the machine/],
     [socket, all.replace('global_filter=["a|.*|"]', 'global_filter=["r|loop|"]'), /^ok /],
     [socket, all.replace('["a|.*|"]', '["a|^/dev/loop|", "r|^/dev/loop|"]'), /^warn /],
@@ -425,7 +425,7 @@ scanning('must not look into block devices of tenants, which the finding says ho
     [socket, all.replace('use_devicesfile=0', 'use_devicesfile=1'), /^warn /],
     [devicesFile, all.replace('use_devicesfile=0', 'use_devicesfile=1'), /^ok /],
     [devicesFile, all, /^warn /],
-    [socket, filtered.replace('scan_lvs=0', 'scan_lvs=1'), /^warn LVM of the machine: it looks into logical volumes/],
+    [socket, filtered.replace('scan_lvs=0', 'scan_lvs=1'), /^warn LVM of the machine: it scans logical volumes/],
   ] as const) {
     const { patient, close } = await openPatient(files, { with: { driverKind: 'LVM' }, run: answering({ stdout }) })
     const [found = ''] = await lines(checkScanning(patient))
@@ -474,10 +474,10 @@ folder('that is missing will be made', async () => {
 
 folder('must be a folder, or a link to one', async () => {
   const { patient, root, close } = await openPatient({ '/volumes': 'text', '/disk/': '' })
-  assert.equal(await lines(checkVolumesDir(patient)), ['fail volumes folder: /volumes is no folder'])
+  assert.equal(await lines(checkVolumesDir(patient)), ['fail volumes folder: /volumes is not a folder'])
   await rm(join(root, 'volumes'))
   await symlink('nowhere', join(root, 'volumes'))
-  assert.equal(await lines(checkVolumesDir(patient)), ['fail volumes folder: /volumes is no folder'])
+  assert.equal(await lines(checkVolumesDir(patient)), ['fail volumes folder: /volumes is not a folder'])
   await rm(join(root, 'volumes'))
   await symlink(join(root, 'disk'), join(root, 'volumes'))
   const [line] = await lines(checkVolumesDir(patient))
@@ -534,15 +534,19 @@ pool('that enforces no sizes says so, one without room warns, problems fail', as
     problems: [
       '1 of its disks are missing',
       'its metadata area is nearly full',
-      'thin pool p has 91 % of its data area in use, and nothing new is made from 90 % on',
-      'thin pool p has 81 % of its metadata area in use, and nothing new is made from 80 % on',
+      'thin pool p has 91 % of its data area in use, and nothing new is created from 90 % on',
+      'thin pool p has 81 % of its metadata area in use, and nothing new is created from 80 % on',
+      'thin pool p does not zero its blocks, which may hold others\' data, and nothing new is created until "lvchange --zero y" fixes that',
+      'thin pool p blocks writers when it is full, and nothing new is created until "lvchange --errorwhenfull y" fixes that',
+      'Cannot use volume group vg as it is claimed by the daemon of this machine with --volumes-dir /b',
+      'one was left suspended, which blocked all its users, and was resumed',
       'something new',
     ],
   }
   const found = await checkPool(patient)
   assert.equal(
     found.map((finding) => finding.status),
-    Array(5).fill('fail'),
+    Array(9).fill('fail'),
   )
   const advice = found.map((finding) => finding.advice ?? '')
   for (const [index, word] of [
@@ -550,6 +554,10 @@ pool('that enforces no sizes says so, one without room warns, problems fail', as
     '--metadatasize',
     'lvextend --size',
     '--poolmetadatasize',
+    'may show the data of others: "lvchange --zero y',
+    'would hang every volume in it: "lvchange --errorwhenfull y',
+    'Give each daemon a volume group of its own',
+    'killed in the middle of a change',
     'elastic-local pools',
   ].entries())
     assert.match(advice[index] ?? '', word)
@@ -560,22 +568,22 @@ pool('is asked of the daemon that runs: what it cannot use now is said, with wha
   const { patient, machine, close } = await openDaemon()
   assert.equal(await lines(checkPool(patient)), ['ok pool: LVM memory: 10 GiB of 10 GiB free, 0 volumes'])
   machine.isAway = true
-  assert.equal(await lines(checkVolumes(patient)), ['warn volumes: they cannot be looked at now'])
+  assert.equal(await lines(checkVolumes(patient)), ['warn volumes: they cannot be checked now'])
   const report = machine.pool.report
   machine.pool.report = async () => {
     await machine.pool.mustBeThere()
     return await report()
   }
   assert.equal(await lines(checkPool(patient)), ['fail pool: Cannot use volumes on this node as its disk is away.'])
-  const problem = 'what is at /volumes is not the folder: its disk is not mounted there any more; mount it again'
+  const problem = 'what is at /volumes is not the folder: its disk is no longer mounted there; mount it again'
   machine.pool.report = async () => ({ ...(await report()), problems: [problem] })
-  assert.match(await adviceOf(checkPool(patient)), /Mount it again; the daemon goes on by itself/)
+  assert.match(await adviceOf(checkPool(patient)), /Mount it again; the daemon continues automatically/)
   await close()
 })
 
 pool('is not looked at without root', async () => {
   const { patient, close } = await openPatient({ '/proc/self/status': 'Uid:\t7\t7\t7\t7\n' })
-  assert.equal(await lines(checkPool(patient)), ['warn pool: it was not looked at'])
+  assert.equal(await lines(checkPool(patient)), ['warn pool: it was not checked'])
   await close()
 })
 
@@ -611,7 +619,7 @@ kubelet('its folder must be there', async () => {
   assert.equal(await lines(checkKubeletDir(patient)), ['fail kubelet folder: /kubelet is missing'])
   await close()
   const file = await openPatient({ '/kubelet': '' })
-  assert.equal(await lines(checkKubeletDir(file.patient)), ['fail kubelet folder: /kubelet is no folder'])
+  assert.equal(await lines(checkKubeletDir(file.patient)), ['fail kubelet folder: /kubelet is not a folder'])
   await file.close()
 })
 
@@ -650,7 +658,9 @@ kubelet('its folder may be a link, and what is mounted there counts', async () =
   assert.match((await lines(checkKubeletDir(patient)))[0] ?? '', /^warn .* its mount \/snap\/kubelet is not shared/)
   assert.match(await adviceOf(checkKubeletDir(patient)), 'mount --make-rshared /snap/kubelet')
   await rm(join(root, 'snap'), { recursive: true })
-  assert.equal(await lines(checkKubeletDir(patient)), ['fail kubelet folder: /kubelet is a link to no folder'])
+  assert.equal(await lines(checkKubeletDir(patient)), [
+    'fail kubelet folder: /kubelet is a link that leads to no folder',
+  ])
   await close()
 })
 
@@ -710,10 +720,10 @@ kubelet('wants a driver that is a file and may be executed', async () => {
   assert.match(await adviceOf(checkDriver(patient)), '--volume-plugin-dir')
   await put(driver, '')
   await chmod(join(root, driver), 0o644)
-  assert.equal(await lines(checkDriver(patient)), [`fail flex driver: ${driver} may not be executed`])
+  assert.equal(await lines(checkDriver(patient)), [`fail flex driver: ${driver} is not executable`])
   await rm(join(root, driver))
   await mkdir(join(root, driver))
-  assert.equal(await lines(checkDriver(patient)), [`fail flex driver: ${driver} is no file`])
+  assert.equal(await lines(checkDriver(patient)), [`fail flex driver: ${driver} is not a file`])
   await close()
 })
 
@@ -736,17 +746,17 @@ kubelet('wants a driver that answers init', async () => {
 
 kubelet('compares the driver with this program', async () => {
   const { patient, root, put, close } = await openDriver(success, here)
-  assert.match((await lines(checkDriver(patient)))[0] ?? '', /^ok flex driver: .* was not built/)
+  assert.match((await lines(checkDriver(patient)))[0] ?? '', /^ok flex driver: .* this program runs from source/)
   const executable = join(root, 'this')
   await put('/this', 'the program')
   assert.match(
     (await lines(checkDriver({ ...patient, executable })))[0] ?? '',
-    /^ok flex driver: .* is this very version \(1\.2\.3\)$/,
+    /^ok flex driver: .* is this version \(1\.2\.3\)$/,
   )
   await put('/this', 'the next program')
   assert.match(
     (await lines(checkDriver({ ...patient, executable })))[0] ?? '',
-    /^warn flex driver: .* is another version than this/,
+    /^warn flex driver: .* is not this version/,
   )
   await close()
 })
@@ -805,7 +815,7 @@ async function openDaemon(version = '1.2.3', reason?: string) {
 asRoot('that runs, of this version, is well', async () => {
   const { patient, close } = await openDaemon()
   assert.equal(await lines(checkDaemon(patient)), [
-    'ok socket: /socket is for root alone',
+    'ok socket: /socket is accessible to root only',
     'ok daemon: it answers, version 1.2.3',
   ])
   await close()
@@ -815,15 +825,15 @@ asRoot('of another version, or on a socket that others may use, is told of', asy
   const { patient, root, close } = await openDaemon('1.0.0')
   await chmod(join(root, 'socket'), 0o666)
   assert.equal(await lines(checkDaemon(patient)), [
-    'fail socket: /socket has mode 0666 and owner 0: others than root may remove volumes',
-    'warn daemon: it answers and is version 1.0.0; this is 1.2.3',
+    'fail socket: /socket has mode 0666 and owner 0: users other than root could remove volumes',
+    'warn daemon: it answers, but is version 1.0.0; this is 1.2.3',
   ])
   await close()
 })
 
 asRoot('that is not ready says why', async () => {
   const { patient, close } = await openDaemon('1.2.3', 'it has no ledger yet')
-  assert.is((await lines(checkDaemon(patient)))[1], 'fail daemon: it answers and is not ready: it has no ledger yet')
+  assert.is((await lines(checkDaemon(patient)))[1], 'fail daemon: it answers, but is not ready: it has no ledger yet')
   await close()
 })
 
@@ -831,7 +841,7 @@ daemon('that is not there is told from one that left its socket, and from a file
   const none = await openPatient()
   assert.equal(await lines(checkDaemon(none.patient)), ['fail daemon: it does not run: /socket is missing'])
   await none.put('/socket', '')
-  assert.equal(await lines(checkDaemon(none.patient)), ['fail daemon: /socket is no socket'])
+  assert.equal(await lines(checkDaemon(none.patient)), ['fail daemon: /socket is not a socket'])
   await none.close()
   const stale = await openPatient()
   const server = createServer()
@@ -839,7 +849,7 @@ daemon('that is not there is told from one that left its socket, and from a file
   await rename(join(stale.root, 'socket'), join(stale.root, 'kept'))
   await new Promise((resolve) => server.close(resolve))
   await rename(join(stale.root, 'kept'), join(stale.root, 'socket'))
-  assert.is((await lines(checkDaemon(stale.patient)))[1], 'fail daemon: it does not run: nobody listens on /socket')
+  assert.is((await lines(checkDaemon(stale.patient)))[1], 'fail daemon: it does not run: nothing listens on /socket')
   await stale.close()
 })
 
@@ -863,7 +873,7 @@ daemon('whose volumes are locked listens elsewhere', async () => {
     '/proc/locks',
     `1: POSIX  ADVISORY  WRITE 1 08:01:7 0 EOF\n2: FLOCK  ADVISORY  WRITE 99 08:01:${ino} 0 EOF\n`,
   )
-  assert.match((await lines(checkDaemon(patient)))[0] ?? '', 'somebody holds the lock of /volumes')
+  assert.match((await lines(checkDaemon(patient)))[0] ?? '', 'a process holds the lock of /volumes')
   await close()
 })
 
@@ -893,7 +903,7 @@ volumes('are looked at directly when there is no daemon', async () => {
   const { patient, close } = await openPatient({ '/volumes/': '' }, { openEngine: async () => openEngine(machine) })
   assert.equal(await lines(checkVolumes(patient)), ['ok volumes: 0 volumes, nothing wrong, nothing left over'])
   const poor = await openPatient({ '/volumes/': '', '/proc/self/status': 'Uid:\t7\t7\t7\t7\n' })
-  assert.equal(await lines(checkVolumes(poor.patient)), ['warn volumes: they were not looked at'])
+  assert.equal(await lines(checkVolumes(poor.patient)), ['warn volumes: they were not checked'])
   const empty = await openPatient()
   assert.equal(await lines(checkVolumes(empty.patient)), ['ok volumes: there are none yet'])
   await Promise.all([close(), poor.close(), empty.close()])
@@ -911,7 +921,7 @@ volumes('leave intents, which are old when the daemon works and any when it does
   assert.match((await lines(checkVolumes(working.patient)))[0] ?? '', /^ok/)
   await touch(90)
   assert.equal(await lines(checkVolumes(working.patient)), [
-    'warn leftovers: web: its removal was begun 1h30m ago and not finished',
+    'warn leftovers: web: its removal was started 1h30m ago and not finished',
   ])
   await working.close()
 })
@@ -1015,7 +1025,7 @@ takeover('says what a daemon with --takeover would do, and to what nobody belong
   assert.equal(found, [
     "warn pvc-old at /dev/memory/pvc-old (64 MiB) is the predecessor's",
     "warn pvc-nowhere at /dev/memory/pvc-nowhere (64 MiB) is the predecessor's, whose PersistentVolume names no node: it would be given this one",
-    'fail pvc-lost is not here, and its PersistentVolume says that it is',
+    'fail pvc-lost is not here, although its PersistentVolume says so',
     'warn pvc-moved is here, and its PersistentVolume is for node there',
     'warn pvc-orphan is ours, and the cluster has no PersistentVolume for it',
     'warn pvc-nobodys at /dev/memory/pvc-nobodys (64 MiB) is not ours, and the cluster has no PersistentVolume for it',
@@ -1059,8 +1069,8 @@ doctor('marks findings with signs on a terminal, and with words elsewhere', () =
 doctor('sums up', () => {
   const last = (findings: Finding[]) =>
     formatFindings(findings, { paint: plain, terminal: false }).trim().split('\n').at(-1)
-  assert.is(last(sample.slice(0, 1)), 'All is well.')
-  assert.is(last(sample.slice(0, 2)), 'Nothing fails; 1 warning.')
+  assert.is(last(sample.slice(0, 1)), 'No problems found.')
+  assert.is(last(sample.slice(0, 2)), 'No failures, 1 warning.')
   assert.is(last([...sample.slice(2), ...sample.slice(2)]), '2 failures.')
 })
 

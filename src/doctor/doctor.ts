@@ -45,8 +45,8 @@ export async function examine(patient: Patient, onCheck: (name: string) => void 
 }
 
 function describeFailure(check: string, error: unknown): Finding {
-  if (hasErrno(error, 'EACCES', 'EPERM')) return warn(check, `not looked at: ${messageOf(error)}`, 'Run it with sudo.')
-  return fail(check, messageOf(error), 'The check itself failed; what it looks at may still be well.')
+  if (hasErrno(error, 'EACCES', 'EPERM')) return warn(check, `not checked: ${messageOf(error)}`, 'Run it with sudo.')
+  return fail(check, messageOf(error), 'The check itself failed; what it checks may still be fine.')
 }
 
 /** The findings for a person to read, and under each that is not well what to do. */
@@ -59,7 +59,7 @@ function summarize(findings: readonly Finding[]): string {
   const count = (status: Status) => findings.filter((finding) => finding.status === status).length
   const failed = count('fail')
   const warned = count('warn')
-  if (failed === 0 && warned === 0) return 'All is well.'
-  if (failed === 0) return `Nothing fails; ${formatCount(warned, 'warning')}.`
+  if (failed === 0 && warned === 0) return 'No problems found.'
+  if (failed === 0) return `No failures, ${formatCount(warned, 'warning')}.`
   return `${formatCount(failed, 'failure')}${warned > 0 ? `, ${formatCount(warned, 'warning')}` : ''}.`
 }

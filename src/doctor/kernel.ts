@@ -74,7 +74,7 @@ export async function checkKernel(patient: Patient): Promise<Finding[]> {
     const finding = judge(feature, state, release)
     if (finding) findings.push(finding)
   }
-  if (driverKind === 'BINDMOUNT') findings.push(ok('kernel', `${release}; directories need nothing special of it`))
+  if (driverKind === 'BINDMOUNT') findings.push(ok('kernel', `${release}; directories need nothing special from it`))
   if (driverKind === 'LOOP' && !(await findNode(patient, '/dev/loop-control')))
     findings.push(
       fail(
@@ -100,7 +100,7 @@ function judge(
   if (state === 'unknown')
     return warn(
       'kernel',
-      `${name}: not loaded, and nobody can tell whether it could be, as /lib/modules/${release} is not here`,
+      `${name}: not loaded, and it is unknown whether it could be, as /lib/modules/${release} is not here`,
       `Run "modprobe ${module}" on the host; if that fails, ${without}.`,
     )
   return undefined

@@ -19,7 +19,7 @@ export async function checkKubeletDir(patient: Patient): Promise<Finding[]> {
       fail(
         'kubelet folder',
         `${kubeletDir} is missing`,
-        'Is there a kubelet on this machine? If its --root-dir is another, name it with --kubelet-dir.',
+        'Is there a kubelet on this machine? If its --root-dir is elsewhere, set --kubelet-dir.',
       ),
     ]
   // What is mounted has names without links.
@@ -28,8 +28,8 @@ export async function checkKubeletDir(patient: Patient): Promise<Finding[]> {
     return [
       fail(
         'kubelet folder',
-        node.isSymbolicLink() ? `${kubeletDir} is a link to no folder` : `${kubeletDir} is no folder`,
-        "Name the kubelet's --root-dir with --kubelet-dir.",
+        node.isSymbolicLink() ? `${kubeletDir} is a link that leads to no folder` : `${kubeletDir} is not a folder`,
+        "Set --kubelet-dir to the kubelet's --root-dir.",
       ),
     ]
   return [await checkPropagation(patient, real), ...(await compareRootDirs(patient, real))]
@@ -84,18 +84,18 @@ export async function checkDriver(patient: Patient): Promise<Finding[]> {
   if (!node) {
     const advice = (await findNode(patient, pluginDir))
       ? reinstall
-      : `${reinstall} If the kubelet's --volume-plugin-dir is another, name it with --plugin-dir.`
+      : `${reinstall} If the kubelet's --volume-plugin-dir is elsewhere, set --plugin-dir.`
     return [fail('flex driver', `${path} is missing: no pod can mount a volume`, advice)]
   }
-  if (!node.isFile()) return [fail('flex driver', `${path} is no file`, `Move it away. ${reinstall}`)]
-  if ((node.mode & 0o111) === 0) return [fail('flex driver', `${path} may not be executed`, reinstall)]
+  if (!node.isFile()) return [fail('flex driver', `${path} is not a file`, `Move it away. ${reinstall}`)]
+  if ((node.mode & 0o111) === 0) return [fail('flex driver', `${path} is not executable`, reinstall)]
   const failure = await tryInit(patient, path)
   if (failure)
     return [
       fail(
         'flex driver',
         failure,
-        `${reinstall} If that does not help, look whether ${dirname(folder)} is mounted "noexec".`,
+        `${reinstall} If that does not help, check whether ${dirname(folder)} is mounted "noexec".`,
       ),
     ]
   return [await compareVersions(patient, path), await checkSettings(patient, join(folder, settingsFile))]
@@ -116,10 +116,10 @@ async function tryInit(patient: Patient, path: string): Promise<string | undefin
 
 async function compareVersions(patient: Patient, path: string): Promise<Finding> {
   if (!patient.executable)
-    return ok('flex driver', `${path} answers; this program was not built, so they are not compared`)
+    return ok('flex driver', `${path} answers; this program runs from source, so the two are not compared`)
   const [theirs, ours] = await Promise.all([digest(at(patient, path)), digest(patient.executable)])
-  if (theirs === ours) return ok('flex driver', `${path} answers and is this very version (${patient.version})`)
-  return warn('flex driver', `${path} answers and is another version than this (${patient.version})`, reinstall)
+  if (theirs === ours) return ok('flex driver', `${path} answers, and is this version (${patient.version})`)
+  return warn('flex driver', `${path} answers, but is not this version (${patient.version})`, reinstall)
 }
 
 async function digest(path: string): Promise<string> {

@@ -94,7 +94,7 @@ export async function askEngine<T>(patient: Patient, ask: (engine: Engine) => Pr
   const answer = patient.openEngine().then((engine) => ask(engine).finally(() => engine.stop()))
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
-    const message = `The pool gave no answer in ${poolTimeoutMs / 1000} s; perhaps a disk hangs: look at "dmesg".`
+    const message = `The pool gave no answer in ${poolTimeoutMs / 1000} s; perhaps a disk hangs: see "dmesg".`
     timer = setTimeout(() => reject(new VolumeError('failed', message)), poolTimeoutMs)
   })
   try {

@@ -26,12 +26,12 @@ export async function checkVolumesDir(patient: Patient): Promise<Finding[]> {
   const path = at(patient, volumesDir)
   const node = await findNode(patient, volumesDir)
   if (!node) {
-    const advice = 'The daemon makes it at its first start; --volumes-dir names another.'
+    const advice = 'The daemon creates it at its first start; --volumes-dir chooses another.'
     return [warn(folderCheck, `${volumesDir} is not there yet`, advice)]
   }
   const folder = await stat(path).catch(() => undefined)
   if (!folder?.isDirectory())
-    return [fail(folderCheck, `${volumesDir} is no folder`, 'Move it away, or name another with --volumes-dir.')]
+    return [fail(folderCheck, `${volumesDir} is not a folder`, 'Move it away, or choose another with --volumes-dir.')]
   const findings: Finding[] = []
   const isRoot = (await readRights(patient)).uid === 0
   // What an ordinary user may write says nothing.
@@ -39,13 +39,13 @@ export async function checkVolumesDir(patient: Patient): Promise<Finding[]> {
     ? await access(path, constants.W_OK | constants.X_OK).then(() => undefined, messageOf)
     : undefined
   if (refused !== undefined) {
-    const advice = `Look for a read-only filesystem with "findmnt -T ${volumesDir}", and in "dmesg" for why it is that.`
+    const advice = `Check for a read-only filesystem with "findmnt -T ${volumesDir}", and for the cause with "dmesg".`
     findings.push(fail(folderCheck, `${volumesDir} cannot be written: ${refused}`, advice))
   }
   const { type, bavail, bsize, files, ffree } = await statfs(path, { bigint: true })
   const freeBytes = bavail * bsize
   if (freeBytes < littleBytes) {
-    const advice = 'Make room on that filesystem: without it no volume can be made, grown or removed.'
+    const advice = 'Make room on that filesystem: without it no volume can be created, grown or removed.'
     findings.push(fail(folderCheck, `${volumesDir} has ${formatBytes(freeBytes)} free`, advice))
   }
   if (files > 0n && ffree < fewInodes)
@@ -55,7 +55,7 @@ export async function checkVolumesDir(patient: Patient): Promise<Finding[]> {
   const place = fleeting.get(type)
   if (place && driverKind !== 'LVM') {
     const message = `${volumesDir} is ${place}: its volumes are lost at a restart`
-    findings.push(warn(folderCheck, message, 'Name a folder on a disk with --volumes-dir.'))
+    findings.push(warn(folderCheck, message, 'Choose a folder on a disk with --volumes-dir.'))
   }
   if (findings.length > 0) return findings
   const real = node.isSymbolicLink() ? `, which is ${await realpath(path)},` : ''
@@ -68,50 +68,54 @@ export async function checkVolumesDir(patient: Patient): Promise<Finding[]> {
 export async function checkPool(patient: Patient): Promise<Finding[]> {
   const { driverKind, volumesDir, lvmVolumeGroup } = patient.settings
   if ((await readRights(patient)).uid !== 0)
-    return [warn('pool', 'it was not looked at', 'Only root can; run it with sudo.')]
+    return [warn('pool', 'it was not checked', 'Only root can: run it with sudo.')]
   // A daemon that runs knows what hangs, and whether its disk is still there.
   const fromDaemon = await askDaemon(patient.daemon.pools())
-  if (fromDaemon instanceof VolumeError) return [fail('pool', fromDaemon.message, 'What is mounted goes on meanwhile.')]
+  if (fromDaemon instanceof VolumeError) return [fail('pool', fromDaemon.message, 'What is mounted keeps working.')]
   if (fromDaemon) return fromDaemon.flatMap(judgePool)
   const begun = driverKind === 'LOOP' ? join(volumesDir, ownFolder, 'loop') : volumesDir
   if (await findNode(patient, begun)) return judgePool(await askEngine(patient, (engine) => engine.report()))
   if (driverKind === 'LVM') return [await checkVolumeGroup(patient, lvmVolumeGroup)]
-  return [warn('pool', `there is none in ${volumesDir} yet`, 'The daemon makes it at its first start.')]
+  return [warn('pool', `there is none in ${volumesDir} yet`, 'The daemon creates it at its first start.')]
 }
 
 /** What to do about a problem of a pool, by its words. */
 const advices: readonly [problem: RegExp, advice: string][] = [
   [
-    /not mounted there any more/,
-    'Mount it again; the daemon goes on by itself. If it is another disk for good, start the daemon anew.',
+    /no longer mounted there/,
+    'Mount it again; the daemon continues automatically. If it is another disk for good, restart the daemon.',
   ],
   [
     /disks are missing/,
-    'Look at "pvs", bring the disk back, and say "vgextend --restoremissing". If it is lost: docs/maintenance.md, "Replace a disk that is lost".',
+    'See "pvs", reconnect the disk, and run "vgextend --restoremissing <group> <disk>". If it is lost: docs/maintenance.md, "Replace a disk that is lost".',
   ],
   [
     /metadata area is nearly full/,
-    'Remove volumes, or use a group whose disks were made with "pvcreate --metadatasize 64m".',
+    'Remove volumes, or use a group whose disks were created with "pvcreate --metadatasize 64m".',
   ],
   [
     /data area in use/,
     'Remove volumes, or give the thin pool more: "lvextend --size +<size> <group>/<pool>", after a "vgextend" if need be.',
   ],
   [
-    /gives blocks with what others left/,
-    'Volumes in it may show the data of others: "lvchange --zero y <group>/<pool>"; it may not have been made by elastic-local.',
+    /does not zero its blocks/,
+    'Volumes in it may show the data of others: "lvchange --zero y <group>/<pool>"; elastic-local may not have created it.',
   ],
   [
-    /lets writers wait when it is full/,
+    /blocks writers when it is full/,
     'A full pool would hang every volume in it: "lvchange --errorwhenfull y <group>/<pool>".',
   ],
   [
     /^Cannot (use|read) volume group/,
-    'Look at "vgs" and "pvs"; nothing is made or removed meanwhile, and what is mounted goes on.',
+    'See "vgs" and "pvs"; nothing is created or removed meanwhile, and what is mounted keeps working.',
   ],
   [
     /is claimed by the daemon of/,
-    'Give each daemon a volume group of its own. After a new installation of the machine, or with another folder for volumes, let the old claim go as it says: docs/decisions/0016-claim-of-a-volume-group.md.',
+    'Give each daemon a volume group of its own. After a reinstallation of the machine, or with another --volumes-dir, remove the old claim as it says: docs/decisions/0016-claim-of-a-volume-group.md.',
+  ],
+  [
+    /was left suspended/,
+    'Nothing more to do. A program killed in the middle of a change leaves a volume so: check the kernel log (dmesg).',
   ],
   [/metadata area in use/, 'Give it more: "lvextend --poolmetadatasize +<size> <group>/<pool>".'],
 ]
@@ -122,7 +126,7 @@ function judgePool(pool: PoolReport): Finding[] {
     return pool.problems.map((problem) => {
       // "metadata area in use" holds "data area in use".
       const advice = advices.findLast(([pattern]) => pattern.test(problem))?.[1]
-      return fail('pool', `${name}: ${problem}`, advice ?? 'Look at "elastic-local pools".')
+      return fail('pool', `${name}: ${problem}`, advice ?? 'See "elastic-local pools".')
     })
   if (pool.freeBytes === 0n)
     return [warn('pool', `${name} has no room for another volume`, 'Remove volumes, or add a disk.')]
@@ -138,9 +142,9 @@ async function checkVolumeGroup(patient: Patient, group: string): Promise<Findin
     return ok('pool', `volume group ${group} is there`)
   } catch (error) {
     if (error instanceof CommandError && /not found/.test(error.stderr)) {
-      const advice = `Make it with "elastic-local create-vg --lvm-volume-group ${group} <disk>…", which takes blank disks only, or name another with --lvm-volume-group.`
+      const advice = `Create it with "elastic-local create-vg --lvm-volume-group ${group} <disk>…", which takes blank disks only, or name another with --lvm-volume-group.`
       return fail('pool', `volume group ${group} is missing`, advice)
     }
-    return fail('pool', messageOf(error), 'Look at "vgs" and "pvs".')
+    return fail('pool', messageOf(error), 'See "vgs" and "pvs".')
   }
 }

@@ -20,10 +20,10 @@ export async function checkRights(patient: Patient): Promise<Finding[]> {
 }
 
 function checkCapabilities(capabilities: bigint): Finding {
-  const how = 'In a container set "securityContext.privileged: true"; in a service, look at its CapabilityBoundingSet.'
+  const how = 'In a container set "securityContext.privileged: true"; in a service, check its CapabilityBoundingSet.'
   if ((capabilities & capSysAdmin) === 0n)
     return fail('capabilities', 'CAP_SYS_ADMIN is missing: nothing can be mounted', how)
   if ((capabilities & capSysResource) === 0n)
     return warn('capabilities', 'CAP_SYS_RESOURCE is missing: a mounted ext4 cannot grow', how)
-  return ok('capabilities', 'CAP_SYS_ADMIN and CAP_SYS_RESOURCE are there')
+  return ok('capabilities', 'CAP_SYS_ADMIN and CAP_SYS_RESOURCE are granted')
 }

@@ -30,7 +30,7 @@ export async function checkScanning(patient: Patient): Promise<Finding[]> {
     return [
       warn(
         check,
-        `it looks into loop devices: it ${danger}`,
+        `it scans loop devices: it ${danger}`,
         'In section "devices" of its /etc/lvm/lvm.conf, set global_filter = [ "r|^/dev/loop|" ], before which you may accept loop devices of your own.',
       ),
     ]
@@ -38,9 +38,9 @@ export async function checkScanning(patient: Patient): Promise<Finding[]> {
     return [
       warn(
         check,
-        `it looks into logical volumes: it ${danger}`,
+        `it scans logical volumes: it ${danger}`,
         'In section "devices" of its /etc/lvm/lvm.conf, set scan_lvs = 0.',
       ),
     ]
-  return [ok(check, 'it does not look into block devices of tenants')]
+  return [ok(check, 'it does not scan block devices of tenants')]
 }

@@ -6,11 +6,11 @@ import type { Patient } from './patient.ts'
 export async function checkUdev({ root, settings }: Patient): Promise<Finding[]> {
   if (settings.driverKind !== 'LVM') return []
   const findings = {
-    none: ok('udev', 'there is none, and LVM makes the device nodes itself'),
+    none: ok('udev', 'there is none, and LVM creates the device nodes itself'),
     together: ok('udev', 'LVM waits for it'),
     apart: warn(
       'udev',
-      'LVM cannot wait for it, as this is another IPC namespace than that of the machine, and makes device nodes beside it',
+      'LVM cannot wait for it, as this IPC namespace is not that of the machine, and creates the device nodes itself',
       'Set "hostIPC: true" in the pod of the daemon.',
     ),
   }

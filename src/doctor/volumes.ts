@@ -26,9 +26,9 @@ export async function checkVolumes(patient: Patient): Promise<Finding[]> {
   const { volumesDir } = patient.settings
   const fromDaemon = await askDaemon(patient.daemon.list())
   if (fromDaemon instanceof VolumeError)
-    return [warn('volumes', 'they cannot be looked at now', 'See what is said of the pool.')]
+    return [warn('volumes', 'they cannot be checked now', 'See the check of the pool.')]
   if (!fromDaemon && (await readRights(patient)).uid !== 0)
-    return [warn('volumes', 'they were not looked at', 'Only root can; run it with sudo.')]
+    return [warn('volumes', 'they were not checked', 'Only root can: run it with sudo.')]
   if (!fromDaemon && !(await findNode(patient, volumesDir))) return [ok('volumes', 'there are none yet')]
   const volumes = fromDaemon ?? (await askEngine(patient, (engine) => engine.list()))
   const found = [
@@ -45,7 +45,7 @@ export async function checkVolumes(patient: Patient): Promise<Finding[]> {
 const badStates: readonly VolumeView['state'][] = ['lost', 'stuck', 'failing']
 
 function describeProblem(volume: VolumeView, problem: string): Finding {
-  const advice = adviseOnVolume(volume, problem) ?? `Look at "elastic-local volumes show ${volume.name}".`
+  const advice = adviseOnVolume(volume, problem) ?? `See "elastic-local volumes show ${volume.name}".`
   const find = badStates.includes(volume.state) ? fail : warn
   return find('volumes', `${volume.name}${find === fail ? ` (${volume.state})` : ''}: ${problem}`, advice)
 }
@@ -66,14 +66,14 @@ async function findOldIntents(
     const ageMs = since ? patient.now.getTime() - since.getTime() : 0
     if (told.has(name)) continue
     if (intent.phase === 'unreadable') {
-      const advice = 'Remove that file if the volume was in use, or the volume if not; then start the daemon anew.'
-      findings.push(warn(leftovers, `${name}: what was begun on it is not known: ${intent.problem}`, advice))
+      const advice = 'If the volume was in use, remove that file; if not, remove the volume. Then restart the daemon.'
+      findings.push(warn(leftovers, `${name}: its unfinished work is unknown: ${intent.problem}`, advice))
       continue
     }
     if (daemonWorks && ageMs < oldIntentMs) continue
     const what = { creating: 'making', formatting: 'making', growing: 'growth', removing: 'removal' }[intent.phase]
-    const message = `${name}: its ${what} was begun ${formatDuration(ageMs)} ago and not finished`
-    findings.push(warn(leftovers, message, 'Starting the daemon anew finishes it.'))
+    const message = `${name}: its ${what} was started ${formatDuration(ageMs)} ago and not finished`
+    findings.push(warn(leftovers, message, 'Restarting the daemon finishes it.'))
   }
   return findings
 }

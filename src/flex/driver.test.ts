@@ -55,7 +55,7 @@ test('askDaemon() makes failures of a daemon that is missing, hangs, dies, or is
     outgoing.write('\n')
     setTimeout(() => outgoing.destroy(), 20)
   })
-  await says(/ended before its answer/)
+  await says(/stopped before its answer/)
   await serve((_, outgoing) => outgoing.end('<html>'))
   await says(/must be JSON/)
   await serve((_, outgoing) => outgoing.writeHead(404).end('{"error":"no route"}'))

@@ -60,7 +60,7 @@ test('parseOptions() refuses what is no object, and an option that is no text, a
     for (const value of [5, null, true, {}, ['ext4']])
       await rejects(
         'invalid',
-        new RegExp(`^Cannot read option ${key} as it must be a text: it is (of type \\w+|null|an array)\\.$`),
+        new RegExp(`^Cannot read option ${key} as it must be a string: it is (of type \\w+|null|an array)\\.$`),
         () => parseOptions({ [key]: value }),
       )
 })

@@ -17,7 +17,7 @@ export function parseOptions(options: unknown): CallOptions {
   const textOf = (key: string): string => {
     const value = Object.hasOwn(options, key) ? (options as Record<string, unknown>)[key] : ''
     if (typeof value === 'string') return value
-    throw new VolumeError('invalid', `Cannot read option ${key} as it must be a text: it is ${typeNameOf(value)}.`)
+    throw new VolumeError('invalid', `Cannot read option ${key} as it must be a string: it is ${typeNameOf(value)}.`)
   }
   const fsType = parseFsType(textOf('kubernetes.io/fsType'))
   const size = textOf('sizeBytes')

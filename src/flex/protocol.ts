@@ -233,7 +233,7 @@ export function decodeDaemonAnswer(statusCode: number, body: unknown): FlexAnswe
     answer[field] = value
   }
   if (status === 'Failure' && !answer.message)
-    answer.message = 'The elastic-local daemon gave no reason. Look at its log.'
+    answer.message = 'The elastic-local daemon gave no reason. Check its log.'
   return answer as unknown as FlexAnswer
 }
 

@@ -25,7 +25,7 @@ export type ExitCode = 0 | 1
 
 /** All volumes of the node. */
 export async function listVolumes({ keeper, screen, now }: Omit<Visit, 'output'>): Promise<Listing<VolumeView>> {
-  const [volumes, pools] = await screen.progress('Looking at the volumes', () =>
+  const [volumes, pools] = await screen.progress('Reading the volumes', () =>
     Promise.all([keeper.list(), keeper.pools()]),
   )
   return {
@@ -120,7 +120,7 @@ async function mayRemove(screen: Screen, volumes: readonly VolumeView[]): Promis
   const what = single ? first.name : formatTotal(volumes)
   throw new VolumeError(
     'invalid',
-    `Cannot ask whether to remove ${what} as this is no terminal; say --yes to remove without being asked.`,
+    `Cannot ask whether to remove ${what} as this is not a terminal: use --yes to remove without asking.`,
   )
 }
 
@@ -128,7 +128,7 @@ async function mayRemove(screen: Screen, volumes: readonly VolumeView[]): Promis
 export async function listPools({ keeper, screen }: Omit<Visit, 'output'>): Promise<Listing<PoolReport>> {
   return {
     kind: 'pools',
-    records: await screen.progress('Looking at the pools', () => keeper.pools()),
+    records: await screen.progress('Reading the pools', () => keeper.pools()),
     nameOf: ({ name }) => name,
     format: formatPools,
     none: 'There are no pools on this node.',

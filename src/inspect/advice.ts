@@ -17,69 +17,72 @@ const advices: readonly [problem: RegExp, advice: (volume: Patient) => string][]
   [
     /its filesystem is lost/,
     (volume) =>
-      `Nothing was changed, and it is not formatted again: restore it from a copy, or give it up: ${giveUp(volume)}.`,
+      `Nothing was changed, and it is not formatted again: restore it from a backup, or give it up: ${giveUp(volume)}.`,
   ],
-  [/(image|directory) .* is missing/, (volume) => `Put it back from a copy, or give the volume up: ${giveUp(volume)}.`],
   [
-    /on a disk that is missing/,
+    /(image|directory) .* is missing/,
+    (volume) => `Restore it from a backup, or give the volume up: ${giveUp(volume)}.`,
+  ],
+  [
+    /on a missing disk/,
     ({ name, path, claim }) =>
-      `Look at "pvs" on the machine and bring the disk back. What is left of it cannot be wiped: if the disk is lost, give the volume up by hand with "lvremove ${path}"${claim ? `, and then ${giveUp({ name, claim })}` : ''}.`,
+      `See "pvs" on the machine and bring the disk back. What is left of it cannot be wiped: if the disk is lost, give the volume up by hand with "lvremove ${path}"${claim ? `, and then ${giveUp({ name, claim })}` : ''}.`,
   ],
   [
-    /where it was made: its data is lost/,
+    /where it was created: its data is lost/,
     (volume) => `Bring its disk back; if its data is lost, give it up: ${giveUp(volume)}.`,
   ],
   [
     /its device is suspended/,
-    ({ path }) => `Resume it, once it is known who has suspended it and why: "dmsetup resume ${path}".`,
+    ({ path }) => `Once you know who suspended it and why, resume it: "dmsetup resume ${path}".`,
   ],
   [
     /removal was not finished/,
     ({ name, claim }) =>
       claim
-        ? 'Starting the daemon anew finishes it.'
-        : `Finish it with "elastic-local volumes remove ${name}", or by starting the daemon anew.`,
+        ? 'Restarting the daemon finishes it.'
+        : `Finish it with "elastic-local volumes remove ${name}", or by restarting the daemon.`,
   ],
   [
     /growth was not finished/,
     ({ name }) =>
-      `Starting the daemon anew finishes it, and so does "elastic-local volumes grow ${name} <size>" with the size that it has.`,
+      `Restarting the daemon finishes it, and so does "elastic-local volumes grow ${name} <size>" with the size that it has.`,
   ],
   [
-    /what was begun on it is not known/,
-    (volume) => `If it was in use, remove that file and start the daemon anew; if it never was, ${giveUp(volume)}.`,
+    /its unfinished work is unknown/,
+    (volume) => `If it was in use, remove that file and restart the daemon; if it never was, ${giveUp(volume)}.`,
   ],
   [
     /never finished/,
-    (volume) => `Mounting it or starting the daemon anew finishes it; if nobody needs it, ${giveUp(volume)}.`,
+    (volume) => `Mounting it or restarting the daemon finishes it; if nobody needs it, ${giveUp(volume)}.`,
   ],
   [
     /for pod .* which is gone/,
     () =>
-      'See the events of the node ("kubectl describe node") for whether it is unmounted by itself; else "umount" it.',
+      'See the events of the node ("kubectl describe node") for whether it is unmounted automatically; else "umount" it.',
   ],
-  [/^unmounting it failed/, () => 'It is tried again by itself for a pod; end what keeps it from that.'],
-  [/^removing it failed/, () => 'For a PersistentVolume it is tried again by itself; mend what it says.'],
+  [/^unmounting it failed/, () => 'It is retried automatically for a pod; stop what blocks it.'],
+  [/^removing it failed/, () => 'For a PersistentVolume it is retried automatically; fix what the message says.'],
   [
     /^growing it failed/,
-    (volume) => `Mend what it says; the volume has the size that it had, or more. To ask again, ${growIt(volume)}.`,
+    (volume) => `Fix what the message says; the volume has its old size, or more. To retry, ${growIt(volume)}.`,
   ],
   [
     /^(mounting|attaching|making|finishing)\b.* failed/,
     () =>
-      'For a pod it is tried again by itself. Mend what it says; "elastic-local doctor" looks at what volumes need.',
+      'For a pod it is retried automatically. Fix what the message says; "elastic-local doctor" checks what volumes need.',
   ],
-  [/out of inodes/, (volume) => `Remove small files, or grow it, which brings new inodes: ${growIt(volume)}.`],
+  [/out of inodes/, (volume) => `Remove small files, or grow it, which adds inodes: ${growIt(volume)}.`],
   [/nearly full/, (volume) => `Remove files, or grow it: ${growIt(volume)}.`],
   [
     /read-only|found errors on its filesystem/,
     () =>
-      "Look for errors of its disk in the kernel's log (dmesg). If there are any, stop its pods, so that it is unmounted: it is checked before it is mounted again.",
+      'Check the kernel log (dmesg) for errors of its disk. If there are any, stop its pods, so that it is unmounted: it is checked before it is mounted again.',
   ],
   [
     /usage cannot be read/,
     () =>
-      "Look for errors of its disk in the kernel's log (dmesg); stopping its pods and starting them again mounts it anew.",
+      'Check the kernel log (dmesg) for errors of its disk. To have it mounted again, stop its pods and start them.',
   ],
 ]
 

@@ -352,7 +352,7 @@ showing('says what is not known', () => {
     problems: [],
   }
   const text = formatVolume(bare, { ...surroundings, pools: [] }, look)
-  assert.match(text, /Filesystem: +that of the disk below\n/)
+  assert.match(text, /Filesystem: +that of the underlying disk\n/)
   assert.match(text, /Pool: +BINDMOUNT\n/)
   assert.match(text, /Created: +unknown\n/)
   assert.match(text, /Usage: +known only while it is mounted\n/)
@@ -362,8 +362,8 @@ showing('says what is not known', () => {
 showing('says that a directory shares its disk, and that btrfs counts no inodes', () => {
   const usage = { sizeBytes: 9n, usedBytes: 3n, freeBytes: 6n, inodes: 0n, inodesUsed: 0n }
   const text = formatVolume({ ...view, driverKind: 'BINDMOUNT', usage }, surroundings, look)
-  assert.match(text, /Disk below: +3 B of 9 B used \(34%\), 6 B available; shared by all volumes of the pool\n/)
-  assert.match(text, /Inodes: +without limit\n/)
+  assert.match(text, /Underlying disk: +3 B of 9 B used \(34%\), 6 B available; shared by all volumes of the pool\n/)
+  assert.match(text, /Inodes: +no limit\n/)
 })
 
 showing('finds advice for every problem that the engine and the pools can tell of', () => {
@@ -375,19 +375,19 @@ showing('finds advice for every problem that the engine and the pools can tell o
     'it is nearly out of inodes',
     'its filesystem is read-only, perhaps after an error',
     'the kernel has found errors on its filesystem',
-    'a part of it is on a disk that is missing',
+    'part of it is on a missing disk',
     'its image /volumes/x.img is missing',
     'its directory /volumes/x is missing',
-    'its device is suspended, and all that uses it waits',
-    'what was begun on it is not known: x.json is empty',
+    'its device is suspended, which blocks all its users',
+    'its unfinished work is unknown: x.json is empty',
     'its growth was not finished; grow it again',
     'mounting it failed: Cannot mount x as /dev/loop0 must hold one of ext4, xfs, btrfs: it is blank, and its filesystem is lost.',
     'mounting it failed: no',
     'unmounting it failed: no',
     'growing it failed: no',
     'removing it failed: no',
-    'finishing what was begun on it failed: no',
-    'Cannot find volume x on node node-1, where it was made: its data is lost, or its disk is missing.',
+    'finishing its earlier work failed: no',
+    'Cannot find volume x on node node-1, where it was created: its data is lost, or its disk is missing.',
   ]
   assert.equal(
     problems.filter((problem) => !adviseOnVolume({ name: 'x' }, problem)),
@@ -400,14 +400,10 @@ showing('advises to remove or grow by hand only what no claim has, as the daemon
   const claim = { namespace: 'shop', name: 'data' }
   const problems: [problem: string, alone: RegExp, claimed: RegExp][] = [
     ['its image /volumes/x.img is missing', /volumes remove x"/, /delete claim shop\/data, and PersistentVolume x if/],
-    ['its removal was not finished; remove it again', /volumes remove x"/, /^Starting the daemon anew finishes it/],
+    ['its removal was not finished; remove it again', /volumes remove x"/, /^Restarting the daemon finishes it/],
     ['it was never finished; mounting it finishes it', /volumes remove x"/, /delete claim shop\/data/],
     ['it is nearly full', /volumes grow x <size>"/, /raise the request of claim shop\/data/],
-    [
-      'a part of it is on a disk that is missing',
-      /"lvremove \/dev\/vg\/x"\.$/,
-      /"lvremove .*, and then delete claim shop/,
-    ],
+    ['part of it is on a missing disk', /"lvremove \/dev\/vg\/x"\.$/, /"lvremove .*, and then delete claim shop/],
   ]
   for (const [problem, alone, claimed] of problems) {
     const of = (more: object) => adviseOnVolume({ name: 'x', path: '/dev/vg/x', ...more }, problem) ?? ''
@@ -426,7 +422,7 @@ showing('tells what failed last, and when', async () => {
   )
   assert.match(text, /^State: +stuck$/m)
   assert.match(text, /^Last failure: +unmount of \/pods\/a, 2026-03-05T09:58:00\.000Z \(2m ago\)$/m)
-  assert.match(text, /^Problems: +! unmounting it failed: no\n +→ It is tried again by itself/m)
+  assert.match(text, /^Problems: +! unmounting it failed: no\n +→ It is retried automatically/m)
 })
 
 showing('gives the volume itself as JSON', async () => {
@@ -528,7 +524,7 @@ removing('keeps everything where nobody can be asked and --yes is not said', asy
   const { visit: on } = visit(buildEngineKeeper(engine))
   const error = await rejection(removeVolumes(on, ['web'], { yes: false }))
   assert.is((error as VolumeError).code, 'invalid')
-  assert.match(error.message, 'say --yes')
+  assert.match(error.message, 'use --yes')
   assert.is(machine.volumes.size, 1)
 })
 
@@ -612,7 +608,7 @@ pooling('shows the areas of a thin pool, and warns of promises that exceed it', 
   const text = formatPools([{ ...poolReport, driverKind: 'LVM', name: 'vg/thin', thin }], {}, false)
   assert.match(text, /DATA% {3}META% {3}OVERCOMMIT\n/)
   assert.match(text, /12\.3% {6}3% {11}2\.0x|12\.3% {6}3% {11,}2x\n/)
-  assert.match(text, 'vg/thin: it may promise more than it holds')
+  assert.match(text, 'vg/thin: it may be overcommitted')
 })
 
 pooling('says when sizes are not enforced, and what is wrong', () => {

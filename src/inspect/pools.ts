@@ -37,7 +37,7 @@ function notesOn({ name: subject, problems, enforcesSize, thin }: PoolReport): N
   const messages = [
     ...(enforcesSize ? [] : ['sizes are counted, not enforced. A volume can fill the whole disk.']),
     ...(thin && thin.overcommitRatio > 1
-      ? ['it may promise more than it holds; watch DATA%. A full pool fails the writes of all its volumes.']
+      ? ['it may be overcommitted; watch DATA%. A full pool fails the writes of all its volumes.']
       : []),
   ]
   return [

@@ -56,7 +56,7 @@ export function formatVolumes(
 
 function filesystemOf({ fsType, driverKind }: VolumeView): string {
   if (fsType === 'block') return 'none: it is a block device'
-  return fsType ?? (driverKind === 'BINDMOUNT' ? 'that of the disk below' : 'unknown')
+  return fsType ?? (driverKind === 'BINDMOUNT' ? 'that of the underlying disk' : 'unknown')
 }
 
 /** All that is known of one volume, for a person to read. */
@@ -132,15 +132,14 @@ function usageFields(volume: VolumeView): [string, string][] {
   const { usedBytes, sizeBytes, freeBytes, inodes, inodesUsed } = usage
   const bytes = `${formatBytes(usedBytes)} of ${formatBytes(sizeBytes)} used (${formatShare(usedBytes, sizeBytes)}), ${formatBytes(freeBytes)} available`
   // btrfs makes inodes as it needs them, and counts none (statfs(2)).
-  const inodeText =
-    inodes > 0n ? `${inodesUsed} of ${inodes} used (${formatShare(inodesUsed, inodes)})` : 'without limit'
+  const inodeText = inodes > 0n ? `${inodesUsed} of ${inodes} used (${formatShare(inodesUsed, inodes)})` : 'no limit'
   if (isOwn(volume))
     return [
       ['Usage', bytes],
       ['Inodes', inodeText],
     ]
   return [
-    ['Disk below', `${bytes}; shared by all volumes of the pool`],
+    ['Underlying disk', `${bytes}; shared by all volumes of the pool`],
     ['Inodes', inodeText],
   ]
 }

@@ -120,5 +120,5 @@ function withProblems<T extends { problems: readonly Problem[] }>(
 
 /** What was not looked at for want of rights, a line each. */
 export function formatNotRead({ notRead }: Overview): string[] {
-  return notRead.map(({ kind, message }) => `Not looked at: ${kind}. ${message}`)
+  return notRead.map(({ kind, message }) => `Not checked: ${kind}. ${message}`)
 }

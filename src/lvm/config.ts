@@ -59,18 +59,18 @@ function matches(pattern: string, path: string): boolean {
 }
 
 /**
- * What keeps LVM from what tenants have written: from loop devices, which show the images of volumes, and which the kubelet lays over
+ * What keeps LVM from what tenants have written: from loop devices and partitions on them, which show the images of volumes, and which the kubelet lays over
  * block devices. But for those that the group itself is made of.
  */
 function buildFilter(text: string, ownLoops: readonly string[]): string {
-  const patterns = [...ownLoops.map((path) => `"a|^${path}$|"`), '"r|^/dev/loop[0-9]+$|"'].join(', ')
+  const patterns = [...ownLoops.map((path) => `"a|^${path}$|"`), '"r|^/dev/loop[0-9]+(p[0-9]+)?$|"'].join(', ')
   // A device must pass both. The one that the machine has not set is ours alone: there no pattern lets it pass by another name.
   const name = settingIn(text, 'filter') === undefined ? 'filter' : 'global_filter'
   const theirs = settingIn(text, name)?.replace(/^\[|\]$/g, '')
   return `${name}=[ ${patterns}${theirs ? `, ${theirs}` : ''} ]`
 }
 
-/** Loop devices that hold disks of the group; never those over a volume of ours, an image or a device's node. */
+/** Loop devices, or partitions on them, that are disks of the group; never on those over a volume of ours, an image or a device's node. */
 async function findOwnLoops(run: Runner, volumeGroup: string): Promise<string[]> {
   const { stdout } = await run('losetup', [
     '--list',
@@ -86,7 +86,7 @@ async function findOwnLoops(run: Runner, volumeGroup: string): Promise<string[]>
   if (loops.length === 0) return []
   const wanted = ['--noheadings', '--options', 'pv_name', '--select', `vg_name=${volumeGroup}`]
   const disks = (await run('lvm', ['pvs', ...wanted], { timeoutMs: 60_000 })).stdout.split(/\s+/)
-  return loops.filter((path) => disks.includes(path))
+  return disks.filter((disk) => loops.includes(disk.replace(/(?<=[0-9])p[0-9]+$/, '')))
 }
 
 /**

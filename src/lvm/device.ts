@@ -46,6 +46,6 @@ export async function readDeviceFile(device: string, file: string): Promise<stri
     return (await readFile(`/sys/dev/block/${formatDeviceNumber(rdev)}/${file}`, 'utf8')).trim()
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined
-    throw new VolumeError('failed', `Cannot look at ${device}: ${messageOf(error)}`, { cause: error })
+    throw new VolumeError('failed', `Cannot inspect ${device}: ${messageOf(error)}`, { cause: error })
   }
 }

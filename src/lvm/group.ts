@@ -113,11 +113,11 @@ export class Group {
     const { volumeGroup, claim } = this.#parts
     const [other] = claim === undefined ? [] : otherClaims(tags, claim)
     if (claim !== undefined && other !== undefined)
-      return `it is claimed by the daemon of ${describeClaim(other, claim)}, and two would give out the same room; if that one is gone for good, "vgchange --deltag ${other} ${volumeGroup}" lets the next have it`
+      return `it is claimed by the daemon of ${describeClaim(other, claim)}, and both would give out the same room; if that one is gone for good, "vgchange --deltag ${other} ${volumeGroup}" lets the next have it`
     if (exported)
       return `it is exported; if its disks are to be used on this machine, "vgimport ${volumeGroup}" brings it back`
     if (this.#group && this.#group.uuid !== uuid)
-      return `it is another group than the one that its daemon was started with, which had UUID ${this.#group.uuid}: it has ${uuid}. Bring that one back; if it was replaced for good, start the daemon anew`
+      return `it is another group than the one that its daemon was started with, which had UUID ${this.#group.uuid}: it has ${uuid}. Bring that one back; if it was replaced for good, restart the daemon`
     return undefined
   }
 
@@ -196,11 +196,11 @@ export class Group {
     const { missingDisks, volumes, mostVolumes } = group
     const refusals = []
     if (missingDisks > 0)
-      refusals.push(`${missingDisks} of its disks are missing, so LVM makes and grows no volume in it`)
+      refusals.push(`${missingDisks} of its disks are missing, so LVM creates and grows no volume in it`)
     if (metadataAreaUsed(group) >= metadataAreaPercent) refusals.push('its metadata area is nearly full')
     if (mostVolumes > 0 && volumes >= mostVolumes)
       refusals.push(
-        `it has the ${mostVolumes} logical volumes that it may have ("vgchange --logicalvolume 0" lifts that)`,
+        `it has the ${mostVolumes} logical volumes that it can have ("vgchange --logicalvolume 0" lifts that)`,
       )
     return refusals
   }
@@ -231,15 +231,15 @@ export class Group {
     // The first that a backup names is the group's own.
     const uuid = this.#group?.uuid ?? backup?.match(/^\s*id = "([\w-]+)"/m)?.[1]
     if (backup === undefined && uuid === undefined)
-      return `; make it with "elastic-local create-vg --lvm-volume-group ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
+      return `; create it with "elastic-local create-vg --lvm-volume-group ${volumeGroup} <disk>…", or name another with --lvm-volume-group`
     const name = uuid && (await this.#findName(uuid))
     if (name && name !== volumeGroup)
-      return `, which has another name now: ${name}. Give it back its own with "vgrename ${name} ${volumeGroup}", or name it with --lvm-volume-group`
+      return `, which is now named ${name}. Rename it back with "vgrename ${name} ${volumeGroup}", or name it with --lvm-volume-group`
     const restore =
       backup === undefined
         ? 'see vgcfgrestore(8)'
         : `"vgcfgrestore --file ${backupFile} ${volumeGroup}" brings back its description, after "pvcreate --restorefile ${backupFile} --uuid <uuid> <disk>" for disks that have lost theirs`
-    return `, which was there before; do not make it anew: look with "pvs" whether its disks are there, and if they are, ${restore}`
+    return `, which existed before; do not recreate it: check with "pvs" whether its disks are there, and if they are, ${restore}`
   }
 
   /** The name of the group with that UUID, wherever it is now. */

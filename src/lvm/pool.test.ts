@@ -116,18 +116,18 @@ test('start() says how to make a volume group that is missing', async () => {
   )
 })
 
-test('a volume group that is gone from its disks is not to be made anew but restored, whatever is asked for', async () => {
+test('a volume group that is gone from its disks is not to be recreated but restored, whatever is asked for', async () => {
   const missing = readFixture('shell-group-missing').text
   const backupFile = import.meta.filename
   const restored = new RegExp(
-    `was there before; do not make it anew.*"vgcfgrestore --file ${backupFile} ${volumeGroup}"`,
+    `existed before; do not recreate it.*"vgcfgrestore --file ${backupFile} ${volumeGroup}"`,
     's',
   )
   await rejects('unavailable', restored, () => openPool({ answers: { vgs: missing }, backupFile }).pool.start())
   const { pool } = openPool({ answers: { lvcreate: missing }, backupFile })
   await rejects('unavailable', restored, () => pool.create('one', request))
   const without = openPool({ answers: { lvcreate: missing } })
-  await rejects('unavailable', /was there before.*see vgcfgrestore\(8\)/s, () => without.pool.create('one', request))
+  await rejects('unavailable', /existed before.*see vgcfgrestore\(8\)/s, () => without.pool.create('one', request))
 })
 
 test('start() activates what is ours and the thin pool, and goes on with what could be activated', async () => {
@@ -144,7 +144,7 @@ test('start() activates what is ours and the thin pool, and goes on with what co
     `lvchange --activate y ${volumeGroup}/pool`,
     `lvchange --activate y --select lv_tags=elastic-local ${volumeGroup}`,
   ])
-  assert.match(warnings.join('\n'), /misses a disk.*\n.*could be activated: .*reload failed/)
+  assert.match(warnings.join('\n'), /lacks a disk.*\n.*could be activated: .*reload failed/)
   const theirs = openPool({ volumes: [linearVolume('theirs', { lv_tags: '' })] })
   await theirs.pool.start()
   assert.equal(theirs.shell.changes, [])
@@ -163,7 +163,7 @@ test('create() makes a linear volume of whole extents, marked in the same step',
 test('names that LVM keeps for itself, and that of the thin pool, are refused before anything is run', async () => {
   const { pool, shell } = openPool({ thin })
   for (const name of ['snapshot', 'snapshot1', 'pvmove0', 'pool'])
-    await rejects('invalid', new RegExp(`Cannot make ${name} as that name is reserved`), () =>
+    await rejects('invalid', new RegExp(`Cannot create ${name} as that name is reserved`), () =>
       pool.create(name, request),
     )
   assert.equal(shell.changes, [])
@@ -176,7 +176,7 @@ test('create() leaves what has that name: ours is what was asked for, anything e
   assert.is(found.action, 'unchanged')
   assert.is(found.volume.id, 'x')
   const theirs = openPool({ answers, volumes: [linearVolume('one', { lv_tags: 'elastic-local-2,backup' })] })
-  await rejects('exists', /\/dev\/elastic-local-test-none\/one is there without our tag "elastic-local"/, () =>
+  await rejects('exists', /\/dev\/elastic-local-test-none\/one exists without our tag "elastic-local"/, () =>
     theirs.pool.create('one', request),
   )
   assert.is(theirs.shell.changes.length, 1)
@@ -275,7 +275,7 @@ test('what LVM would remove along is named, and nothing is removed: snapshots, b
 test('what a process has open is not removed, unless that ends soon, as it does of one that only looks', async () => {
   const { pool, shell } = openPool({ volumes: [linearVolume('one', { lv_device_open: 'open' })] })
   const refused =
-    /^Cannot remove one as a process that is not seen from here has \/dev\/elastic-local-test-none\/one open; end that first/
+    /^Cannot remove one as a process that is not seen from here has \/dev\/elastic-local-test-none\/one open; stop that first/
   await rejects('busy', refused, () => pool.mustBeFree('one'))
   assert.equal(shell.changes, [])
   const removed = pool.remove('one')
@@ -322,7 +322,9 @@ test('a group is believed to be empty only where its own row says so', async () 
   }
   assert.is((await pool.list()).length, 1)
   shell.run = async (command) => (command[0] === 'lvs' ? none : await run(command))
-  await rejects('failed', /it has 1 logical volumes, and shows none/, () => pool.list())
+  // Upon an answer that there is none, its PV is let go.
+  for (const work of [() => pool.list(), () => pool.remove('one'), () => pool.remove('two')])
+    await rejects('failed', /it has 1 logical volumes, and shows none/, work)
 })
 
 test('a group that was exported, or that another has taken the place of, offers nothing and tells of no volume', async () => {
@@ -376,21 +378,30 @@ test('a group with as many volumes as it may have offers nothing', async () => {
   const { pool } = openPool({ volumes: [linearVolume('one')], group: { max_lv: '1' } })
   const { freeBytes, problems } = await pool.report()
   assert.is(freeBytes, 0n)
-  assert.match(problems.join(), /it has the 1 logical volumes that it may have/)
+  assert.match(problems.join(), /it has the 1 logical volumes that it can have/)
 })
 
-test('what was left suspended is resumed by the next look of a pool that was started, and told of', async () => {
+test('what was left suspended is resumed by the next look of a pool that was started, and reported', async () => {
   const volumes = [linearVolume('one', { lv_suspended: 'suspended' }), thinPool({ lv_suspended: 'suspended' })]
   const theirs = linearVolume('theirs', { lv_tags: '', lv_suspended: 'suspended' })
-  const { pool, shell, warnings } = openPool({ volumes: [...volumes, theirs], thin })
+  let now = 0
+  const { pool, shell, warnings } = openPool({ volumes: [...volumes, theirs], thin, uptimeMs: () => now })
   assert.match((await pool.list())[0]?.problem ?? '', /its device is suspended/)
   assert.equal(shell.changes, [])
   await pool.start()
   shell.changes.length = 0
-  await pool.report()
+  const told = ['one', 'pool'].map((name) => `${name} was left suspended, which blocked all its users, and was resumed`)
+  const { freeBytes, problems } = await pool.report()
+  assert.equal([problems, freeBytes > 0n], [told, true])
   assert.equal(shell.changes, [`lvchange --refresh ${volumeGroup}/one`, `lvchange --refresh ${volumeGroup}/pool`])
   await new Promise(setImmediate)
   assert.match(warnings.join('\n'), /one was left suspended.*\npool was left suspended/)
+  // Whoever looked first, the next who asks is told.
+  for (const row of volumes) row.lv_suspended = ''
+  now = 59_999
+  assert.equal((await pool.report()).problems, told)
+  now = 60_000
+  assert.equal((await pool.report()).problems, [])
 })
 
 test('grow() extends to whole extents, and asks LVM for nothing when the volume is as large already', async () => {
@@ -477,6 +488,17 @@ test('room that a killed daemon was making is removed at the next start, and whe
   assert.equal(shell.changes.slice(0, 2), [removesRoom, makesRoom])
 })
 
+test('grow() of a block device removes nothing that has the name of its room and is not that', async () => {
+  for (const lv_tags of ['', 'elastic-local']) {
+    const { pool, shell, room } = openBlockPool()
+    shell.volumes.push({ ...room, lv_tags })
+    await rejects('exists', /^Cannot grow one as .*\/one_room is there without our tag/, () =>
+      pool.grow('one', 20n * mebibyte),
+    )
+    assert.equal(shell.changes, [])
+  }
+})
+
 test('an active volume whose device is not what LVM says, after an lvextend that was killed, is refreshed before use', async () => {
   const volumes = [linearVolume('one', { lv_active: 'active' })]
   const calls: ((pool: LvmPool) => Promise<unknown>)[] = [
@@ -557,7 +579,7 @@ test('report() of linear volumes counts what is promised and what is free', asyn
   assert.equal(await pool.report(), {
     ...report,
     freeBytes: 0n,
-    problems: ['2 of its disks are missing, so LVM makes and grows no volume in it'],
+    problems: ['2 of its disks are missing, so LVM creates and grows no volume in it'],
   })
 })
 
@@ -639,21 +661,21 @@ test('from a watermark on nothing new is made and nothing grows, and report() sa
   const largeArea = { lv_metadata_size: String(1n << 30n) }
   const fullness: [Row, RegExp | undefined][] = [
     [{ data_percent: '89.99', metadata_percent: '79.99', ...largeArea }, undefined],
-    [{ data_percent: '90.00' }, /90 % of its data area in use, and nothing new is made from 90 % on/],
+    [{ data_percent: '90.00' }, /90 % of its data area in use, and nothing new is created from 90 % on/],
     [{ data_percent: '100.00' }, /100 % of its data area/],
     [
       { metadata_percent: '80.00', ...largeArea },
-      /80 % of its metadata area in use, and nothing new is made from 80 % on/,
+      /80 % of its metadata area in use, and nothing new is created from 80 % on/,
     ],
     [
       { data_percent: '', metadata_percent: '', lv_health_status: 'failed' },
-      /not well \(LVM calls it failed\), and nothing new is made until/,
+      /unhealthy \(LVM calls it failed\), and nothing new is created until/,
     ],
-    [{ zero: '' }, /gives blocks with what others left in them.*"lvchange --zero y"/],
-    [{ lv_when_full: 'queue' }, /lets writers wait when it is full.*"lvchange --errorwhenfull y"/],
+    [{ zero: '' }, /does not zero its blocks, which may hold others' data.*"lvchange --zero y"/],
+    [{ lv_when_full: 'queue' }, /blocks writers when it is full.*"lvchange --errorwhenfull y"/],
     // LVM itself stops before the watermark where the area is small.
     [{ metadata_percent: '74.99' }, undefined],
-    [{ metadata_percent: '75.00' }, /75 % of its metadata area in use, and nothing new is made from 75 % on/],
+    [{ metadata_percent: '75.00' }, /75 % of its metadata area in use, and nothing new is created from 75 % on/],
   ]
   for (const [changes, said] of fullness) {
     const { pool, shell } = openPool({ thin, volumes: [thinPool(changes), thinVolume('a', extentBytes)] })
@@ -696,7 +718,7 @@ test('create() looks at the fullness of the thin pool each time', async () => {
 
 test('a logical volume that has the name of the thin pool and is none is a refusal that names it', async () => {
   const { pool, shell } = openPool({ thin, volumes: [linearVolume('pool', { lv_tags: '' })] })
-  await rejects('no-space', /pool is there and no thin pool but linear/, () => pool.create('one', request))
+  await rejects('no-space', /pool exists and is not a thin pool but linear/, () => pool.create('one', request))
   assert.equal(shell.changes, [])
 })
 
@@ -712,11 +734,11 @@ test('while LVM gives no answer at the start it is said what runs, and for how l
   }
   const started = pool.start()
   await new Promise(setImmediate)
-  const hanging = /Cannot use volumes .* since the daemon was started: "vgs .*" has been running for 34 s. Look in the/
+  const hanging = /Cannot use volumes .* since the daemon started: "vgs .*" has been running for 34 s. Check the/
   await rejects('unavailable', hanging, () => pool.mustBeThere())
   await rejects('unavailable', hanging, () => pool.report())
   shell.pending = { waiting: 0 }
-  await rejects('unavailable', /since the daemon was started. Look in the/, () => pool.mustBeThere())
+  await rejects('unavailable', /since the daemon started. Check the/, () => pool.mustBeThere())
   shell.run = run
   resolve()
   await started

@@ -31,6 +31,8 @@ const idTagPrefix = `${ownTag}.id=`
 const roomTag = `${ownTag}.room`
 /** Of which volume it is, which has no underscore in its name. */
 const roomOf = (name: string) => `${name}_room`
+/** What is over by itself is told of for so long: for two looks of whoever tells. */
+const suspensionToldMs = 60_000
 /** How many ranges of extents one command names, of the words that it may have. */
 const mostRanges = 50
 
@@ -58,6 +60,8 @@ export class LvmPool implements Pool {
   #isStarted = false
   /** Held from looking at the room until a volume has taken its share. */
   readonly #space = new AsyncLock({ maxPending: Number.POSITIVE_INFINITY })
+  /** When a device of ours was last found suspended, by the machine's uptime. */
+  readonly #suspendedMs = new Map<string, number>()
 
   constructor(parts: LvmPoolParts) {
     this.#parts = parts
@@ -79,7 +83,7 @@ export class LvmPool implements Pool {
     await this.#group.refresh()
     // LVM changes nothing of a group that misses a disk, for nobody.
     if ((await this.#group.facts()).missingDisks > 0)
-      log.warn(`Volume group ${volumeGroup} misses a disk; see "pvs" and "vgs".`)
+      log.warn(`Volume group ${volumeGroup} lacks a disk; see "pvs" and "vgs".`)
     else await this.#group.claim()
     const pool = thin && this.#group.volumes.get(thin.poolName)
     // How full it is, it tells only while it is active.
@@ -96,7 +100,7 @@ export class LvmPool implements Pool {
   async #activateAll(which: string[]): Promise<void> {
     const { volumeGroup, log } = this.#parts
     await this.#group.change(['lvchange', '--activate', 'y', ...which], (error) => {
-      log.warn(`Not all of ours in volume group ${volumeGroup} could be activated: ${messageOf(error)}`)
+      log.warn(`Not all of our volumes in volume group ${volumeGroup} could be activated: ${messageOf(error)}`)
       return undefined
     })
     await this.#group.refresh()
@@ -108,7 +112,7 @@ export class LvmPool implements Pool {
     const running = this.#group.running()
     throw new VolumeError(
       'unavailable',
-      `Cannot use volumes on this node yet as LVM has not told what is in volume group ${this.#parts.volumeGroup} since the daemon was started${running ? `: ${running}` : ''}. Look in the kernel's log (dmesg) which disk hangs; it goes on by itself when LVM answers.`,
+      `Cannot use volumes on this node yet as LVM has not reported what is in volume group ${this.#parts.volumeGroup} since the daemon started${running ? `: ${running}` : ''}. Check the kernel log (dmesg) for the disk that hangs; it continues automatically when LVM answers.`,
     )
   }
 
@@ -123,11 +127,20 @@ export class LvmPool implements Pool {
         if (volume.suspended && (isOurs(volume) || volume.name === this.#parts.thin?.poolName)) this.#resume(volume)
   }
 
+  /** What was left suspended lately: that is over before anybody has heard of it. */
+  #suspensions(): string[] {
+    const since = this.#parts.uptimeMs() - suspensionToldMs
+    return [...this.#suspendedMs]
+      .filter(([, at]) => at > since)
+      .map(([name]) => `${name} was left suspended, which blocked all its users, and was resumed`)
+  }
+
   async #resume(volume: LogicalVolume): Promise<void> {
-    const { log } = this.#parts
+    const { log, uptimeMs } = this.#parts
     const about = { volume: volume.name }
+    this.#suspendedMs.set(volume.name, uptimeMs())
     await this.#refreshDevice(volume).then(
-      () => log.warn(`${volume.name} was left suspended, so that all who used it waited: it is resumed.`, about),
+      () => log.warn(`${volume.name} was left suspended, which blocked all its users: it is resumed.`, about),
       (error) => log.warn(messageOf(error), about),
     )
   }
@@ -170,7 +183,7 @@ export class LvmPool implements Pool {
     if (/^(snapshot|pvmove)/.test(name) || name === thin?.poolName)
       throw new VolumeError(
         'invalid',
-        `Cannot make ${name} as that name is reserved; LVM keeps "snapshot…" and "pvmove…" for itself.`,
+        `Cannot create ${name} as that name is reserved; LVM keeps "snapshot…" and "pvmove…" for itself.`,
       )
     const group = await this.#group.facts()
     const sizeBytes = roundUp(request.sizeBytes, this.#unitBytes(group))
@@ -186,7 +199,7 @@ export class LvmPool implements Pool {
       async (error) => {
         if (classify(error) === 'exists') return undefined
         throw await this.#group.failure(
-          `Cannot make ${name} of ${formatSize(sizeBytes)} in volume group ${volumeGroup}`,
+          `Cannot create ${name} of ${formatSize(sizeBytes)} in volume group ${volumeGroup}`,
           error,
         )
       },
@@ -224,7 +237,7 @@ export class LvmPool implements Pool {
     if (volume) return this.#toStored(volume)
     throw new VolumeError(
       'exists',
-      `Cannot make ${name} as ${this.#group.deviceOf(name)} is there without our tag "${ownTag}". If it is a volume of the predecessor, see docs/takeover.md; if nobody needs it, rename it.`,
+      `Cannot create ${name} as ${this.#group.deviceOf(name)} exists without our tag "${ownTag}". If it is a volume of the predecessor, see docs/takeover.md; if nobody needs it, rename it.`,
     )
   }
 
@@ -344,10 +357,16 @@ export class LvmPool implements Pool {
     await this.#group.refresh()
     const volume = this.#findOurs(name)
     if (!volume) return undefined
-    const room = roomOf(name)
-    if (this.#group.volumes.has(room)) await this.#removeRoom(room)
     const missingBytes = roundUp(sizeBytes, (await this.#group.facts()).extentBytes) - volume.sizeBytes
     if (missingBytes <= 0n) return undefined
+    const room = roomOf(name)
+    const there = this.#group.volumes.get(room)
+    if (there && !there.tags.includes(roomTag))
+      throw new VolumeError(
+        'exists',
+        `Cannot grow ${name} as ${this.#group.deviceOf(room)} is there without our tag "${roomTag}"; rename it.`,
+      )
+    if (there) await this.#removeRoom(room)
     const place = ['--type', 'linear', '--size', `${missingBytes}b`, '--wipesignatures', 'y', '--zero', 'y']
     await this.#group.change(
       ['lvcreate', '--yes', '--name', room, ...place, '--addtag', roomTag, volumeGroup],
@@ -486,7 +505,7 @@ export class LvmPool implements Pool {
         name: volumeGroup,
         sizeBytes,
         freeBytes,
-        problems: [...refusals, ...this.#group.queueProblems()],
+        problems: [...refusals, ...this.#suspensions(), ...this.#group.queueProblems()],
       }
     }
     const room = measureThinPool(thin, this.#group.volumes, group)
@@ -502,7 +521,7 @@ export class LvmPool implements Pool {
         metadataPercent: room.pool?.metadataPercent ?? 0,
         overcommitRatio: thin.overcommitRatio,
       },
-      problems: [...problems, ...this.#group.queueProblems()],
+      problems: [...problems, ...this.#suspensions(), ...this.#group.queueProblems()],
     }
   }
 
@@ -517,7 +536,7 @@ export class LvmPool implements Pool {
     if (metadataAreaUsed(group) < metadataAreaPercent) return
     throw new VolumeError(
       'no-space',
-      `Cannot make ${name} as the metadata area of volume group ${this.#parts.volumeGroup} is nearly full (${formatSize(group.metadataFreeBytes)} of ${formatSize(group.metadataAreaBytes / 2n)} free) with ${this.#group.volumes.size} volumes; remove some, or use a group whose disks were made with a larger "pvcreate --metadatasize".`,
+      `Cannot create ${name} as the metadata area of volume group ${this.#parts.volumeGroup} is nearly full (${formatSize(group.metadataFreeBytes)} of ${formatSize(group.metadataAreaBytes / 2n)} free) with ${this.#group.volumes.size} volumes; remove some, or use a group whose disks were created with a larger "pvcreate --metadatasize".`,
     )
   }
 
@@ -559,7 +578,7 @@ export class LvmPool implements Pool {
     // With "--type thin-pool --name" in place of "--thin", LVM 2.03.16 refuses --errorwhenfull.
     const command = ['lvcreate', '--yes', '--thin', ...size, ...safety, `${volumeGroup}/${thin.poolName}`]
     await this.#group.change(command, async (error) => {
-      throw await this.#group.failure(`Cannot make thin pool ${thin.poolName} in volume group ${volumeGroup}`, error)
+      throw await this.#group.failure(`Cannot create thin pool ${thin.poolName} in volume group ${volumeGroup}`, error)
     })
     await this.#group.refresh()
   }
@@ -595,11 +614,9 @@ export class LvmPool implements Pool {
       ...(id ? { id } : {}),
       ...(fsType ? { fsType } : {}),
       ...(volume.active ? { source: { kind: 'device', path } } : {}),
-      ...(volume.health === 'partial'
-        ? { problem: 'a part of it is on a disk that is missing', trouble: 'lost' as const }
-        : {}),
+      ...(volume.health === 'partial' ? { problem: 'part of it is on a missing disk', trouble: 'lost' as const } : {}),
       ...(volume.suspended
-        ? { problem: 'its device is suspended, and all that uses it waits', trouble: 'stuck' as const }
+        ? { problem: 'its device is suspended, which blocks all its users', trouble: 'stuck' as const }
         : {}),
     }
   }

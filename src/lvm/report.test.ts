@@ -122,7 +122,7 @@ test('an answer that nobody can read is a failure that shows it', async () => {
     trailingComma,
   ]) {
     const error = await failureOf(() => parseAnswer(['lvs', '-o', 'x'], text))
-    assert.match(error.message, /^lvm gave an answer nobody can read/)
+    assert.match(error.message, /^lvm gave an unreadable answer/)
     assert.is(error.stdout, text)
     assert.equal(error.args, ['lvs', '-o', 'x'])
   }

@@ -28,7 +28,7 @@ export function parseAnswer(command: readonly string[], text: string): LvmAnswer
   } catch (error) {
     throw new CommandError(
       { file: 'lvm', args: command },
-      { reason: `gave an answer nobody can read (${messageOf(error)})`, stdout: text },
+      { reason: `gave an unreadable answer (${messageOf(error)})`, stdout: text },
     )
   }
   const status = answer.log.at(-1)

@@ -118,7 +118,7 @@ export class LvmShell implements Backlog {
     const isNext = commandOf(await this.#ask(child, command, mark)) === mark
     if (isNext && text.indexOf(documentEnd) === text.length - documentEnd.length) return parseAnswer(command, text)
     this.#discard(child)
-    throw new CommandError({ file: 'lvm', args: command }, { reason: 'gave an answer that nobody had asked for' })
+    throw new CommandError({ file: 'lvm', args: command }, { reason: 'gave an unexpected answer' })
   }
 
   /** Writes a line; gives the document that is answered. */
@@ -143,7 +143,7 @@ export class LvmShell implements Backlog {
         reject(new CommandError({ file: 'lvm', args: command }, { reason, stderr }))
       }
       const onClose = (exitCode: number | null, signal: string | null) =>
-        onEnd(`ended while it worked (${signal ?? `status ${exitCode}`})`)
+        onEnd(`ended while at work (${signal ?? `status ${exitCode}`})`)
       const onStartError = (error: NodeJS.ErrnoException) =>
         onEnd(error.code === 'ENOENT' ? 'is not installed' : `cannot be run (${error.message})`)
       const finish = () => {

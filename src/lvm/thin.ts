@@ -78,21 +78,21 @@ function leastCommonMultiple(a: bigint, b: bigint): bigint {
 }
 
 function thinRefusal(thin: ThinOptions, pool: LogicalVolume): string | undefined {
-  if (pool.segmentType !== 'thin-pool') return `${pool.name} is there and no thin pool but ${pool.segmentType}`
+  if (pool.segmentType !== 'thin-pool') return `${pool.name} exists and is not a thin pool but ${pool.segmentType}`
   const { dataPercent = 0, metadataPercent = 0 } = pool
   if (dataPercent >= thin.dataWatermark)
-    return `thin pool ${pool.name} has ${dataPercent} % of its data area in use, and nothing new is made from ${thin.dataWatermark} % on`
+    return `thin pool ${pool.name} has ${dataPercent} % of its data area in use, and nothing new is created from ${thin.dataWatermark} % on`
   const metadataLimit = Math.min(thin.metadataWatermark, lvmMetadataLimit(pool))
   if (metadataPercent >= metadataLimit)
-    return `thin pool ${pool.name} has ${metadataPercent} % of its metadata area in use, and nothing new is made from ${metadataLimit} % on`
+    return `thin pool ${pool.name} has ${metadataPercent} % of its metadata area in use, and nothing new is created from ${metadataLimit} % on`
   // LVM tells no percentages of a pool that has failed, and calls one that is full not well, too.
   if (pool.health !== '')
-    return `thin pool ${pool.name} is not well (LVM calls it ${pool.health}), and nothing new is made until it is repaired, see lvmthin(7)`
+    return `thin pool ${pool.name} is unhealthy (LVM calls it ${pool.health}), and nothing new is created until it is repaired, see lvmthin(7)`
   // Made by others, perhaps: of what they chose, this is what a volume of ours cannot live with.
   if (!pool.zeroes)
-    return `thin pool ${pool.name} gives blocks with what others left in them, and nothing new is made until "lvchange --zero y" mends that`
+    return `thin pool ${pool.name} does not zero its blocks, which may hold others' data, and nothing new is created until "lvchange --zero y" fixes that`
   if (pool.whenFull !== 'error')
-    return `thin pool ${pool.name} lets writers wait when it is full, and nothing new is made until "lvchange --errorwhenfull y" mends that`
+    return `thin pool ${pool.name} blocks writers when it is full, and nothing new is created until "lvchange --errorwhenfull y" fixes that`
   return undefined
 }
 

@@ -76,7 +76,7 @@ export class DirectoryPool implements Pool {
     if (there && !marked)
       throw new VolumeError(
         'exists',
-        `Cannot make ${name} as ${path} is there without our mark. If it is a volume of the predecessor, see docs/takeover.md; if nobody needs it, move it away.`,
+        `Cannot create ${name} as ${path} exists without our mark. If it is a volume of the predecessor, see docs/takeover.md; if nobody needs it, move it away.`,
       )
     if (there) return 'unchanged'
     const { freeBytes } = await this.#measure()
@@ -199,7 +199,7 @@ export class DirectoryPool implements Pool {
     } catch (error) {
       const isForbidden = /Operation not permitted/.test(messageOf(error))
       const advice = isForbidden
-        ? `; look with "lsattr -R ${trash}" what is immutable, and end that with chattr(1)`
+        ? `; find what is immutable with "lsattr -R ${trash}", and change that with chattr(1)`
         : ''
       throw new VolumeError('failed', `Cannot remove the directory of ${name}: ${messageOf(error)}${advice}`, {
         cause: error,

@@ -98,7 +98,7 @@ test('signatures() asks wipefs, too, when blkid sees something without a name', 
 })
 
 test('a device never counts as blank when it could not be looked at', async () => {
-  const failed = /^Cannot look what is on \/.*\/disk: /
+  const failed = /^Cannot check what is on \/.*\/disk: /
   await rejects('failed', failed, () => signatures(blkid({ exitCode: 4, stderr: 'bad usage' })))
   await rejects('failed', failed, () => signatures(blkid({ exitCode: 1 })))
   const looked = blkid({ exitCode: 2 })
@@ -107,7 +107,7 @@ test('a device never counts as blank when it could not be looked at', async () =
   )
   for (const stdout of ['rubbish', '{"signatures":[{', 'null', '{"signatures":5}'])
     await rejects('failed', failed, () => signatures(looked, wipefs({ stdout })))
-  await rejects('failed', /^Cannot look what is on \/nowhere: /, () =>
+  await rejects('failed', /^Cannot check what is on \/nowhere: /, () =>
     on([], (filesystems) => filesystems.signatures('/nowhere')),
   )
 })
@@ -122,7 +122,7 @@ test('check() gives e2fsck no more memory than the container has left, and says 
   await rejects('failed', /^Cannot check \/dev\/loop7: it needs more memory than .* leaves, 64 MiB; raise that: /, () =>
     bounded({ exitCode: 8, stderr }),
   )
-  await rejects('failed', /has errors that are not safe to repair/, () => bounded({ exitCode: 4 }))
+  await rejects('failed', /has errors that cannot safely be repaired/, () => bounded({ exitCode: 4 }))
 })
 
 test('make() formats without asking, leaves the device as sparse or full as it is, and puts the options last', async () => {
@@ -185,7 +185,7 @@ test('make() says what mkfs said', async () => {
     )
   await rejects(
     'failed',
-    /^Cannot make xfs on \/dev\/loop7: mkfs.xfs exited with 1: too small$/,
+    /^Cannot create xfs on \/dev\/loop7: mkfs.xfs exited with 1: too small$/,
     making({ exitCode: 1, stderr: 'too small\n' }),
   )
 })
@@ -201,7 +201,7 @@ test('check() tells a filesystem that a person must repair from one that could n
   for (const exitCode of [4, 5, 12])
     await rejects(
       'failed',
-      /not safe to repair unseen.*run "e2fsck \/dev\/loop7".*UNEXPECTED INCONSISTENCY/,
+      /cannot safely be repaired automatically.*run "e2fsck \/dev\/loop7".*UNEXPECTED INCONSISTENCY/,
       checking(exitCode),
     )
   for (const exitCode of [8, 16, 32, 128]) await rejects('failed', /^Cannot check \/dev\/loop7: /, checking(exitCode))
@@ -226,7 +226,7 @@ test('wipe() gives the blocks back, or overwrites them where the disk cannot tak
 test('wipe() says what to do about a disk that is broken', async () => {
   const busy = { exitCode: 1, stderr: `blkdiscard: cannot open ${device}: Device or resource busy\n` }
   await on([blkdiscard([], busy)], (filesystems) =>
-    rejects('busy', /^Cannot wipe \/dev\/loop7: (?!.*lvremove).*end whoever has it$/s, () => filesystems.wipe(device)),
+    rejects('busy', /^Cannot wipe \/dev\/loop7: (?!.*lvremove).*stop what uses it$/s, () => filesystems.wipe(device)),
   )
   const broken = { exitCode: 1, stderr: 'blkdiscard: BLKDISCARD ioctl failed: Input/output error\n' }
   await on([blkdiscard([], broken)], (filesystems) =>
@@ -257,7 +257,7 @@ test('grow() names the capability that the kernel wants for a mounted ext4, or e
   await rejects('failed', /Permission denied to resize filesystem; .* CAP_SYS_RESOURCE/s, growing(denied))
   await rejects(
     'failed',
-    /Permission denied to resize filesystem; .* has found errors: .*kernel's log/s,
+    /Permission denied to resize filesystem; .* ext4 that has errors: check the kernel log/s,
     growing(denied, true),
   )
   await rejects(

@@ -92,9 +92,13 @@ export function buildFilesystems(parts: FilesystemsParts): Filesystems {
         if (type) return [type]
         return await readWipefs(run, device)
       } catch (error) {
-        throw new VolumeError('failed', `Cannot look what is on ${device}: ${messageOf(error)}${adviseOnDisk(error)}`, {
-          cause: error,
-        })
+        throw new VolumeError(
+          'failed',
+          `Cannot check what is on ${device}: ${messageOf(error)}${adviseOnDisk(error)}`,
+          {
+            cause: error,
+          },
+        )
       }
     },
 
@@ -107,7 +111,7 @@ export function buildFilesystems(parts: FilesystemsParts): Filesystems {
       } catch (error) {
         throw new VolumeError(
           'failed',
-          `Cannot make ${fsType} on ${device}: ${messageOf(error)}${adviseOnDisk(error)}`,
+          `Cannot create ${fsType} on ${device}: ${messageOf(error)}${adviseOnDisk(error)}`,
           { cause: error },
         )
       }
@@ -123,7 +127,7 @@ export function buildFilesystems(parts: FilesystemsParts): Filesystems {
         throw new VolumeError(
           'failed',
           damaged
-            ? `Cannot mount ${device} as its filesystem has errors that are not safe to repair unseen; save what is needed, then run "e2fsck ${device}": ${messageOf(error)}`
+            ? `Cannot mount ${device} as its filesystem has errors that cannot safely be repaired automatically; save what is needed, then run "e2fsck ${device}": ${messageOf(error)}`
             : `Cannot check ${device}: ${messageOf(error)}${adviseOnDisk(error)}`,
           { cause: error },
         )
@@ -140,8 +144,8 @@ export function buildFilesystems(parts: FilesystemsParts): Filesystems {
       } catch (error) {
         const isBusy = /resource busy/i.test(messageOf(error))
         const advice = isBusy
-          ? '; end whoever has it'
-          : `${adviseOnDisk(error)}. Others could read what it holds; if its disk is to go, remove it by hand: lvremove ${device}`
+          ? '; stop what uses it'
+          : `${adviseOnDisk(error)}. Others could read what it holds; if its disk is to be discarded, remove it by hand: lvremove ${device}`
         throw new VolumeError(isBusy ? 'busy' : 'failed', `Cannot wipe ${device}: ${messageOf(error)}${advice}`, {
           cause: error,
         })
@@ -166,7 +170,7 @@ export function buildFilesystems(parts: FilesystemsParts): Filesystems {
         return Number(await readFile(`/sys/fs/ext4/${name}/errors_count`, 'utf8')) > 0
       } catch (error) {
         if (hasErrno(error, 'ENOENT')) return false
-        throw new VolumeError('failed', `Cannot look at ${device}: ${messageOf(error)}`, { cause: error })
+        throw new VolumeError('failed', `Cannot inspect ${device}: ${messageOf(error)}`, { cause: error })
       }
     },
 
@@ -185,7 +189,7 @@ export function buildFilesystems(parts: FilesystemsParts): Filesystems {
       } catch (error) {
         // The kernel says the same of a missing right and of an ext4 on which it has found errors (ext4_resize_begin).
         const onRefusal = growsMounted
-          ? "; the kernel grows no ext4 on which it has found errors: look in the kernel's log (dmesg) which disk gives them"
+          ? '; the kernel does not grow an ext4 that has errors: check the kernel log (dmesg) for disk errors'
           : '; the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted ext4'
         const isRefusal = /Permission denied to resize/.test(messageOf(error))
         const advice = isRefusal ? onRefusal : adviseOnDisk(error)

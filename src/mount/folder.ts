@@ -15,7 +15,7 @@ export async function closeToOthers(folder: string): Promise<string | undefined>
   if ((mode & othersBits) === 0) return undefined
   const others = (await readdir(folder)).filter((name) => !harmless.includes(name))
   if (others.length > 0)
-    return `Other users of this machine can look into ${folder} (mode ${mode.toString(8)}), and so at volumes: if nobody but root needs what is in it, run "chmod 700 ${folder}".`
+    return `Other users of this machine can read ${folder} (mode ${mode.toString(8)}), and so reach volumes: if nobody but root needs what is in it, run "chmod 700 ${folder}".`
   await chmod(folder, mode & ~othersBits).catch((error) => {
     throw writeError(`Cannot close ${folder} to other users`, error)
   })

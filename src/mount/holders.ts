@@ -21,7 +21,7 @@ export async function isHeld(device: string): Promise<boolean> {
     return false
   } catch (error) {
     if (hasErrno(error, 'EBUSY')) return true
-    throw new VolumeError('failed', `Cannot look whether ${device} is in use: ${messageOf(error)}`, { cause: error })
+    throw new VolumeError('failed', `Cannot check whether ${device} is in use: ${messageOf(error)}`, { cause: error })
   }
 }
 
@@ -43,7 +43,7 @@ export async function findHolder(source: Source, reading?: TableReading): Promis
   const { path } = source
   const node = await stat(path).catch((error) => {
     if (hasErrno(error, 'ENOENT')) return undefined
-    throw new VolumeError('failed', `Cannot look whether ${path} is in use: ${messageOf(error)}`, { cause: error })
+    throw new VolumeError('failed', `Cannot check whether ${path} is in use: ${messageOf(error)}`, { cause: error })
   })
   if (!node) return undefined
   if (!(await isHeld(path))) return undefined
@@ -55,7 +55,7 @@ export async function findHolder(source: Source, reading?: TableReading): Promis
 function describeMadeOf(number: string): string {
   const folder = `/sys/dev/block/${number}/holders`
   const names = list(folder).map((name) => read(join(folder, name, 'dm/name')).trim() || name)
-  return names.length > 0 ? `: ${names.join(', ')} made of it; "dmsetup ls --tree" shows that` : ''
+  return names.length > 0 ? `: ${names.join(', ')} built on it; "dmsetup ls --tree" shows that` : ''
 }
 
 /** Who has the node of the device mounted, in whatever namespace, in words that complete "as …", or nothing when nobody has. */

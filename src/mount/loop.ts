@@ -9,6 +9,7 @@ import { hasErrno, messageOf, VolumeError, writeError } from '../volume/errors.t
 import { mustBeClosed } from '../volume/openers.ts'
 import type { CreateRequest, Grown, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
 import { roundUp } from '../volume/size.ts'
+import { findNodeHolder } from './holders.ts'
 import { PoolFolder } from './pool-folder.ts'
 import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
@@ -100,7 +101,7 @@ export class LoopPool implements Pool {
       if (image)
         throw new VolumeError(
           'exists',
-          `Cannot make ${name} as ${this.#imageOf(name)} is there without our mark; move it away if nobody needs it.`,
+          `Cannot create ${name} as ${this.#imageOf(name)} exists without our mark; move it away if nobody needs it.`,
         )
       await this.#mustFit(name, sizeBytes)
       const { id, fsType } = request
@@ -126,7 +127,7 @@ export class LoopPool implements Pool {
     } catch (error) {
       await removeFile(path)
       await this.#markers.clear(name)
-      throw writeError(`Cannot make ${path}`, error)
+      throw writeError(`Cannot create ${path}`, error)
     }
   }
 
@@ -171,7 +172,7 @@ export class LoopPool implements Pool {
   }
 
   async adopt(name: string): Promise<StoredVolume> {
-    throw new VolumeError('not-found', `Cannot take over ${name} as the predecessor made no images.`)
+    throw new VolumeError('not-found', `Cannot take over ${name} as the predecessor had no images.`)
   }
 
   async foreign(origin: string): Promise<never> {
@@ -232,7 +233,7 @@ export class LoopPool implements Pool {
       await this.deactivate(name)
       throw new VolumeError(
         'failed',
-        `Cannot use ${name} as its image ${volume.path} cannot be written; look in the kernel's log why that filesystem is read-only, and mend it.`,
+        `Cannot use ${name} as its image ${volume.path} cannot be written; check the kernel log for why that filesystem is read-only, and fix it.`,
       )
     }
     await this.#refuseDiscards(device)
@@ -265,6 +266,9 @@ export class LoopPool implements Pool {
   async deactivate(name: string): Promise<void> {
     const device = await this.#findDevice(name)
     if (!device) return
+    // Another volume would get its number, and be seen by whoever has its node in a namespace of his own.
+    const { fsType } = (await this.find(name)) ?? {}
+    if (fsType === 'block' && (await findNodeHolder(device))) return
     const isGone = async () => (await readBackingFile(device)) !== this.#devices.get(name)?.backing
     try {
       await this.#losetup('--detach', device)
@@ -287,7 +291,7 @@ export class LoopPool implements Pool {
     const lost =
       lostBytes > 0n
         ? [
-            `${formatSize(lostBytes)} of its volumes are not taken of the disk, which is too full for that; make room on it`,
+            `${formatSize(lostBytes)} of its volumes could not be preallocated, as the disk is too full; make room on it`,
           ]
         : []
     return {

@@ -93,7 +93,7 @@ test('nothing is mounted on a file or through a link', () =>
         on([], (mounts) => mounts.mountDevice(device, target, 'ext4', [])),
       )
     }
-    await rejects('failed', /Cannot make the folder .*file\/sub/, () =>
+    await rejects('failed', /Cannot create the folder .*file\/sub/, () =>
       on([], (mounts) => mounts.bind('/v/one', join(scratch, 'file/sub'), { readOnly: false })),
     )
   }))
@@ -111,7 +111,7 @@ test('a mount that a link led elsewhere while it was made is taken back, and is 
       mounting(['-o', 'bind', '--', '/v/one', target]),
       { file: 'umount', args: ['--', join(elsewhere, 'one')] },
     ]
-    await rejects('failed', /^Cannot mount \/v\/one on .*pods\/one: a link came into the way/, () =>
+    await rejects('failed', /^Cannot mount \/v\/one on .*pods\/one: a symbolic link appeared in the path/, () =>
       on(steps, (mounts) => mounts.bind('/v/one', target, { readOnly: false }), swap),
     )
   }))
@@ -135,7 +135,7 @@ test('unmount() tells a mount in which somebody works from other failures', asyn
   const busy = { exitCode: 32, stderr: 'umount: /pods/a: target is busy.\n' }
   await rejects(
     'busy',
-    /^Cannot unmount \/pods\/a: .*target is busy.*; no process that is seen from here has it/s,
+    /^Cannot unmount \/pods\/a: .*target is busy.*; no process visible from here uses it/s,
     unmounting(busy),
   )
   const failed = { exitCode: 32, stderr: 'umount: /pods/a: not mounted.\n' }

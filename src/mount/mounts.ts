@@ -1,4 +1,4 @@
-import { lstat, open, realpath, rmdir, statfs } from 'node:fs/promises'
+import { lstat, open, readdir, realpath, rmdir, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { makeFolders } from '../files.ts'
 import { CommandError, type Runner } from '../run.ts'
@@ -21,7 +21,7 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
     if ((await read()).at(target)) return
     const landed = await realpath(target)
     if ((await read()).at(landed)) await run('umount', ['--', landed])
-    throw new Error('a link came into the way; look who changes that folder, for nobody but the kubelet should')
+    throw new Error('a symbolic link appeared in the path; check who changes that folder, as only the kubelet should')
   }
   return {
     read,
@@ -70,7 +70,7 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
         const user = busy ? await findUser(target).catch(() => undefined) : undefined
         const seen = user
           ? `; ${user}: end that`
-          : '; no process that is seen from here has it: look on the machine itself, with lsof(8) or fuser(1)'
+          : '; no process visible from here uses it: check on the machine itself, with lsof(8) or fuser(1)'
         const advice = busy ? seen : ''
         throw new VolumeError(busy ? 'busy' : 'failed', `Cannot unmount ${target}: ${messageOf(error)}${advice}`, {
           cause: error,
@@ -85,6 +85,9 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
     isHeld,
 
     findNodeHolder,
+
+    // e2fsck keeps what it finds in a folder that mkfs makes.
+    holdsFiles: async (folder) => (await readdir(folder)).some((name) => name !== 'lost+found'),
 
     usage: async (folder) => {
       const { bsize, blocks, bfree, bavail, files, ffree } = await statfs(folder, { bigint: true })
@@ -103,7 +106,7 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
 async function ensureFolder(folder: string): Promise<void> {
   await makeFolders(folder, 0o750).catch((error) => {
     if (hasErrno(error, 'EEXIST')) return
-    throw writeError(`Cannot make the folder ${folder}`, error)
+    throw writeError(`Cannot create the folder ${folder}`, error)
   })
   const node = await lstat(folder)
   if (!node.isDirectory())
@@ -116,7 +119,7 @@ async function ensureFile(path: string): Promise<void> {
     await makeFolders(dirname(path), 0o750)
     await (await open(path, 'wx', 0o600)).close()
   } catch (error) {
-    if (!hasErrno(error, 'EEXIST')) throw writeError(`Cannot make the file ${path}`, error)
+    if (!hasErrno(error, 'EEXIST')) throw writeError(`Cannot create the file ${path}`, error)
   }
   const node = await lstat(path)
   if (!node.isFile() || node.size > 0)

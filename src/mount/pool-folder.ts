@@ -47,7 +47,7 @@ export class PoolFolder {
       this.#seen = now
       return undefined
     }
-    return `what is at ${this.path} is not the folder that the daemon was started with (pool ${this.#id}): its disk is not mounted there any more; mount it again`
+    return `what is at ${this.path} is not the folder that the daemon was started with (pool ${this.#id}): its disk is no longer mounted there; mount it again`
   }
 
   /** Throws `unavailable`. */

@@ -155,7 +155,7 @@ export function buildJournal(volumesDir: string): Journal {
         await rename(intents.pathOf(name), made.pathOf(name))
         for (const folder of [madeFolder, intentsFolder]) await syncFolder(folder)
       } catch (error) {
-        throw writeError(`Cannot note that ${name} was made in ${madeFolder}`, error)
+        throw writeError(`Cannot note that ${name} was created in ${madeFolder}`, error)
       }
     },
     forget: made.clear,

@@ -92,7 +92,7 @@ export async function readSteadily(read: () => Promise<string>, kernel = release
     if (again === text) return text
     text = again
   }
-  throw new VolumeError('failed', `Cannot read the mount table as it changed in each of ${mostLooks} looks; try again.`)
+  throw new VolumeError('failed', `Cannot read the mount table as it changed in each of ${mostLooks} reads; try again.`)
 }
 
 /** The numbers of the devices that btrfs mounts name, by the mount's id and that name: they stay as long as the mount. */

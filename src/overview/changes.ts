@@ -21,7 +21,11 @@ export function growthLink(_: ClusterFacts, { claim, volume, promise, pods }: Su
   const what = `from ${formatBytes(grantedBytes)} to ${formatBytes(requestedBytes)}`
   if (growth?.message || growth?.phase.endsWith('Infeasible'))
     return link('growth', 'fail', `it does not grow ${what}: ${ownWordsOf(growth.message ?? growth.phase)}`, {
-      advice: `Lower the request to take it back (to more than the ${formatBytes(grantedBytes)} that it has: Kubernetes allows no less), or make room in pool ${promise ? poolOf(promise.ledger).name : 'of its node'}: it is then tried again by itself.`,
+      advice: `Lower the request to cancel it (to more than its ${formatBytes(grantedBytes)}: Kubernetes allows no less), or make room in pool ${promise ? poolOf(promise.ledger).name : 'of its node'}: it is then retried automatically.`,
+    })
+  if (growth?.delay)
+    return link('growth', 'fail', `it does not grow ${what} yet: ${growth.delay}`, {
+      advice: 'It is tried again by itself.',
     })
   if (volume.front === 'csi')
     return link('growth', 'wait', `it grows ${what}; the daemon of node ${volume.node} does it`)
@@ -33,9 +37,14 @@ export function growthLink(_: ClusterFacts, { claim, volume, promise, pods }: Su
 export function deletionLink(facts: ClusterFacts, { name, claim, volume, pods }: Subject): Link | undefined {
   if (claim?.isDeleting) {
     const users = pods.length > 0 ? describePods(pods) : undefined
-    return link('removal', 'wait', users ? `the claim goes when its pods have: ${users}` : 'the claim is about to go', {
-      ...(users ? { advice: 'Delete those pods; their owners too, or they come back.' } : {}),
-    })
+    return link(
+      'removal',
+      'wait',
+      users ? `the claim is deleted when its pods are gone: ${users}` : 'the claim is about to be deleted',
+      {
+        ...(users ? { advice: 'Delete those pods; their owners too, or they come back.' } : {}),
+      },
+    )
   }
   if (!volume || claim) return undefined
   if (!volume.isDeleting) {
@@ -53,10 +62,10 @@ export function deletionLink(facts: ClusterFacts, { name, claim, volume, pods }:
     { kind: 'PersistentVolume', name, uid: volume.uid },
     because('VolumeNotRemoved'),
   )
-  if (failed) return link('removal', 'fail', failed.message, { advice: 'The daemon tries again by itself.' })
+  if (failed) return link('removal', 'fail', failed.message, { advice: 'The daemon retries automatically.' })
   const others = volume.finalizers.filter((one) => one !== finalizer)
   if (!volume.finalizers.includes(finalizer))
-    return link('removal', 'wait', `it is held by ${others.join(', ')}, not by us`)
+    return link('removal', 'wait', `finalizer ${others.join(', ')} holds it, which is not ours`)
   const daemon = daemonProblem(facts, volume.node)
   if (daemon) return ofProblem('removal', { status: 'fail', ...daemon })
   return link('removal', 'wait', 'the daemon is removing it; wiping a large volume takes a while')

@@ -21,7 +21,7 @@ export function claimLink(facts: ClusterFacts, { name, claim, volume, promise, s
       if (!volume) mustBeServed(facts, claim, storageClass?.facts)
     } catch (error) {
       return link('claim', 'fail', messageOf(error), {
-        advice: 'A claim cannot be changed: delete it, and recreate it as a local volume can be.',
+        advice: 'A claim cannot be changed: delete it, and recreate it within what a local volume can do.',
       })
     }
     return link('claim', 'ok', `${claim.namespace}/${claim.name} wants ${size}`)
@@ -56,7 +56,7 @@ function lostClaim(facts: ClusterFacts, { namespace, name, volumeName }: ClaimSt
     return link('claim', 'fail', `it is Lost while ${volume} is moved to ${move.to}`, { advice: adviseOnMove(move) })
   const there = facts.ledgers.values().find(({ entries }) => entries.has(volume))?.node
   const advice = there
-    ? `Its data is still on node ${there}: ${commandOn(facts, there, `volumes adopt ${volume} --claim ${namespace}/${name}`)} prints a PersistentVolume for "kubectl apply"; delete and make the claim anew with it.`
+    ? `Its data is still on node ${there}: ${commandOn(facts, there, `volumes adopt ${volume} --claim ${namespace}/${name}`)} prints a PersistentVolume for "kubectl apply"; delete the claim and recreate it with that.`
     : 'Its data is on no node that we know. Delete the claim, and restore the data into a new one.'
   return link('claim', 'fail', `it is Lost: its PersistentVolume ${volumeName} is gone`, { advice })
 }
@@ -75,7 +75,7 @@ export function classLink(facts: ClusterFacts, { claim, volume, storageClass }: 
   if (!storageClass) return link('class', 'fail', `there is no StorageClass ${name}`, { advice: choose })
   if (!storageClass.facts)
     return link('class', 'fail', `StorageClass ${name} is not ours: its provisioner is ${storageClass.provisioner}`, {
-      advice: `${choose} What serves that one, "kubectl describe pvc ${claim.name}" may tell. Ours are served as ${provisionerNames.join(' and ')}.`,
+      advice: `${choose} "kubectl describe pvc ${claim.name}" may tell what serves that one. Our provisioners are ${provisionerNames.join(' and ')}.`,
     })
   try {
     readClass(storageClass.facts)
@@ -88,7 +88,7 @@ export function classLink(facts: ClusterFacts, { claim, volume, storageClass }: 
   return link(
     'class',
     'ok',
-    `${name}, ${storageClass.facts.waitsForPod ? 'which waits for a pod' : 'which makes volumes at once'}`,
+    `${name}, ${storageClass.facts.waitsForPod ? 'which waits for a pod' : 'which creates volumes at once'}`,
   )
 }
 
@@ -110,7 +110,7 @@ export function schedulingLink(
     return link(
       'scheduling',
       'wait',
-      'no pod uses the claim yet, and its class makes a volume where the first one runs',
+      'no pod uses the claim yet, and its class creates a volume where the first one runs',
       { advice: 'Nothing is wrong: start a pod with it.' },
     )
   const forced = pods.find(({ node }) => node !== '')
@@ -118,8 +118,11 @@ export function schedulingLink(
     return link(
       'scheduling',
       'fail',
-      `pod ${forced.name} names node ${forced.node} itself, so that no scheduler selects one`,
-      { advice: 'Take nodeName from the pod; a nodeSelector kubernetes.io/hostname says the same to the scheduler.' },
+      `pod ${forced.name} names node ${forced.node} itself, which bypasses the scheduler`,
+      {
+        advice:
+          'Remove nodeName from the pod; a nodeSelector kubernetes.io/hostname does the same by way of the scheduler.',
+      },
     )
   return unscheduled(facts, claim, storageClass.facts, pods)
 }
@@ -144,10 +147,9 @@ function unscheduled(
       advice: adviseOnPlaces(facts, storageClass, places),
     })
   if (!pod) return link('scheduling', 'wait', `the scheduler has not placed pod ${pods[0]?.name} yet`, { details })
-  return link('scheduling', 'fail', `there is room, but no node with room takes pod ${pod.name}`, {
+  return link('scheduling', 'fail', `there is room, but no node that has it fits pod ${pod.name}`, {
     details,
-    advice:
-      'Look at what the pod wants besides its volume: cpu, memory, its nodeSelector, affinity, and the nodes’ taints.',
+    advice: 'Check what else the pod needs: CPU, memory, its nodeSelector, its affinity, and the nodes’ taints.',
   })
 }
 
@@ -162,13 +164,13 @@ function adviseOnPlaces(facts: ClusterFacts, storageClass: ClassFacts, places: r
     ...(!isForRoom && lack('pool')
       ? [
           `give a node ${describeWish(readClass(storageClass))}`,
-          ...(names ? [`make the claim anew with a class that wants a pool that is there: ${names}`] : []),
+          ...(names ? [`recreate the claim with a class whose pool exists: ${names}`] : []),
         ]
       : []),
-    ...(lack('node') ? ['mend the nodes above'] : []),
+    ...(lack('node') ? ['fix the nodes above'] : []),
   ]
   const text = ways.length > 0 ? ways.join(', or ') : 'add a node with a pool'
-  return `${text.replace(/^./, (first) => first.toUpperCase())}. It is tried again by itself.`
+  return `${text.replace(/^./, (first) => first.toUpperCase())}. It is retried automatically.`
 }
 
 /** Why the provisioner does not serve a claim, as it said last. */
@@ -191,15 +193,15 @@ export function reservationLink(
     return link('reservation', 'ok', `${what} on node ${ledger.node}`)
   }
   if (volume || claim?.volumeName)
-    return link('reservation', 'ok', 'not needed: the PersistentVolume was not made by the provisioner')
+    return link('reservation', 'ok', 'not needed: the provisioner did not create the PersistentVolume')
   const left = unread(facts, 'reservation', 'ledgers')
   if (left || !claim) return left
   const broken = claim.selectedNode && facts.brokenLedgers.get(claim.selectedNode)
-  if (broken) return link('reservation', 'fail', broken, { advice: 'Nothing can be placed there until then.' })
+  if (broken) return link('reservation', 'fail', broken, { advice: 'Nothing can be placed there until that is fixed.' })
   const idle = idleProvisioner(facts, 'reservation')
   if (idle) return idle
   const refused = refusal(facts, claim)
-  if (!refused) return link('reservation', 'wait', 'asked of the provisioner just now')
+  if (!refused) return link('reservation', 'wait', 'requested from the provisioner just now')
   if (!storageClass?.facts) return link('reservation', 'fail', refused)
   const places = findPlaces(facts, storageClass.facts, claim)
   const advice = adviseOnPlaces(facts, storageClass.facts, places)
@@ -216,17 +218,17 @@ export function objectLink(facts: ClusterFacts, { name, claim, volume, promise }
   const left = unread(facts, 'persistent volume', 'persistentvolumes')
   if (left) return left
   const fail = (message: string, advice: string) => link('persistent volume', 'fail', message, { advice })
-  if (facts.foreignVolumes.has(name)) return fail(`${name} is of another driver`, 'Ask what serves that one.')
+  if (facts.foreignVolumes.has(name)) return fail(`${name} belongs to another driver`, 'Check what serves that one.')
   if (!volume && claim) {
     if (facts.volumes.has(name))
       return fail(`${name} is not for this claim`, `Delete it if nobody needs it: "kubectl delete pv ${name}".`)
     if (claim.volumeName)
       return fail(
-        `the claim names ${name}, and there is none of that name`,
-        'Make that PersistentVolume, or the claim anew without volumeName.',
+        `the claim names ${name}, which does not exist`,
+        'Create that PersistentVolume, or recreate the claim without volumeName.',
       )
     return (
-      idleProvisioner(facts, 'persistent volume') ?? link('persistent volume', 'wait', 'the provisioner is making it')
+      idleProvisioner(facts, 'persistent volume') ?? link('persistent volume', 'wait', 'the provisioner is creating it')
     )
   }
   if (!volume) {
@@ -235,7 +237,7 @@ export function objectLink(facts: ClusterFacts, { name, claim, volume, promise }
       return link('persistent volume', 'warn', 'there is none: nobody in this cluster uses what is on the node', {
         advice: leftAdvice(facts, node, name),
       })
-    return fail('it is gone, and did not take its data along: the volume is orphaned', leftAdvice(facts, node, name))
+    return fail('it is gone, but its data is still there: the volume is orphaned', leftAdvice(facts, node, name))
   }
   const kept = volume.deletesData ? '' : '; its data stays when it is deleted (Retain)'
   if (volume.phase === 'Bound' || volume.isDeleting) return link('persistent volume', 'ok', `${name}${kept}`)

@@ -57,23 +57,23 @@ export function daemonProblem(facts: ClusterFacts, node: string): Omit<Problem, 
     return {
       message: `the daemon of node ${node} cannot use its pool: ${unusable}`,
       advice: pod
-        ? `When that is mended, the daemon begins by itself within five minutes; at once after "kubectl --namespace ${facts.namespace} delete pod ${pod.name}".`
-        : `When that is mended, start the daemon of node ${node} again.`,
+        ? `Once that is fixed, the daemon starts automatically within five minutes; at once after "kubectl --namespace ${facts.namespace} delete pod ${pod.name}".`
+        : `Once that is fixed, restart the daemon of node ${node}.`,
     }
   if (silentForMs !== undefined)
     return {
-      message: `the daemon of node ${node} was last heard ${formatDuration(silentForMs)} ago`,
+      message: `the daemon of node ${node} last reported ${formatDuration(silentForMs)} ago`,
       advice: pod ? logsOf(pod, facts) : startAdvice(facts),
     }
   if (pod && isWell(pod))
     return {
-      message: `the daemon of node ${node} has never been heard: pod ${pod.name} is ready`,
+      message: `the daemon of node ${node} has never reported, although pod ${pod.name} is ready`,
       advice: logsOf(pod, facts),
     }
   if (pod)
-    return { message: `the daemon of node ${node} is not well: pod ${describePod(pod)}`, advice: logsOf(pod, facts) }
+    return { message: `the daemon of node ${node} is unhealthy: pod ${describePod(pod)}`, advice: logsOf(pod, facts) }
   return {
-    message: `there is no elastic-local daemon on node ${node}: none was ever heard`,
+    message: `there is no elastic-local daemon on node ${node}: none has ever reported`,
     advice: startAdvice(facts),
   }
 }
@@ -106,11 +106,11 @@ export const describeProvisioner = indexed((facts): ProvisionerRecord => {
     problems: [
       {
         status: 'fail',
-        message: `no provisioner is at work: ${lease ? `the last one that led was heard ${formatDuration(silentForMs)} ago` : 'none leads'}`,
+        message: `no provisioner is running: ${lease ? `the last leader reported ${formatDuration(silentForMs)} ago` : 'none leads'}`,
         ...(ailing.length > 0 ? { details: ailing.map((pod) => `pod ${describePod(pod)}`) } : {}),
         advice: ailing[0]
           ? logsOf(ailing[0], facts)
-          : `Look at "kubectl --namespace ${namespace} describe deployment elastic-local-provisioner".`,
+          : `See "kubectl --namespace ${namespace} describe deployment elastic-local-provisioner".`,
       },
     ],
   }
@@ -127,5 +127,5 @@ function describePod({ name, phase, waiting, unschedulable, restarts }: PodFacts
 
 function logsOf({ name, phase }: PodFacts, { namespace }: ClusterFacts): string {
   const verb = phase === 'Pending' ? 'describe pod' : 'logs'
-  return `Look at "kubectl --namespace ${namespace} ${verb} ${name}".`
+  return `See "kubectl --namespace ${namespace} ${verb} ${name}".`
 }

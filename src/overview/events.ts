@@ -22,7 +22,7 @@ export function findWarning(
   return warningsOf(facts, whose).find(
     (event) =>
       (whose.namespace === undefined || event.namespace === whose.namespace) &&
-      // An object that was made anew has the name, and not the events, of the one before.
+      // An object that was recreated has the name, and not the events, of the one before.
       (whose.uid === undefined || event.uid === whose.uid) &&
       isWanted(event),
   )

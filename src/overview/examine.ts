@@ -18,7 +18,7 @@ export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools,
   const total = (sizes: readonly bigint[]) => formatBytes(sizes.reduce((sum, size) => sum + size, 0n))
   return [
     ...[...facts.notRead].map(([kind, why]) =>
-      warn('rights', `${kind} are not looked at: ${why}`, 'config/viewer.yaml has the rights that this needs.'),
+      warn('rights', `${kind} are not checked: ${why}`, 'config/viewer.yaml grants the rights that this needs.'),
     ),
     ...orOk('provisioner', provisioner.problems, () => `${provisioner.leader ?? 'one'} leads`),
     ...examineDriver(facts),
@@ -40,7 +40,7 @@ export function examineCluster(facts: ClusterFacts, { provisioner, nodes, pools,
       findings(claim ? `claim ${claim.namespace}/${claim.name}` : `volume ${name}`, problems),
     ),
     ...(volumes.every(({ problems }) => problems.length === 0)
-      ? [ok('volumes', volumes.length > 0 ? `${formatCount(volumes.length, 'volume')}, all well` : 'there are none')]
+      ? [ok('volumes', volumes.length > 0 ? `${formatCount(volumes.length, 'volume')}, all healthy` : 'there are none')]
       : []),
     ...examineFronts(facts),
     ...facts.pods
@@ -78,17 +78,17 @@ function findings(check: string, problems: readonly Problem[]): Finding[] {
 /** Whether Kubernetes knows how our CSI driver is to be treated. */
 function examineDriver(facts: ClusterFacts): Finding[] {
   if (facts.notRead.has('csidrivers')) return []
-  return orOk('CSI driver', driverProblems(facts), () => `CSIDriver ${csiDriverName} is as it must be`)
+  return orOk('CSI driver', driverProblems(facts), () => `CSIDriver ${csiDriverName} is correct`)
 }
 
 /** Whether the scheduler goes by the room that nodes have. */
 function examineScheduling({ csiDriver, notRead }: ClusterFacts): Finding[] {
   if (notRead.has('csidrivers')) return []
-  if (csiDriver?.countsCapacity) return [ok('scheduling', 'the scheduler goes by the room that nodes have')]
+  if (csiDriver?.countsCapacity) return [ok('scheduling', 'the scheduler knows the room that nodes have')]
   return [
     warn(
       'scheduling',
-      `the scheduler does not go by the room that nodes have: there is no CSIDriver object ${csiDriverName} with storageCapacity: true`,
+      `the scheduler does not know the room that nodes have: there is no CSIDriver object ${csiDriverName} with storageCapacity: true`,
       'Apply deploy.yaml again.',
     ),
   ]
@@ -106,11 +106,11 @@ function examineFronts({ volumes, ledgers, moves }: ClusterFacts): Finding[] {
     ...moves.moves.map((move) =>
       warn(
         `move of ${move.facts.claim.namespace}/${move.facts.claim.name}`,
-        `the move of ${move.name} to ${move.to} was begun ${move.begunAt.toISOString()} and has not come to its end`,
+        `the move of ${move.name} to ${move.to} was started ${move.begunAt.toISOString()} and is not finished`,
         adviseOnMove(move),
       ),
     ),
-    ...moves.wrongs.map((wrong) => fail('moves', wrong, 'docs/csi.md tells what a move is.')),
+    ...moves.wrongs.map((wrong) => fail('moves', wrong, 'docs/csi.md explains moves.')),
   ]
 }
 
@@ -128,11 +128,14 @@ function examineClasses(facts: ClusterFacts): Finding[] {
         const there = new Set(ledgers.values().map((ledger) => describePool(poolOf(ledger), wish)))
         return warn(
           check,
-          `no node has what it wants, ${describeWish(wish)}: there is ${[...there].join(', ')}`,
-          'No claim of it gets a volume. Give a node such a pool, or delete the class.',
+          `no node has what it needs, ${describeWish(wish)}: there is ${[...there].join(', ')}`,
+          'Its claims get no volume. Give a node such a pool, or delete the class.',
         )
       }
-      return ok(check, storageClass.waitsForPod ? 'makes a volume where its first pod runs' : 'makes a volume at once')
+      return ok(
+        check,
+        storageClass.waitsForPod ? 'creates a volume where its first pod runs' : 'creates a volume at once',
+      )
     } catch (error) {
       return fail(
         check,

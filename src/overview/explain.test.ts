@@ -77,16 +77,16 @@ const cases: Case[] = [
     set: (world) => placing(world, { size: '1Ti' }),
     at: 'scheduling',
     message: /no node can take it/,
-    detail: /^node-1, node-2: has 10 GiB of 10 GiB free, and 1 TiB are wanted$/,
+    detail: /^node-1, node-2: has 10 GiB of 10 GiB free, and 1 TiB is needed$/,
     advice: /Make room/,
   },
   {
     title: "a claim whose pod fits no node with room says the scheduler's words",
     set: (world) => placing(world, {}, '0/2 nodes are available: 2 Insufficient cpu.'),
     at: 'scheduling',
-    message: /there is room, but no node with room takes pod web/,
+    message: /there is room, but no node that has it fits pod web/,
     detail: /Insufficient cpu/,
-    advice: /besides its volume/,
+    advice: /what else the pod needs/,
   },
   {
     title: 'a pod that the scheduler has not seen yet is waited for',
@@ -125,7 +125,7 @@ const cases: Case[] = [
     message: /no node can take it/,
     detail: /node-1, node-2: has pool vg \(LVM\), and the class wants a pool of driverKind LOOP/,
     advice:
-      /^Give a node a pool of driverKind LOOP, or make the claim anew with a class that wants a pool that is there: elastic-local\. /,
+      /^Give a node a pool of driverKind LOOP, or recreate the claim with a class whose pool exists: elastic-local\. /,
   },
   {
     title: 'no room on one node, and on another no pool of the kind that the class wants',
@@ -165,7 +165,7 @@ const cases: Case[] = [
     at: 'scheduling',
     message: /no node can take it/,
     detail:
-      /^(bare: has no elastic-local daemon|node-1: is not ready|node-2: is none of the class's allowedTopologies|node-3: is cordoned)$/,
+      /^(bare: has no elastic-local daemon|node-1: is not ready|node-2: is not in the class's allowedTopologies|node-3: is cordoned)$/,
   },
   {
     title: 'a claim that names no class, where none is the default',
@@ -207,7 +207,7 @@ const cases: Case[] = [
       world.addClaim('data', { class: 'dev' })
     },
     at: 'class',
-    message: /Cannot use StorageClass dev as a volume cannot be made with it/,
+    message: /Cannot use StorageClass dev as a volume cannot be created with it/,
   },
   {
     title: 'volumeMode Block of a class of FlexVolumes',
@@ -245,7 +245,7 @@ const cases: Case[] = [
       world.breakComponent('provisioner')
     },
     at: 'reservation',
-    message: /no provisioner is at work: none leads/,
+    message: /no provisioner is running: none leads/,
     advice: /kubectl --namespace elastic-local describe deployment elastic-local-provisioner/,
   },
   {
@@ -256,7 +256,7 @@ const cases: Case[] = [
       world.breakComponent('provisioner', 'CrashLoopBackOff')
     },
     at: 'reservation',
-    message: /no provisioner is at work: the last one that led was heard 5m ago/,
+    message: /no provisioner is running: the last leader reported 5m ago/,
     detail: /pod provisioner \(CrashLoopBackOff; restarted 3 times\)/,
     advice: /kubectl --namespace elastic-local logs provisioner/,
   },
@@ -265,7 +265,7 @@ const cases: Case[] = [
     set: (world) => void world.addClaim('data', { selected: 'node-1' }),
     at: 'reservation',
     status: 'wait',
-    message: /asked of the provisioner just now/,
+    message: /requested from the provisioner just now/,
   },
   {
     title: 'Immediate binding, and no node with room',
@@ -323,13 +323,13 @@ const cases: Case[] = [
       world.lead(ago(300))
     },
     at: 'persistent volume',
-    message: /no provisioner is at work/,
+    message: /no provisioner is running/,
   },
   {
     title: 'a claim that names a PersistentVolume which is not there',
     set: (world) => void world.addClaim('data', { spec: { volumeName: 'by-hand' } }),
     at: 'persistent volume',
-    message: /the claim names by-hand, and there is none of that name/,
+    message: /the claim names by-hand, which does not exist/,
   },
   {
     title: 'a Lost claim whose data is on a node still',
@@ -363,7 +363,7 @@ const cases: Case[] = [
       world.removeDaemon('node-1')
     },
     at: 'node',
-    message: /there is no elastic-local daemon on node node-1: none was ever heard/,
+    message: /there is no elastic-local daemon on node node-1: none has ever reported/,
     advice: /describe daemonset elastic-local-daemon/,
   },
   {
@@ -384,7 +384,7 @@ const cases: Case[] = [
       world.hear('node-1', ago(300))
     },
     at: 'node',
-    message: /the daemon of node node-1 was last heard 5m ago/,
+    message: /the daemon of node node-1 last reported 5m ago/,
     advice: /^Start it\. Where a DaemonSet does that: "kubectl --namespace elastic-local describe daemonset/,
   },
   {
@@ -394,7 +394,7 @@ const cases: Case[] = [
       world.hear('node-1', ago(300))
     },
     at: 'node',
-    message: /the daemon of node node-1 was last heard 5m ago/,
+    message: /the daemon of node node-1 last reported 5m ago/,
     advice: /kubectl --namespace elastic-local logs daemon-node-1/,
   },
   {
@@ -406,7 +406,7 @@ const cases: Case[] = [
     },
     at: 'node',
     message: /the daemon of node node-1 cannot use its pool: Cannot read volume group vg/,
-    advice: /^When that is mended, start the daemon of node node-1 again\.$/,
+    advice: /^Once that is fixed, restart the daemon of node node-1\.$/,
   },
   {
     title: 'a daemon that crashes',
@@ -415,7 +415,7 @@ const cases: Case[] = [
       world.breakComponent('daemon-node-1', 'CrashLoopBackOff')
     },
     at: 'node',
-    message: /the daemon of node node-1 is not well: pod daemon-node-1 \(CrashLoopBackOff; restarted 3 times\)/,
+    message: /the daemon of node node-1 is unhealthy: pod daemon-node-1 \(CrashLoopBackOff; restarted 3 times\)/,
     advice: /kubectl --namespace elastic-local logs daemon-node-1/,
   },
   {
@@ -430,13 +430,13 @@ const cases: Case[] = [
     message: /there is no elastic-local daemon on node node-1/,
   },
   {
-    title: 'a daemon that has not said what its pool holds',
+    title: 'a daemon that has not reported its pool',
     set: (world) => {
       making(world)
       world.server.delete(ledgerPath('node-1'))
     },
     at: 'node',
-    message: /its daemon has not said what its pool holds/,
+    message: /its daemon has not reported its pool/,
     advice: /kubectl exec --namespace elastic-local daemon-node-1 -- elastic-local doctor/,
   },
   {
@@ -475,12 +475,12 @@ const cases: Case[] = [
       world.say(
         nodePath('node-1'),
         'PoolNotUsable',
-        'Cannot read volume group vg; make it with "elastic-local create-vg --lvm-volume-group vg <disk>…"',
+        'Cannot read volume group vg; create it with "elastic-local create-vg --lvm-volume-group vg <disk>…"',
       )
     },
     at: 'node',
     message:
-      /the daemon of node node-1 cannot use its pool: Cannot read volume group vg; make it with "elastic-local create-vg/,
+      /the daemon of node node-1 cannot use its pool: Cannot read volume group vg; create it with "elastic-local create-vg/,
     advice: /within five minutes; at once after "kubectl --namespace elastic-local delete pod daemon-node-1"/,
   },
   {
@@ -492,7 +492,7 @@ const cases: Case[] = [
       world.say(
         nodePath('node-2'),
         'PoolNotUsable',
-        'Cannot read volume group vg; make it with "elastic-local create-vg --lvm-volume-group vg <disk>…"',
+        'Cannot read volume group vg; create it with "elastic-local create-vg --lvm-volume-group vg <disk>…"',
       )
     },
     at: 'scheduling',
@@ -516,12 +516,12 @@ const cases: Case[] = [
       world.say(
         nodePath('node-1'),
         'WrongPool',
-        'Cannot use pool vg of node node-1 as it is not the one that its volumes were made in (a): it is b. Is its disk mounted? If the disk was replaced for good, delete ConfigMap elastic-local.node-1.ledger.',
+        'Cannot use pool vg of node node-1 as it is not the one that its volumes were created in (a): it is b. Is its disk mounted? If the disk was replaced for good, delete ConfigMap elastic-local.node-1.ledger.',
       )
     },
     at: 'node',
-    message: /it is not the one that its volumes were made in.*delete ConfigMap elastic-local.node-1.ledger/,
-    advice: /Nothing is made there/,
+    message: /it is not the one that its volumes were created in.*delete ConfigMap elastic-local.node-1.ledger/,
+    advice: /Nothing is created there/,
   },
   {
     title: 'a pool that is not usable',
@@ -530,7 +530,7 @@ const cases: Case[] = [
       world.say(
         nodePath('node-1'),
         'PoolProblem',
-        'Pool vg (LVM): 1 of its disks are missing, so LVM makes and grows no volume in it.',
+        'Pool vg (LVM): 1 of its disks are missing, so LVM creates and grows no volume in it.',
       )
     },
     at: 'node',
@@ -543,7 +543,7 @@ const cases: Case[] = [
     set: (world) => void making(world),
     at: 'volume',
     status: 'wait',
-    message: /the daemon has not made it yet/,
+    message: /the daemon has not created it yet/,
   },
   {
     title: 'a volume that cannot be made',
@@ -552,7 +552,7 @@ const cases: Case[] = [
     },
     at: 'volume',
     message: /the thin pool is full/,
-    advice: /tries again by itself; "kubectl exec .* elastic-local doctor"/,
+    advice: /retries automatically; "kubectl exec .* elastic-local doctor"/,
   },
   {
     title: 'a volume that could not be made at first, and was made since',
@@ -562,23 +562,23 @@ const cases: Case[] = [
     },
     at: 'volume',
     status: 'ok',
-    message: /made/,
+    message: /created/,
   },
   {
     title: 'a volume of the predecessor, without --takeover',
     set: (world) => {
       const words =
-        "Cannot use pvc-1 as /dev/vg/pvc-1 is there without our mark. If it is the predecessor's, start the daemon with --takeover (docs/takeover.md)."
+        "Cannot use pvc-1 as /dev/vg/pvc-1 exists without our mark. If it is the predecessor's, start the daemon with --takeover (docs/takeover.md)."
       world.say(volumePath(making(world)), 'VolumeNotMade', words)
     },
     at: 'volume',
     message: /--takeover/,
   },
   {
-    title: 'a volume whose data is lost, and what lets it be made anew',
+    title: 'a volume whose data is lost, and what lets it be recreated',
     set: (world) => {
       const volume = world.addBound('data', 'node-1')
-      const words = `Cannot find volume ${volume} on node node-1, where it was made: its data is lost, or its disk is missing.`
+      const words = `Cannot find volume ${volume} on node node-1, where it was created: its data is lost, or its disk is missing.`
       world.say(volumePath(volume), 'VolumeNotMade', words)
     },
     at: 'volume',
@@ -586,15 +586,15 @@ const cases: Case[] = [
     advice: /kubectl annotate pv pvc-\S+ volumes\.k8s\.elastic\.co\/make-lost-anew=true/,
   },
   {
-    title: 'a volume that was made anew since',
+    title: 'a volume that was recreated since',
     set: (world) => {
       const volume = world.addBound('data', 'node-1')
       world.say(volumePath(volume), 'VolumeNotMade', 'its data is lost', { secondsAgo: 60 })
-      world.say(volumePath(volume), 'VolumeMadeAnew', 'Made anew and empty', { secondsAgo: 30 })
+      world.say(volumePath(volume), 'VolumeMadeAnew', 'Recreated empty', { secondsAgo: 30 })
     },
     at: 'volume',
     status: 'ok',
-    message: /made, 512 MiB in pool vg/,
+    message: /created, 512 MiB in pool vg/,
   },
   {
     title: 'a volume whose filesystem is lost, as its daemon says when it looks around',
@@ -605,7 +605,7 @@ const cases: Case[] = [
     },
     at: 'volume',
     message: /its filesystem is lost/,
-    advice: /^Restore it from a copy, or delete its claim; "kubectl exec .* volumes show pvc-/,
+    advice: /^Restore it from a backup, or delete its claim; "kubectl exec .* volumes show pvc-/,
   },
   {
     title: 'a volume whose unmounting fails',
@@ -617,7 +617,7 @@ const cases: Case[] = [
     at: 'volume',
     status: 'warn',
     message: /target is busy/,
-    advice: /tries again by itself; "kubectl exec .* volumes show pvc-\S+" says who has it/,
+    advice: /retries automatically; "kubectl exec .* volumes show pvc-\S+" says what uses it/,
   },
   {
     title: 'words that were said long ago are over',
@@ -628,7 +628,7 @@ const cases: Case[] = [
     },
     at: 'volume',
     status: 'ok',
-    message: /made/,
+    message: /created/,
   },
   {
     title: 'a mount that is refused',
@@ -704,7 +704,7 @@ const cases: Case[] = [
       world.server.delete(csiDriverPath)
     },
     at: 'registration',
-    message: /there is no CSIDriver object .*: pods with CSI volumes wait for somebody to attach them/,
+    message: /there is no CSIDriver object .*: pods with CSI volumes wait for an attachment that never comes/,
     advice: /Apply deploy\.yaml again/,
   },
   {
@@ -726,7 +726,7 @@ const cases: Case[] = [
     },
     at: 'mount',
     status: 'warn',
-    message: /^pod web: it names the claim, and no container of it mounts it/,
+    message: /^pod web: it names the claim, but no container mounts it/,
     advice: /Give a container of the pod a volumeMount/,
   },
   {
@@ -815,7 +815,7 @@ const cases: Case[] = [
     },
     at: 'growth',
     message: /it does not grow from 512 MiB to 1 TiB: Cannot grow pvc-\S+ from/,
-    advice: /Lower the request to take it back \(to more than the 512 MiB .*, or make room in pool vg/,
+    advice: /Lower the request to cancel it \(to more than its 512 MiB: .*, or make room in pool vg/,
   },
   {
     title: 'growth of a volume of CSI that there is no room for',
@@ -833,7 +833,7 @@ const cases: Case[] = [
     },
     at: 'growth',
     message: /it does not grow from 512 MiB to 1 TiB: Cannot grow it as pool vg is full/,
-    advice: /Lower the request to take it back/,
+    advice: /Lower the request to cancel it/,
   },
   {
     title: 'growth of a volume of CSI that was granted',
@@ -847,6 +847,22 @@ const cases: Case[] = [
     at: 'growth',
     status: 'wait',
     message: /it grows from 512 MiB to 1 GiB; the daemon of node node-1 does it/,
+  },
+  {
+    title: 'growth of a volume of CSI that could not be made by now',
+    set: (world) => {
+      world.addBound('data', 'node-1', 'csi')
+      world.server.change(claimPath('data'), {
+        spec: { resources: { requests: { storage: '1Gi' } } },
+        status: {
+          allocatedResourceStatuses: { storage: 'ControllerResizeInProgress' },
+          conditions: [{ type: 'Resizing', status: 'True', message: 'Cannot grow it while it is mounted.' }],
+        },
+      })
+    },
+    at: 'growth',
+    message: /it does not grow from 512 MiB to 1 GiB yet: Cannot grow it while it is mounted/,
+    advice: /tried again by itself/,
   },
   {
     title: 'growth that waits for a pod',
@@ -871,7 +887,7 @@ const cases: Case[] = [
     },
     at: 'removal',
     status: 'wait',
-    message: /the claim goes when its pods have: web/,
+    message: /the claim is deleted when its pods are gone: web/,
     advice: /Delete those pods/,
   },
   {
@@ -921,7 +937,7 @@ const cases: Case[] = [
     },
     at: 'removal',
     message: /Cannot wipe/,
-    advice: /tries again by itself/,
+    advice: /retries automatically/,
   },
   {
     title: "a deletion that somebody else's finalizer holds",
@@ -932,7 +948,7 @@ const cases: Case[] = [
     },
     at: 'removal',
     status: 'wait',
-    message: /held by backup\.example\.com\/hold, not by us/,
+    message: /finalizer backup\.example\.com\/hold holds it, which is not ours/,
   },
   {
     title: 'a retained volume without its claim',
@@ -960,7 +976,7 @@ const cases: Case[] = [
       return volume
     },
     at: 'persistent volume',
-    message: /did not take its data along: the volume is orphaned/,
+    message: /but its data is still there: the volume is orphaned/,
     advice: /volumes remove pvc-\S+" removes its data; .*volumes adopt/,
   },
   {
@@ -969,14 +985,14 @@ const cases: Case[] = [
       const flexVolume = { driver: 'volumes.k8s.elastic.co/elastic-local', options: {} }
       world.addPod('thief', { node: 'node-1', spec: { volumes: [{ name: 'theirs', flexVolume }] } })
       const reason =
-        'Cannot mount theirs as only a pod whose claim is bound to it may have it; use the claim in place of a flexVolume.'
+        'Cannot mount theirs as only a pod whose claim is bound to it may use it; use the claim instead of a flexVolume.'
       world.say(`${podsPath}/thief`, 'FailedMount', mountFailed('theirs', reason), { component: 'kubelet' })
       return 'thief'
     },
     at: 'mount',
-    message: /volume theirs of pod thief is a flexVolume of our driver, which only claims may have/,
-    detail: /only a pod whose claim is bound to it may have it/,
-    advice: /Name a claim in the pod/,
+    message: /volume theirs of pod thief is a flexVolume of our driver, which only claims may use/,
+    detail: /only a pod whose claim is bound to it may use it/,
+    advice: /Use a persistentVolumeClaim in the pod/,
   },
   {
     title: 'a pod that names a claim which is not there',

@@ -86,7 +86,7 @@ function explainPod(facts: ClusterFacts, pod: PodFacts): Chain[] {
 
 function missingClaim(facts: ClusterFacts, { name, namespace }: PodFacts, claim: string): Chain {
   const message = facts.notRead.has('persistentvolumeclaims')
-    ? link('claim', 'open', `${namespace}/${claim} is not looked at: ${facts.notRead.get('persistentvolumeclaims')}`)
+    ? link('claim', 'open', `${namespace}/${claim} is not checked: ${facts.notRead.get('persistentvolumeclaims')}`)
     : link('claim', 'fail', `pod ${name} names claim ${namespace}/${claim}, which is not there`, {
         advice: 'Make that claim, or name another one in the pod.',
       })

@@ -95,7 +95,7 @@ export interface ClaimState extends ClaimFacts {
   grantedBytes?: bigint
   requestedBytes?: bigint
   /** How far its growth is, and what the node says of it. */
-  growth?: { phase: string; message?: string }
+  growth?: { phase: string; message?: string; delay?: string }
 }
 
 export interface VolumeState extends VolumeFacts {
@@ -173,7 +173,7 @@ export function pickNodeState(node: V1Node): NodeState {
   const ready = node.status?.conditions?.find(({ type }) => type === 'Ready')
   const facts = pickNode(node)
   if (facts.isReady) return facts
-  const message = ready ? ready.message || ready.reason || `Ready is ${ready.status}` : 'it has never said that it is'
+  const message = ready ? ready.message || ready.reason || `Ready is ${ready.status}` : 'it has never reported Ready'
   return { ...facts, notReady: { message, ...(ready ? { since: toDate(ready.lastTransitionTime) } : {}) } }
 }
 
@@ -205,7 +205,15 @@ export function pickClaimState(claim: V1PersistentVolumeClaim): ClaimState {
     createdAt: toDate(claim.metadata?.creationTimestamp),
     ...(grantedBytes === undefined ? {} : { grantedBytes }),
     ...(requestedBytes === undefined ? {} : { requestedBytes }),
-    ...(growing ? { growth: { phase: growing, ...(failed?.message ? { message: failed.message } : {}) } } : {}),
+    ...(growing
+      ? {
+          growth: {
+            phase: growing,
+            ...(failed?.message ? { message: failed.message } : {}),
+            ...(facts.growthDelay ? { delay: facts.growthDelay } : {}),
+          },
+        }
+      : {}),
   }
 }
 

@@ -12,7 +12,7 @@ export const link = (
 /** A link that depends on a kind which was not read. */
 export function unread({ notRead }: ClusterFacts, name: LinkName, kind: Kind): Link | undefined {
   const why = notRead.get(kind)
-  return why === undefined ? undefined : link(name, 'open', `not looked at: ${why}`)
+  return why === undefined ? undefined : link(name, 'open', `not checked: ${why}`)
 }
 
 /** A link that does not hold because of that. */

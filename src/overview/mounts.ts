@@ -29,9 +29,9 @@ export function inlineProblem(facts: ClusterFacts, pod: PodFacts, volume: string
   const { message } = mountProblem(facts, pod, volume) ?? {}
   return {
     status: 'fail',
-    message: `volume ${volume} of pod ${pod.name} is a flexVolume of our driver, which only claims may have`,
+    message: `volume ${volume} of pod ${pod.name} is a flexVolume of our driver, which only claims may use`,
     ...(message ? { details: [message] } : {}),
-    advice: 'Name a claim in the pod, as a persistentVolumeClaim, in place of the flexVolume.',
+    advice: 'Use a persistentVolumeClaim in the pod instead of the flexVolume.',
   }
 }
 
@@ -50,7 +50,7 @@ function adviseOnMount(facts: ClusterFacts, pod: PodFacts, volume: string, messa
     return {
       advice:
         advice ??
-        `Look at the log of the daemon of node ${pod.node}: it registers with the kubelet if it runs with --csi and has the kubelet's folder, --kubelet-dir. The kubelet tries again by itself.`,
+        `Check the log of the daemon of node ${pod.node}: it registers with the kubelet if it runs with --csi and with the kubelet's folder as --kubelet-dir. The kubelet retries automatically.`,
     }
   }
   if (
@@ -59,12 +59,12 @@ function adviseOnMount(facts: ClusterFacts, pod: PodFacts, volume: string, messa
     )
   )
     return { advice: `Put the driver back: run ${commandOn(facts, pod.node, 'install --plugin-dir=/plugins')}.` }
-  if (/the elastic-local daemon (for|of this node)/i.test(message)) {
+  if (/the elastic-local daemon (on|of this node)/i.test(message)) {
     const advice = daemonProblem(facts, pod.node)?.advice
-    return { advice: advice ?? `Start the daemon of node ${pod.node}; the kubelet tries again by itself.` }
+    return { advice: advice ?? `Start the daemon of node ${pod.node}; the kubelet retries automatically.` }
   }
   if (/only a pod (whose claim is bound|with claim)|is not bound to a claim/.test(message))
-    return { advice: 'Name the claim in the pod, as a persistentVolumeClaim, in place of a flexVolume.' }
+    return { advice: 'Use a persistentVolumeClaim in the pod instead of the flexVolume.' }
   if (/its data is lost/.test(message)) return {}
-  return { advice: `Look at the volume on its node: ${commandOn(facts, pod.node, `volumes show ${volume}`)}.` }
+  return { advice: `See the volume on its node: ${commandOn(facts, pod.node, `volumes show ${volume}`)}.` }
 }

@@ -44,12 +44,16 @@ export function volumeLink(facts: ClusterFacts, { name, volume, promise }: Subje
   if (failed) return failed
   const left = unread(facts, 'volume', 'ledgers')
   if (left) return left
-  if (!isMade) return link('volume', 'wait', 'the daemon has not made it yet')
+  if (!isMade) return link('volume', 'wait', 'the daemon has not created it yet')
   if (stuck)
     return link('volume', 'warn', stuck.message, {
-      advice: `The kubelet tries again by itself; ${commandOn(facts, promise.ledger.node, `volumes show ${name}`)} says who has it.`,
+      advice: `The kubelet retries automatically; ${commandOn(facts, promise.ledger.node, `volumes show ${name}`)} says what uses it.`,
     })
-  return link('volume', 'ok', `made, ${formatBytes(takenBytes(promise.entry))} in pool ${poolOf(promise.ledger).name}`)
+  return link(
+    'volume',
+    'ok',
+    `created, ${formatBytes(takenBytes(promise.entry))} in pool ${poolOf(promise.ledger).name}`,
+  )
 }
 
 /** What the daemon said last of making a volume, if it still says so. */
@@ -59,7 +63,7 @@ function volumeProblem(facts: ClusterFacts, { name, uid, node }: VolumeState): L
   return (
     failed &&
     link('volume', 'fail', failed.message, {
-      advice: `The daemon of node ${node} tries again by itself; ${commandOn(facts, node, 'doctor')} looks at what it needs.`,
+      advice: `The daemon of node ${node} retries automatically; ${commandOn(facts, node, 'doctor')} checks what it needs.`,
     })
   )
 }
@@ -67,7 +71,7 @@ function volumeProblem(facts: ClusterFacts, { name, uid, node }: VolumeState): L
 /** A daemon says of all that is lost when it looks around, every ten minutes. */
 const lookMs = 15 * 60_000
 
-/** What the daemon says of a volume whose data or filesystem was there and is not, unless it was made anew since. */
+/** What the daemon says of a volume whose data or filesystem was there and is not, unless it was recreated since. */
 export function findLoss(
   facts: ClusterFacts,
   { name, uid }: Pick<VolumeState, 'name' | 'uid'>,
@@ -84,8 +88,8 @@ export function findLoss(
 const isLost = (message: string) => /its data is lost/.test(message)
 
 function adviseOnLoss(facts: ClusterFacts, { name, node }: VolumeState, message: string): string {
-  if (isLost(message)) return `To begin empty: "kubectl annotate pv ${name} ${makeAnewAnnotation}=true".`
-  return `Restore it from a copy, or delete its claim; ${commandOn(facts, node, `volumes show ${name}`)} says what is there.`
+  if (isLost(message)) return `To start empty: "kubectl annotate pv ${name} ${makeAnewAnnotation}=true".`
+  return `Restore it from a backup, or delete its claim; ${commandOn(facts, node, `volumes show ${name}`)} says what is there.`
 }
 
 /** What the daemon says, and says again, of a volume that cannot be unmounted or not removed. */
@@ -103,8 +107,8 @@ export function filesystemLink(facts: ClusterFacts, { name, volume, promise }: S
   if (!ledger) return undefined
   if (volume?.fsType === 'block')
     return link('filesystem', 'ok', 'none: it is a block device, and what is on it only its user knows')
-  const kind = poolOf(ledger).driverKind === 'BINDMOUNT' ? 'that of the disk below' : volume?.fsType || 'ext4'
-  const advice = `What is in use, its node knows: ${commandOn(facts, ledger.node, `volumes show ${name}`)}.`
+  const kind = poolOf(ledger).driverKind === 'BINDMOUNT' ? 'that of the underlying disk' : volume?.fsType || 'ext4'
+  const advice = `Only its node knows how much is used: ${commandOn(facts, ledger.node, `volumes show ${name}`)}.`
   return link('filesystem', 'ok', kind, { advice })
 }
 
@@ -133,14 +137,14 @@ function judgeMount(
   if (pod.unmounted.includes(claim) && pod.node !== '')
     return {
       status: 'warn',
-      message: 'it names the claim, and no container of it mounts it, so that nothing is mounted',
-      advice: 'Give a container of the pod a volumeMount of that name, or take the volume out of the pod.',
+      message: 'it names the claim, but no container mounts it, so nothing is mounted',
+      advice: 'Give a container of the pod a volumeMount of that name, or remove the volume from the pod.',
     }
   if (pod.phase === 'Running' || (pod.waiting && !/^(ContainerCreating|PodInitializing)/.test(pod.waiting)))
     return { status: 'ok', message: 'mounted' }
   if (pod.node === '') {
     if (pod.unschedulable === undefined) return { status: 'wait', message: 'the scheduler has not placed it yet' }
-    const advice = `It can run only where its volume is, on node ${node}: that must be schedulable, with room for it, and what else it wants must fit.`
+    const advice = `It can run only where its volume is, on node ${node}: that must be schedulable, and must fit all else that the pod needs.`
     return { status: 'fail', message: `it is not scheduled: ${pod.unschedulable}`, advice }
   }
   const problem = mountProblem(facts, pod, volume)
@@ -154,8 +158,8 @@ export function podLink(facts: ClusterFacts, { claim, pods }: Subject): Link | u
   if (left) return left
   const ailing = pods.find(({ isReady, waiting }) => !isReady && waiting !== undefined)
   if (ailing)
-    return link('pod', 'warn', `${ailing.name} runs, and is not well: ${ailing.waiting}`, {
-      advice: `That is not about its volume. Look at "kubectl --namespace ${ailing.namespace} logs ${ailing.name}".`,
+    return link('pod', 'warn', `${ailing.name} runs, but is not healthy: ${ailing.waiting}`, {
+      advice: `That is not about its volume. See "kubectl --namespace ${ailing.namespace} logs ${ailing.name}".`,
     })
   return link('pod', 'ok', `${describePods(pods)} ${pods.length === 1 ? 'runs' : 'run'}`)
 }

@@ -58,7 +58,7 @@ export function absence(facts: ClusterFacts, name: string): Problem[] {
         status: 'fail',
         message: `node ${name} is gone: there is no Node object of that name`,
         advice:
-          'If it comes back with its disks, its volumes are as they were. If it never does, delete their claims, so that their owners begin anew elsewhere.',
+          'If it comes back with its disks, its volumes are as they were. If it never does, delete their claims, so that their owners start over elsewhere.',
       },
     ]
   if (!node.notReady) return []
@@ -67,7 +67,7 @@ export function absence(facts: ClusterFacts, name: string): Problem[] {
     {
       status: 'fail',
       message: `node ${name} is away: not ready${since ? ` for ${formatAge(since, facts.readAt)}` : ''} (${message})`,
-      advice: `Bring it back: its volumes are on its disks and nowhere else. Look at its kubelet, and at "kubectl describe node ${name}".`,
+      advice: `Bring it back: its volumes are on its disks and nowhere else. Check its kubelet, and "kubectl describe node ${name}".`,
     },
   ]
 }
@@ -81,7 +81,7 @@ function serviceProblems(facts: ClusterFacts, name: string): Problem[] {
   const daemon = daemonProblem(facts, name)
   return [
     ...(name.length > longestNodeName
-      ? [problem('fail', `its name is longer than ${longestNodeName} characters`, 'Volumes cannot be made there.')]
+      ? [problem('fail', `its name is longer than ${longestNodeName} characters`, 'Volumes cannot be created there.')]
       : []),
     ...(node.topology
       ? []
@@ -99,13 +99,13 @@ function serviceProblems(facts: ClusterFacts, name: string): Problem[] {
 /** Why a node that is there promises nothing. `isExplained`: its daemon is known not to be well. */
 export function ledgerProblems(facts: ClusterFacts, name: string, isExplained: boolean): Problem[] {
   const broken = facts.brokenLedgers.get(name)
-  if (broken) return [problem('fail', broken, 'Nothing can be placed there until then.')]
+  if (broken) return [problem('fail', broken, 'Nothing can be placed there until that is fixed.')]
   if (isExplained || facts.ledgers.has(name) || facts.notRead.has('ledgers')) return []
   return [
     problem(
       'fail',
-      'its daemon has not said what its pool holds',
-      `Look for what it lacks with ${commandOn(facts, name, 'doctor')}, and in its log.`,
+      'its daemon has not reported its pool',
+      `Find out what it lacks with ${commandOn(facts, name, 'doctor')}, and from its log.`,
     ),
   ]
 }
@@ -119,7 +119,7 @@ export function registrationProblems(facts: ClusterFacts, name: string): Problem
     problem(
       'fail',
       `the kubelet of node ${name} does not know our CSI driver: its CSINode has no ${csiDriverName}`,
-      `Look in the log of its daemon for "registration", and whether its --kubelet-dir is the kubelet's --root-dir: ${commandOn(facts, name, 'doctor')} compares them. It registers by itself once it can.`,
+      `Check the log of its daemon for "registration", and whether its --kubelet-dir is the kubelet's --root-dir: ${commandOn(facts, name, 'doctor')} compares them. It registers automatically once it can.`,
     ),
   ]
 }
@@ -128,10 +128,13 @@ export function registrationProblems(facts: ClusterFacts, name: string): Problem
 export function poolProblems(facts: ClusterFacts, name: string): Problem[] {
   const node = { kind: 'Node', name }
   const wrong = findFreshWarning(facts, node, because('WrongPool'))
-  if (wrong) return [problem('fail', wrong.message, 'Nothing is made there until then; what is mounted goes on.')]
+  if (wrong)
+    return [
+      problem('fail', wrong.message, 'Nothing is created there until that is fixed; what is mounted keeps working.'),
+    ]
   const ailing = findFreshWarning(facts, node, because('PoolProblem'))
   if (!ailing) return []
-  return [problem('warn', ailing.message, `Look at ${commandOn(facts, name, 'pools')}, and at "dmesg" on the node.`)]
+  return [problem('warn', ailing.message, `See ${commandOn(facts, name, 'pools')}, and "dmesg" on the node.`)]
 }
 
 /** What the node has of volumes without a PersistentVolume. */
@@ -157,7 +160,7 @@ function leftoverProblems(facts: ClusterFacts, name: string): Problem[] {
   return warningsOf(facts, { kind: 'Node', name })
     .filter(({ reason, at }) => leftovers.includes(reason) && at.getTime() > since)
     .slice(0, mostNamed)
-    .map(({ message }) => problem('warn', message, `Look at ${commandOn(facts, name, 'doctor')}.`))
+    .map(({ message }) => problem('warn', message, `See ${commandOn(facts, name, 'doctor')}.`))
 }
 
 /** Volumes on a node that were made for a PersistentVolume which is gone and should have taken them along. */
@@ -182,7 +185,7 @@ function capacityProblems(facts: ClusterFacts, name: string): Problem[] {
     problem(
       'warn',
       `the scheduler does not know its room for ${untold.map((one) => one?.name).join(', ')}: there is no CSIStorageCapacity object`,
-      `The provisioner publishes it while the daemon of node ${name} renews its Lease; look at the logs of both.`,
+      `The provisioner publishes it while the daemon of node ${name} renews its Lease; check the logs of both.`,
     ),
   ]
 }

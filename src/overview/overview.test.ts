@@ -167,12 +167,12 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
   [
     'no provisioner',
     (world) => world.lead(ago(3600)),
-    /^fail provisioner: no provisioner is at work: the last one that led was heard 1h ago/,
+    /^fail provisioner: no provisioner is running: the last leader reported 1h ago/,
   ],
   [
     'no CSIDriver object',
     (world) => world.server.delete(csiDriverPath),
-    /^warn scheduling: the scheduler does not go by the room/,
+    /^warn scheduling: the scheduler does not know the room/,
   ],
   [
     'no CSIDriver object, where there are volumes of CSI',
@@ -180,7 +180,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
       world.addBound('data', 'node-1', 'csi')
       world.server.delete(csiDriverPath)
     },
-    /^fail CSI driver: there is no CSIDriver object .* wait for somebody to attach them → Apply deploy\.yaml/,
+    /^fail CSI driver: there is no CSIDriver object .* wait for an attachment that never comes → Apply deploy\.yaml/,
   ],
   [
     'a CSIDriver object that has volumes attached',
@@ -205,7 +205,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
   [
     'a class that wants a pool that no node has',
     (world) => world.addClass('loop', { parameters: { driverKind: 'LOOP' } }),
-    /^warn class loop: no node has what it wants, a pool of driverKind LOOP: there is vg \(LVM\) → No claim of it/,
+    /^warn class loop: no node has what it needs, a pool of driverKind LOOP: there is vg \(LVM\) → Its claims/,
   ],
   [
     'a class with a typo',
@@ -239,7 +239,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
   [
     'a daemon that has not said what it has',
     (world) => world.server.delete('/api/v1/namespaces/elastic-local/configmaps/elastic-local.node-1.ledger'),
-    /^fail node node-1: its daemon has not said what its pool holds/,
+    /^fail node node-1: its daemon has not reported its pool/,
   ],
   [
     'room that the scheduler is not told of',
@@ -303,7 +303,7 @@ const troubles: [title: string, set: (world: World) => void, expected: RegExp][]
     (world) => {
       world.server.policy = ({ path }) => (path === '/api/v1/pods' ? 403 : undefined)
     },
-    /^warn rights: pods are not looked at: .*403.* → config\/viewer\.yaml/,
+    /^warn rights: pods are not checked: .*403.* → config\/viewer\.yaml/,
   ],
 ]
 for (const [title, set, expected] of troubles)

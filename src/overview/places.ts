@@ -80,7 +80,7 @@ function judge(
   if (!node.isReady) return no('is not ready')
   if (!node.isSchedulable) return no('is cordoned')
   if (!node.topology) return no('has no label kubernetes.io/hostname')
-  if (!isAllowed(node.labels, storageClass.topologies)) return no("is none of the class's allowedTopologies")
+  if (!isAllowed(node.labels, storageClass.topologies)) return no("is not in the class's allowedTopologies")
   const broken = facts.brokenLedgers.get(node.name)
   if (broken) return no(`has a ledger that cannot be read: ${broken}`)
   const ledger = facts.ledgers.get(node.name)
@@ -94,12 +94,12 @@ function judge(
   const free = freeBytes(ledger)
   if (roundUp(wanted, pool.unitBytes) > free)
     return no(
-      `has ${formatBytes(free)} of ${formatBytes(pool.capacityBytes)} free, and ${formatBytes(wanted)} are wanted`,
+      `has ${formatBytes(free)} of ${formatBytes(pool.capacityBytes)} free, and ${formatBytes(wanted)} is needed`,
       'room',
     )
   const isUntold = !isTold(facts, storageClass.name, node.topology) && !facts.notRead.has('csistoragecapacities')
   if (storageClass.waitsForPod && facts.csiDriver?.countsCapacity && isUntold)
-    return no('has room, and the scheduler does not know of it: there is no CSIStorageCapacity object for the class')
+    return no('has room, but the scheduler does not know of it: there is no CSIStorageCapacity object for the class')
   return { fits: true, reason: `has room: ${formatBytes(free)} free` }
 }
 
@@ -109,7 +109,7 @@ function missingLedger(facts: ClusterFacts, node: string): string {
   const unusable = unusablePool(facts, node)
   if (unusable) return `cannot use its pool: ${unusable}`
   if (state === 'missing') return 'has no elastic-local daemon'
-  return `has not said what its pool holds: its daemon ${state === 'ready' ? 'could not' : 'is not well'}`
+  return `has not reported its pool: its daemon ${state === 'ready' ? 'could not' : 'is unhealthy'}`
 }
 
 /** How many nodes with the same reason are named. */

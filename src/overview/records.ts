@@ -77,7 +77,7 @@ export interface VolumeRecord {
    * `pending`: a claim without a PersistentVolume. `making`: the node has not made it yet. `ready`. `growing`.
    * `removing`: on its way out. `released`: kept without a claim. `lost`: its PersistentVolume, its data or its
    * filesystem is gone. `stuck`: it cannot be unmounted, or not removed. `failing`: it is there, and something else of
-   * it fails. `orphaned`: on its node, with no PersistentVolume any more.
+   * it fails. `orphaned`: on its node, with no PersistentVolume.
    */
   state:
     | 'pending'

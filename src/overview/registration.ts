@@ -7,7 +7,7 @@ import { registrationProblems } from './nodes.ts'
 import type { Link, Problem } from './records.ts'
 import type { Subject } from './subject.ts'
 
-const anew = `Delete it and apply deploy.yaml again: "kubectl delete csidriver ${csiDriverName}". What is mounted goes on.`
+const anew = `Delete it and apply deploy.yaml again: "kubectl delete csidriver ${csiDriverName}". What is mounted keeps working.`
 
 /** What is wrong with the CSIDriver object; one that is missing, only where a volume or a class is of CSI. */
 export function driverProblems({ csiDriver, volumes, classes }: ClusterFacts): Problem[] {
@@ -16,7 +16,7 @@ export function driverProblems({ csiDriver, volumes, classes }: ClusterFacts): P
       volumes.values().some(({ front }) => front === 'csi') ||
       classes.values().some(({ facts }) => facts?.parameters.front === 'csi')
     if (!isWanted) return []
-    const message = `there is no CSIDriver object ${csiDriverName}: pods with CSI volumes wait for somebody to attach them`
+    const message = `there is no CSIDriver object ${csiDriverName}: pods with CSI volumes wait for an attachment that never comes`
     return [{ status: 'fail', message, advice: 'Apply deploy.yaml again.' }]
   }
   const wrong = (status: Problem['status'], field: string, why: string): Problem => ({

@@ -37,8 +37,8 @@ export function buildPage({ view, version }: PageParts): Hono {
 
   app.use(async (c, next) => {
     if (c.req.method !== 'GET' && c.req.method !== 'HEAD')
-      c.res = c.text('This page only shows.\n', 405, { allow: 'GET, HEAD' })
-    else if (!isLocal(c)) c.res = await say(c, 403, 'Not from there', fromElsewhere)
+      c.res = c.text('This page is read-only.\n', 405, { allow: 'GET, HEAD' })
+    else if (!isLocal(c)) c.res = await say(c, 403, 'Forbidden', fromElsewhere)
     else await next()
     for (const [name, value] of Object.entries(headers)) c.header(name, value)
   })
@@ -60,9 +60,8 @@ export function buildPage({ view, version }: PageParts): Hono {
   return app
 }
 
-const goneMessage = 'It is not there, or not any more.'
-const fromElsewhere =
-  'This page is only for who comes by "kubectl port-forward", and calls it localhost (docs/page.md).'
+const goneMessage = 'It does not exist, or no longer does.'
+const fromElsewhere = 'This page can be reached only through "kubectl port-forward", as localhost (docs/page.md).'
 
 async function findVolume(
   view: PageParts['view'],

@@ -57,7 +57,7 @@ export function frame({ title, at, fixed, body, version, json }: FrameParts): Ht
 <style>${raw(style)}</style>
 </head>
 <body>
-<a class="skip" href="#main">To what is shown</a>
+<a class="skip" href="#main">Skip to content</a>
 ${hatch}
 <header class="top"><div class="wide">
 <a class="brand" href="/"><svg viewBox="0 0 32 32" aria-hidden="true">${raw(mark)}</svg>elastic-local</a>
@@ -70,7 +70,7 @@ ${fixed}
 ${body}
 </div>
 </main>
-<footer><div class="wide"><span>elastic-local ${version}</span><a href="${json}">The same as JSON</a><span>This page changes nothing.</span></div></footer>
+<footer><div class="wide"><span>elastic-local ${version}</span><a href="${json}">JSON</a><span>Read-only</span></div></footer>
 <script>${raw(script)}</script>
 </body>
 </html>

@@ -55,21 +55,21 @@ ${volumes(selection, overview.at)}
 
 /** Said while what is shown is older than it should be. */
 export function lost(failure: string): Html {
-  return html`<div class="card note lost" role="status">The cluster cannot be read now; this is of before. ${failure}</div>`
+  return html`<div class="card note lost" role="status">The cluster cannot be read; this is its last known state. ${failure}</div>`
 }
 
 function form({ text, troubled }: Wish): Html {
   return html`<h1 class="unseen">Local volumes of this cluster</h1>
 <form class="find" id="find" role="search" action="/" method="get">
-<input type="search" name="q" value="${text}" placeholder="Find by claim, pod, node, pool, state, or what is said" aria-label="Find" autocomplete="off" spellcheck="false">
-<label><input type="checkbox" name="troubled" value="yes"${troubled && html` checked`}>Only what is troubled</label>
+<input type="search" name="q" value="${text}" placeholder="Find by claim, pod, node, pool, state or message" aria-label="Find" autocomplete="off" spellcheck="false">
+<label><input type="checkbox" name="troubled" value="yes"${troubled && html` checked`}>Problems only</label>
 <button>Find</button>
 </form>`
 }
 
 function notRead({ notRead }: Overview): Html | false {
   if (notRead.length === 0) return false
-  return html`<div class="card note"><p><strong>Some of it is not shown</strong>, as the provisioner may not read it; <code>config/kustomize/page/rights.yaml</code> has the rights.</p><ul class="details">${notRead.map(({ kind, message }) => html`<li>${kind}: ${message}</li>`)}</ul></div>`
+  return html`<div class="card note"><p><strong>Some of it is not shown</strong>, as the provisioner may not read it; <code>config/kustomize/page/rights.yaml</code> grants the rights.</p><ul class="details">${notRead.map(({ kind, message }) => html`<li>${kind}: ${message}</li>`)}</ul></div>`
 }
 
 function summary(overview: Overview, all: readonly Trouble[]): Html {
@@ -81,7 +81,7 @@ function summary(overview: Overview, all: readonly Trouble[]): Html {
   const room = addRooms(listNodes(overview))
   const tone = fails > 0 ? 'fail' : warns > 0 ? 'warn' : 'ok'
   return html`<section aria-label="Summary"><dl class="tiles">
-${tile('Health', tone, all.length === 0 ? 'All is well' : `${all.length} to look at`, counts.join(', ') || 'nothing to do')}
+${tile('Health', tone, all.length === 0 ? 'Healthy' : formatCount(all.length, 'problem'), counts.join(', ') || 'no problems')}
 ${tile('Volumes', '', String(volumes.length), countStates(volumes))}
 ${tile('Nodes', ready < nodes.length ? 'fail' : '', ready < nodes.length ? `${ready} of ${nodes.length}` : String(nodes.length), ready < nodes.length ? 'are ready' : nodes.length > 0 ? 'all ready' : 'none')}
 ${provisionerTile(provisioner, at)}
@@ -94,9 +94,9 @@ function tile(title: string, tone: string, big: string, under: string): Html {
 }
 
 function provisionerTile({ leader, renewedAt, pods, readyPods, problems }: ProvisionerRecord, at: Date): Html {
-  const heard = renewedAt ? `heard ${formatAge(renewedAt, at)} ago` : ''
+  const heard = renewedAt ? `renewed ${formatAge(renewedAt, at)} ago` : ''
   const counted = pods > 0 ? `${readyPods} of ${formatCount(pods, 'pod')} ready` : ''
-  return html`<div class="card tile"><dt>Provisioner that leads</dt><dd><p class="big name${problems.length > 0 && ' is-fail'}">${leader ?? (problems.length > 0 ? 'none' : 'not known')}</p><p class="more">${[heard, counted].filter(Boolean).join(', ')}</p></dd></div>`
+  return html`<div class="card tile"><dt>Leader</dt><dd><p class="big name${problems.length > 0 && ' is-fail'}">${leader ?? (problems.length > 0 ? 'none' : 'not known')}</p><p class="more">${[heard, counted].filter(Boolean).join(', ')}</p></dd></div>`
 }
 
 /** `21 ready, 2 pending`. */
@@ -115,12 +115,12 @@ function troubles({ troubles, wish }: Selection, overview: Overview): Html | fal
   if (troubles.length === 0) {
     const isEmpty = overview.volumes.length === 0 && overview.pools.length === 0
     if (wish.text !== '' || wish.troubled || isEmpty) return false
-    return html`<section aria-labelledby="troubles"><div class="head"><h2 id="troubles">To look at</h2></div><p class="card well">${pill('ok', 'well')} Nothing is wrong with nodes, pools and volumes, as far as the cluster tells.</p></section>`
+    return html`<section aria-labelledby="troubles"><div class="head"><h2 id="troubles">Problems</h2></div><p class="card well">${pill('ok', 'well')} No problems with nodes, pools and volumes are known.</p></section>`
   }
   const left = troubles.length - mostTroubles
-  return html`<section aria-labelledby="troubles"><div class="head"><h2 id="troubles">To look at</h2><span class="quiet">${formatCount(troubles.length, 'thing')}, worst first</span></div>
+  return html`<section aria-labelledby="troubles"><div class="head"><h2 id="troubles">Problems</h2><span class="quiet">${formatCount(troubles.length, 'problem')}, worst first</span></div>
 <ul class="troubles">${troubles.slice(0, mostTroubles).map(trouble)}</ul>
-${left > 0 && html`<p class="none">And ${formatCount(left, 'more thing')}: each is with its node or volume below.</p>`}</section>`
+${left > 0 && html`<p class="none">And ${formatCount(left, 'more problem')}: each is with its node or volume below.</p>`}</section>`
 }
 
 function trouble({ status, message, subjects, ...rest }: Trouble): Html {
@@ -136,14 +136,14 @@ function nodes({ nodes, wish }: Selection): Html {
 <div class="card table">${
     nodes.count === 0
       ? nothing(wish, 'There are no nodes.')
-      : html`<table aria-labelledby="nodes"><thead><tr><th scope="col">Node</th><th scope="col">State</th><th scope="col">Pool</th><th scope="col" class="roomy">Room</th><th scope="col" class="number">Volumes</th><th scope="col" class="troubled">Trouble</th></tr></thead>
+      : html`<table aria-labelledby="nodes"><thead><tr><th scope="col">Node</th><th scope="col">State</th><th scope="col">Pool</th><th scope="col" class="roomy">Room</th><th scope="col" class="number">Volumes</th><th scope="col" class="troubled">Problem</th></tr></thead>
 <tbody>${nodes.rows.map(nodeRow)}</tbody></table>`
   }${pages('nodes', nodes, wish)}</div></section>`
 }
 
 function nodeRow({ node, pool, room, problems }: NodeRow): Html {
   const daemon = node.daemon === 'ready' || node.daemon === 'unknown' ? '' : `daemon ${node.daemon}`
-  return html`<tr id="node-${node.name}"><th scope="row">${node.name}</th><td data-label="State" class="bare">${nodePill(node)}${daemon !== '' && html`<span class="under">${daemon}</span>`}</td><td data-label="Pool" class="named${!pool && ' empty'}">${pool && html`<div>${pool.name}<span class="under">${pool.driverKind}</span></div>`}</td><td data-label="Room" class="bare roomy${!room && ' empty'}">${room && html`<div>${bar(room)}${sizes(room)}</div>`}</td><td data-label="Volumes" class="number">${node.volumes > 0 ? html`<a href="/?q=${encodeURIComponent(node.name)}#volumes" aria-label="${formatCount(node.volumes, 'volume')} of node ${node.name}">${node.volumes}</a>` : '0'}</td><td data-label="Trouble" class="bare troubled${problems.length === 0 && ' empty'}">${problems.length > 0 && html`<div>${firstProblem(problems)}</div>`}</td></tr>
+  return html`<tr id="node-${node.name}"><th scope="row">${node.name}</th><td data-label="State" class="bare">${nodePill(node)}${daemon !== '' && html`<span class="under">${daemon}</span>`}</td><td data-label="Pool" class="named${!pool && ' empty'}">${pool && html`<div>${pool.name}<span class="under">${pool.driverKind}</span></div>`}</td><td data-label="Room" class="bare roomy${!room && ' empty'}">${room && html`<div>${bar(room)}${sizes(room)}</div>`}</td><td data-label="Volumes" class="number">${node.volumes > 0 ? html`<a href="/?q=${encodeURIComponent(node.name)}#volumes" aria-label="${formatCount(node.volumes, 'volume')} of node ${node.name}">${node.volumes}</a>` : '0'}</td><td data-label="Problem" class="bare troubled${problems.length === 0 && ' empty'}">${problems.length > 0 && html`<div>${firstProblem(problems)}</div>`}</td></tr>
 `
 }
 
@@ -155,7 +155,7 @@ function volumes({ volumes, wish }: Selection, now: Date): Html {
           wish,
           html`There are no volumes yet. A claim for one of our classes, and a pod with it, make the first: <code>kubectl apply -f config/pvc-sample.yaml -f config/pod-sample.yaml</code>`,
         )
-      : html`<table aria-labelledby="volumes"><thead><tr><th scope="col">Claim</th><th scope="col">State</th><th scope="col" class="number">Size</th><th scope="col">Node</th><th scope="col">Pods</th><th scope="col" class="number">Age</th><th scope="col" class="troubled">Trouble</th></tr></thead>
+      : html`<table aria-labelledby="volumes"><thead><tr><th scope="col">Claim</th><th scope="col">State</th><th scope="col" class="number">Size</th><th scope="col">Node</th><th scope="col">Pods</th><th scope="col" class="number">Age</th><th scope="col" class="troubled">Problem</th></tr></thead>
 <tbody>${volumes.rows.map((volume) => volumeRow(volume, now))}</tbody></table>`
   }${pages('volumes', volumes, wish)}</div></section>`
 }
@@ -167,7 +167,7 @@ function volumeRow(volume: VolumeRecord, now: Date): Html {
   const { claim, name, node, pods, problems, createdAt, storageClass, fsType, front } = volume
   const isOdd = problems.length > 0
   const left = pods.length - mostPods
-  return html`<tr><th scope="row"><a href="${pathOfVolume(name)}">${titleOfVolume(volume)}</a><span class="under">${[claim ? '' : 'no claim', storageClass, fsType, front && frontNames[front]].filter(Boolean).join(', ')}</span></th><td data-label="State" class="bare">${volumePill(volume)}</td><td data-label="Size" class="number">${size(volume)}</td><td data-label="Node" class="named${node === undefined && ' empty'}">${node}</td><td data-label="Pods" class="named${pods.length === 0 && ' empty'}">${pods.length > 0 && html`<div>${pods.slice(0, mostPods).map(({ name, phase }) => html`<span>${name}</span>${phase !== 'Running' && html`<span class="under">${phase}</span>`} `)}${left > 0 && html`<span class="under">and ${left} more</span>`}</div>`}</td><td data-label="Age" class="number">${createdAt && formatAge(createdAt, now)}</td><td data-label="Trouble" class="bare troubled${!isOdd && ' empty'}">${isOdd && html`<div>${firstProblem(problems)}</div>`}</td></tr>
+  return html`<tr><th scope="row"><a href="${pathOfVolume(name)}">${titleOfVolume(volume)}</a><span class="under">${[claim ? '' : 'no claim', storageClass, fsType, front && frontNames[front]].filter(Boolean).join(', ')}</span></th><td data-label="State" class="bare">${volumePill(volume)}</td><td data-label="Size" class="number">${size(volume)}</td><td data-label="Node" class="named${node === undefined && ' empty'}">${node}</td><td data-label="Pods" class="named${pods.length === 0 && ' empty'}">${pods.length > 0 && html`<div>${pods.slice(0, mostPods).map(({ name, phase }) => html`<span>${name}</span>${phase !== 'Running' && html`<span class="under">${phase}</span>`} `)}${left > 0 && html`<span class="under">and ${left} more</span>`}</div>`}</td><td data-label="Age" class="number">${createdAt && formatAge(createdAt, now)}</td><td data-label="Problem" class="bare troubled${!isOdd && ' empty'}">${isOdd && html`<div>${firstProblem(problems)}</div>`}</td></tr>
 `
 }
 
@@ -184,7 +184,7 @@ function count({ count, page, pages }: Rows<unknown>): string {
 
 function nothing({ text, troubled }: Wish, otherwise: string | Html): Html {
   const why =
-    text !== '' ? `Nothing here has ${JSON.stringify(text)} in it.` : troubled ? 'Nothing here is troubled.' : otherwise
+    text !== '' ? `Nothing here matches ${JSON.stringify(text)}.` : troubled ? 'Nothing here has a problem.' : otherwise
   return html`<p class="none">${why}</p>`
 }
 

@@ -79,7 +79,7 @@ export const hatch = html`<svg class="unseen" aria-hidden="true"><defs><pattern 
 
 export const legend = html`<ul class="legend" aria-label="Legend">
 <li><svg class="bar" aria-hidden="true"><rect class="made" width="100%" height="100%"/></svg>allocated to volumes</li>
-<li><svg class="bar" aria-hidden="true"><rect class="pending" width="100%" height="100%"/></svg>pending: allocated to volumes that are to be made</li>
+<li><svg class="bar" aria-hidden="true"><rect class="pending" width="100%" height="100%"/></svg>pending: allocated to volumes not created yet</li>
 <li><svg class="bar" aria-hidden="true"><rect class="free" width="100%" height="100%"/></svg>free</li></ul>`
 
 /** What else there is to say of a problem, and what to do. */

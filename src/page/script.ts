@@ -22,7 +22,7 @@ export const script = `
       for (const id of ['read', 'shown']) find(id).replaceWith(page.getElementById(id))
     } catch {
       if (signal.aborted) return
-      find('read').textContent = 'No answer; what you see is of before.'
+      find('read').textContent = 'No answer; this is the last known state.'
       find('read').classList.add('lost')
     }
   }

@@ -25,10 +25,10 @@ ${failure !== undefined && lost(failure)}
 <nav class="crumb" aria-label="Where you are"><a href="/">All volumes</a></nav>
 <div class="title"><h1>${title}</h1>${volumePill(volume)}</div>
 <div class="two">
-<section aria-labelledby="chain"><div class="head"><h2 id="chain">How far it has come</h2></div>
+<section aria-labelledby="chain"><div class="head"><h2 id="chain">Progress</h2></div>
 <ol class="card chain">${chain.links.map(step)}</ol>
 ${claim && html`<p class="quiet">In a terminal: <code>kubectl elastic_local explain pvc/${claim.name} -n ${claim.namespace}</code></p>`}</section>
-<section aria-labelledby="facts"><div class="head"><h2 id="facts">What it is</h2></div>
+<section aria-labelledby="facts"><div class="head"><h2 id="facts">Details</h2></div>
 <dl class="card facts">
 ${fact('Size', size(volume))}
 ${fact('Pods', pods(volume))}
@@ -37,7 +37,7 @@ ${place?.pool && place.room && fact('Pool', html`${place.pool.name} <span class=
 ${fact('Class', volume.storageClass)}
 ${fact('Mounted by', volume.front && frontNames[volume.front])}
 ${fact('Filesystem', volume.fsType)}
-${fact('When given up', volume.reclaimPolicy && { Delete: 'its data is deleted', Retain: 'its data is kept' }[volume.reclaimPolicy])}
+${fact('Reclaim policy', volume.reclaimPolicy && { Delete: 'Delete: its data goes with the claim', Retain: 'Retain: its data is kept' }[volume.reclaimPolicy])}
 ${fact('Age', volume.createdAt && formatAge(volume.createdAt, overview.at))}
 ${fact('Volume', html`<code>${volume.name}</code>`)}
 </dl>${place?.room && legend}</section>

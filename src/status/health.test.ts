@@ -14,7 +14,7 @@ test('/healthz and /readyz say ok, or why not; what is not alive is not ready; c
   const ok = [200, { status: 'ok', version: '1.2.3' }]
   assert.equal([await ask('/healthz'), await ask('/readyz')], [ok, ok])
 
-  let missing: string | undefined = 'its pool was not started yet'
+  let missing: string | undefined = 'its pool has not started yet'
   health.ready.push(async () => missing)
   assert.equal(await ask('/healthz'), ok)
   assert.equal(await ask('/readyz'), [503, { status: 'failed', version: '1.2.3', reasons: [missing] }])

@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import type { Backlog } from '../meter.ts'
 
-/** Looks at one thing that must be well: gives the reason why it is not, such as `the pool was not looked at yet`. */
+/** Looks at one thing that must be well: gives the reason why it is not, such as `the pool has not been read yet`. */
 export type Check = () => string | undefined | Promise<string | undefined>
 
 /** What a probe goes by. */

@@ -14,7 +14,7 @@ export function buildLogLevelRoutes(log: LeveledLog): Hono {
       return c.json({ error: { code: 'invalid', message } }, 400)
     }
     log.level = level
-    log.info(`Messages from ${level} on are shown.`)
+    log.info(`The log level is ${level}.`)
     return c.json({ level })
   })
   return app

@@ -102,21 +102,25 @@ export function buildMetrics(parts: MetricsParts): Metrics {
     [{ component: source.component }, ready ? 1 : 0],
   ])
   const observe = {
-    operation: timed('operation', 'operation', 'What was done to a volume or a claim, by kind and result.'),
-    callout: timed('callout', 'callout', 'What the kubelet asked for, by kind and result.'),
-    command: timed('command', 'command', "Programs, and commands of LVM's shell without the wait for their turn."),
+    operation: timed('operation', 'operation', 'Duration of operations on volumes and claims, by kind and result.'),
+    callout: timed('callout', 'callout', "Duration of the kubelet's call-outs, by kind and result."),
+    command: timed(
+      'command',
+      'command',
+      "Duration of programs, and of commands of LVM's shell without the wait for their turn.",
+    ),
     request: timed(
       'api_request',
       'method',
-      'Requests to the API server, by method and result: its status if it refused.',
+      'Duration of requests to the API server, by method and result: its status if it refused.',
     ),
-    work: timed('work', 'queue', 'Pieces of work of a queue; a failed one is tried again.'),
+    work: timed('work', 'queue', 'Duration of the work items of a queue; a failed one is retried.'),
   }
-  backlog('waiting', 'How much waits in a queue.', ({ waiting }) => waiting)
-  backlog('running', 'How much of a queue is worked on now.', ({ running }) => running)
+  backlog('waiting', 'Work items that wait in a queue.', ({ waiting }) => waiting)
+  backlog('running', 'Work items of a queue that run now.', ({ running }) => running)
   backlog(
     'longest_running_seconds',
-    'Since when the oldest work runs that is under way.',
+    'How long the longest-running work item has been running.',
     ({ longestMs }) => longestMs / 1000,
   )
   addProcess(registry)
@@ -171,43 +175,37 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
   )
   pool(
     'allocated_bytes',
-    'What volumes have of it; in a cluster also those that are not made yet.',
+    'What volumes have of it; in a cluster, also those not created yet.',
     ({ report }) => source.promisedBytes() ?? report.allocatedBytes,
   )
   pool(
     'free_bytes',
-    'The largest volume that could be made now; 0 also where nothing new may be made.',
+    'The largest volume that could be created now; also 0 where nothing new may be created.',
     ({ report }) => report.freeBytes,
   )
-  pool('volumes', 'How many volumes are there.', ({ report }) => report.volumes)
-  pool(
-    'problems',
-    'How many things are wrong with the pool; "elastic-local pools" says what.',
-    ({ report }) => report.problems.length,
-  )
-  pool('data_written_ratio', 'How much of the data area of a thin pool is written, from 0 to 1.', ({ report }) =>
+  pool('volumes', 'Volumes in the pool.', ({ report }) => report.volumes)
+  pool('problems', 'Problems of the pool; "elastic-local pools" lists them.', ({ report }) => report.problems.length)
+  pool('data_written_ratio', "Share of a thin pool's data area that is written, from 0 to 1.", ({ report }) =>
     share(report.thin?.dataPercent),
   )
-  pool(
-    'metadata_written_ratio',
-    'How much of the metadata area of a thin pool is written, from 0 to 1.',
-    ({ report }) => share(report.thin?.metadataPercent),
+  pool('metadata_written_ratio', "Share of a thin pool's metadata area that is written, from 0 to 1.", ({ report }) =>
+    share(report.thin?.metadataPercent),
   )
   pool(
     'seen_timestamp_seconds',
-    'When the pool was last looked at; all of its figures are of then.',
+    'When the pool was last read; all of its figures are as of then.',
     ({ seenAt }) => seenAt.getTime() / 1000,
   )
 
   gauge(
     'elastic_local_lost_volumes',
-    'Volumes that were made here and whose data, filesystem or disk is not there any more.',
+    'Volumes that were created here and whose data, filesystem or disk is gone.',
     [],
     () => [[{}, latest()?.volumes.filter(({ state }) => state === 'lost').length ?? 0]],
   )
   gauge(
     'elastic_local_volumes',
-    'How many volumes are in a state, by how kubelets have them mounted.',
+    'Volumes by state, and by the front that mounts them.',
     ['state', 'front'],
     function* () {
       const groups = Map.groupBy(latest()?.volumes ?? [], ({ state, front }) => `${state} ${front}`)
@@ -222,7 +220,7 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
   }
   gauge(
     'elastic_local_volume_failure_timestamp_seconds',
-    'When something failed last that is not over; "elastic-local volumes show" says what.',
+    'When the last failure that is not over happened; "elastic-local volumes show" has the details.',
     ['volume', 'claim_namespace', 'claim', 'operation'],
     function* () {
       for (const { name, failure } of latest()?.volumes ?? [])
@@ -238,18 +236,10 @@ function addPool(gauge: AddGauge, source: DaemonSource, latest: () => PoolFigure
         if (found !== undefined) yield [claimLabels(one.name), found]
       }
     })
-  volume('size_bytes', 'How large the volume is: what it has of its pool.', ({ sizeBytes }) => sizeBytes)
-  volume('filesystem_size_bytes', 'How large its filesystem is, while it is mounted.', ({ usage }) => usage?.sizeBytes)
-  volume(
-    'filesystem_used_bytes',
-    'How much of its filesystem is used, while it is mounted.',
-    ({ usage }) => usage?.usedBytes,
-  )
-  volume(
-    'problems',
-    'How many things are wrong with the volume; "elastic-local volumes show" says what.',
-    ({ problems }) => problems,
-  )
+  volume('size_bytes', 'Size of the volume: what it has of its pool.', ({ sizeBytes }) => sizeBytes)
+  volume('filesystem_size_bytes', 'Size of its filesystem, while it is mounted.', ({ usage }) => usage?.sizeBytes)
+  volume('filesystem_used_bytes', 'Used space of its filesystem, while it is mounted.', ({ usage }) => usage?.usedBytes)
+  volume('problems', 'Problems of the volume; "elastic-local volumes show" lists them.', ({ problems }) => problems)
 }
 
 const share = (percent: number | undefined) => (percent === undefined ? undefined : percent / 100)
@@ -265,11 +255,7 @@ function addCluster(gauge: AddGauge, { isLeader, pending, stranded, now }: Provi
       counted = counted ? undefined : given
       for (const [stage, found] of Object.entries(given)) yield [{ stage }, value(found)]
     })
-  byStage(
-    'elastic_local_pending_claims',
-    'Claims that have no volume to use yet, by how far they are.',
-    ({ claims }) => claims,
-  )
+  byStage('elastic_local_pending_claims', 'Claims that have no usable volume yet, by stage.', ({ claims }) => claims)
   byStage(
     'elastic_local_oldest_pending_claim_age_seconds',
     'How long ago the oldest of them was created.',
@@ -277,7 +263,7 @@ function addCluster(gauge: AddGauge, { isLeader, pending, stranded, now }: Provi
   )
   gauge(
     'elastic_local_stranded_volumes',
-    'Volumes whose node is gone: there is no Node object of it; 0 for one that does not lead.',
+    'Volumes whose node is gone (no Node object); 0 unless this provisioner leads.',
     [],
     () => [[{}, isLeader() ? stranded() : 0]],
   )
@@ -296,15 +282,15 @@ function addProcess(registry: Registry): void {
     })
   new Counter({
     name: 'process_cpu_seconds_total',
-    help: 'Processor time that this process has taken.',
+    help: 'CPU time that this process has used.',
     registers,
     collect() {
       this.reset()
       this.inc(processFigures.cpuSeconds())
     },
   })
-  add('process_start_time_seconds', 'When this process began.', processFigures.startSeconds)
-  add('process_resident_memory_bytes', 'Memory that this process has resident.', processFigures.residentBytes)
-  add('process_open_fds', 'Files that this process has open.', processFigures.openFiles)
-  add('nodejs_heap_size_used_bytes', 'Memory that the heap of JavaScript has in use.', processFigures.heapBytes)
+  add('process_start_time_seconds', 'When this process started.', processFigures.startSeconds)
+  add('process_resident_memory_bytes', 'Resident memory of this process.', processFigures.residentBytes)
+  add('process_open_fds', 'Open files of this process.', processFigures.openFiles)
+  add('nodejs_heap_size_used_bytes', 'Used memory of the JavaScript heap.', processFigures.heapBytes)
 }

@@ -74,7 +74,7 @@ export class PoolView {
   async findFailure(): Promise<string | undefined> {
     const seen = await this.take()
     if (this.#failure) return this.#failure
-    return seen ? undefined : 'the pool was not looked at yet'
+    return seen ? undefined : 'the pool has not been read yet'
   }
 
   async #lookOnce(): Promise<void> {

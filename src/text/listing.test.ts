@@ -96,4 +96,31 @@ test('watchListing() goes on with the rows that are new or have changed', async 
   )
 })
 
+test('watchListing() says once that it cannot look, as while a daemon is started anew, and goes on', async () => {
+  const { screen, shown } = open()
+  const looks: (Listing<Disk> | string)[] = [
+    listing({ name: 'a' }),
+    'it is away',
+    'it is away',
+    'it is not ready',
+    listing({ name: 'a' }, { name: 'b' }),
+    'it is away',
+    listing({ name: 'c' }),
+  ]
+  const read = async () => {
+    const look = looks.shift()
+    if (typeof look === 'object') return look
+    throw new Error(look)
+  }
+  const wishes = { output: 'name', noHeaders: false } as const
+  await watchListing(screen, read, wishes, async () => looks.length > 0)
+  assert.is(shown.out, 'disk/a\ndisk/b\ndisk/c\n')
+  assert.is(shown.err, 'it is away\nit is not ready\nit is away\n')
+  looks.push('it is away')
+  await watchListing(screen, read, wishes, async () => true).then(
+    () => assert.unreachable(),
+    (error) => assert.is(error.message, 'it is away'),
+  )
+})
+
 test.run()

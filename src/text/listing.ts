@@ -1,4 +1,5 @@
 import { toJson } from '../json.ts'
+import { messageOf } from '../volume/errors.ts'
 import { type DocumentFormat, formatDocument, isDocumentFormat } from './document.ts'
 import { valuesAt } from './json-path.ts'
 import type { Screen } from './screen.ts'
@@ -58,7 +59,7 @@ export function printChanges<T extends object>(
   }
 }
 
-/** Prints a list and, for as long as `wait` says, what changes of it. */
+/** Prints a list and, for as long as `wait` says, what changes of it; what keeps it from looking later it tells of, and looks again. */
 export async function watchListing<T extends object>(
   screen: Screen,
   read: () => Promise<Listing<T>>,
@@ -72,8 +73,15 @@ export async function watchListing<T extends object>(
   }
   let before = await timed()
   printListing(screen, before.listing, wishes)
+  let told = ''
   while (await wait(before.readMs)) {
-    const now = await timed()
+    const now = await timed().catch(messageOf)
+    if (typeof now === 'string') {
+      if (now !== told) screen.tell(now)
+      told = now
+      continue
+    }
+    told = ''
     printChanges(screen, before.listing, now.listing, wishes)
     before = now
   }

@@ -54,6 +54,43 @@ test('nothing is begun or looked for; what is mounted can be unmounted, and the 
 
 test.run()
 
+const moving = suite('engine whose device may come back as another')
+
+moving('a mount that first finishes a growth which was cut short shows the device as it is then', async () => {
+  const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+  const { journal } = machine
+  const filesystems = { ...machine.filesystems, zero: async () => {} }
+  const log = { info: () => {}, warn: () => {} }
+  let turn = 0
+  // As with loop devices: what was let go, another volume may have by now.
+  const pool = {
+    ...machine.pool,
+    activate: async (name: string) => ({ kind: 'device' as const, path: `/dev/memory/${name}-${turn}` }),
+    deactivate: async () => {
+      turn += 1
+    },
+  }
+  const shown: string[] = []
+  const bindNode = async (device: string) => {
+    shown.push(device)
+  }
+  const start = async () => {
+    const mounts = { ...machine.mounts, bindNode, isHeld: async () => false }
+    const engine = new Engine({ pool, mounts, filesystems, journal, volumesDir: '/volumes', log })
+    await engine.start()
+    return engine
+  }
+  await (await start()).create('one', { ...spec, fsType: 'block' })
+  const id = machine.volumes.get('one')?.id
+  await journal.write('one', { phase: 'growing', ...(id ? { id } : {}) })
+  const engine = await start()
+  await engine.mount({ name: 'one', target: '/pods/one', readOnly: false, mountOptions: [], fsType: 'block' })
+  assert.equal(shown, [(await engine.attach('one')).path])
+  assert.equal(machine.intents, new Map())
+})
+
+moving.run()
+
 const inUse = suite('engine whose volume is in use where no mount table shows it')
 
 inUse('it is not wiped, removed or checked, and is mounted all the same', async () => {
@@ -186,5 +223,34 @@ many('a start and a list look at the mount table as often with 400 volumes as wi
   assert.equal(await count(400), await count(4))
   assert.equal(await count(4), { looksAtStart: 2, looksOfList: 1 })
 })
+
+many(
+  'a mount looks at the mount table once, and an unmount before and after it, whoever else has the volume',
+  async () => {
+    const machine = new MemoryMachine({ capacityBytes: 1n << 30n })
+    const { pool, mounts, filesystems, journal } = machine
+    let looks = 0
+    const read = async () => {
+      looks += 1
+      return await mounts.read()
+    }
+    const log = { info: () => {}, warn: () => {} }
+    const engine = new Engine({ pool, mounts: { ...mounts, read }, filesystems, journal, volumesDir: '/volumes', log })
+    await engine.start()
+    await engine.create('one', spec)
+    const count = async (work: () => Promise<unknown>) => {
+      looks = 0
+      await work()
+      return looks
+    }
+    const mount = (target: string) =>
+      count(() => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] }))
+    const unmount = (target: string) => count(() => engine.unmount('one', target))
+    assert.equal(
+      [await mount('/a'), await mount('/b'), await mount('/b'), await unmount('/a'), await unmount('/b')],
+      [1, 1, 1, 2, 2],
+    )
+  },
+)
 
 many.run()

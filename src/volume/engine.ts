@@ -58,6 +58,8 @@ export interface EngineParts {
   volumesDir: string
   /** Whether pods are in mount namespaces that see only what is mounted on shared mounts, as where this runs in a pod. */
   mustShare?: boolean
+  /** Whether somebody beside the journal knows that a volume was made. Throws where that cannot be asked. */
+  isMade?: (name: string) => Promise<boolean>
   /** For what people read. */
   now?: () => Date
   log: Pick<Log, 'info' | 'warn'>
@@ -129,12 +131,45 @@ export class Engine {
   async #recoverOne(name: string): Promise<void> {
     const volume = await this.#parts.pool.find(name)
     if (!volume) return await this.#intents.forget(name)
-    const intent = this.#intents.of(volume)
+    const intent = await this.#begun(volume)
     if (!intent) await this.#intents.clear(name)
     else if (intent.phase === 'unreadable') throw unreadable(name, intent)
     else if (intent.phase === 'formatting') await this.#formatAgain(name, intent)
     else if (intent.phase === 'growing') await this.#fill(name)
     else await this.#removeStored(name)
+  }
+
+  /**
+   * What was begun on the volume. The journal alone is not believed that it was never made, as it may come from an old backup:
+   * who else knows is asked, and the volume itself. Throws `failed` where that holds files.
+   */
+  async #begun(volume: StoredVolume): Promise<Intent | UnreadableIntent | undefined> {
+    const { name } = volume
+    const intent = this.#intents.of(volume)
+    if (!intent || intent.phase === 'growing' || intent.phase === 'removing') return intent
+    if (await this.#parts.isMade?.(name)) {
+      this.#parts.log.warn(`Volume ${name} was made, whatever the journal says: that is of another time.`, {
+        volume: name,
+      })
+      await this.#intents.clear(name)
+      return undefined
+    }
+    if (intent.phase !== 'unreadable' && (await this.#holdsFiles(volume)))
+      throw new VolumeError(
+        'failed',
+        `Cannot use ${name} as the journal says that its making was not at its end, and it holds files: the journal may be from an old backup. Nothing was changed. If the files are wanted, remove .elastic-local/intents/${name}.json from the volumes folder and start the daemon anew; else give the volume up.`,
+      )
+    return intent
+  }
+
+  /** Whether somebody has used the volume, by what is on it; of a block device nobody can say. */
+  async #holdsFiles({ name, fsType, trouble }: StoredVolume): Promise<boolean> {
+    if (fsType === 'block' || trouble === 'lost') return false
+    try {
+      return await this.#stages.holdsFiles(name, await this.#parts.pool.activate(name))
+    } finally {
+      await this.#stages.releaseUnused(name)
+    }
   }
 
   /** Makes the volume and its filesystem. Throws `invalid`, `no-space`, `exists`. */
@@ -204,12 +239,11 @@ export class Engine {
   async mount(request: MountRequest): Promise<{ action: 'mounted' | 'unchanged' }> {
     const name = parseVolumeName(request.name)
     return await this.#locked(name, { operation: 'mount', target: request.target }, async () => {
-      const { pool } = this.#parts
       const volume = await this.#mustBeReady(name, request.create)
       mustBeAsked(request, volume)
-      const source = await pool.activate(name)
       try {
-        const table = await this.#readGrown(volume, source)
+        const source = await this.#activateGrown(volume)
+        const table = await this.#parts.mounts.read()
         // What is mounted there already may be anybody's.
         const unseen = this.#findUnseen(table, dirname(request.target))
         if (unseen) throw new VolumeError('unavailable', `Cannot mount ${name} as ${unseen}.`)
@@ -233,18 +267,19 @@ export class Engine {
     if (folder !== target) await mounts.bind(folder, target, { readOnly })
   }
 
-  /** The mounts, after a growth that was cut short is finished: once it is mounted, that may be forbidden. */
-  async #readGrown(volume: StoredVolume, source: Source): Promise<MountTable> {
-    const { mounts, log } = this.#parts
-    const table = await mounts.read()
-    if (this.#intents.of(volume)?.phase !== 'growing' || table.of(source).length > 0) return table
-    await this.#fill(volume.name).catch((error) => {
-      log.warn(`Volume ${volume.name} is mounted smaller than it is to be: ${messageOf(error)}`, {
-        volume: volume.name,
-      })
+  /**
+   * The device or the directory, once a growth that was cut short is finished: when it is mounted, that may be forbidden. It may be
+   * another device than before, which was let go for that, and which somebody else may have by now.
+   */
+  async #activateGrown(volume: StoredVolume): Promise<Source> {
+    const { pool, mounts, log } = this.#parts
+    const { name } = volume
+    const source = await pool.activate(name)
+    if (this.#intents.of(volume)?.phase !== 'growing' || (await mounts.read()).of(source).length > 0) return source
+    await this.#fill(name).catch((error) => {
+      log.warn(`Volume ${name} is mounted smaller than it should be: ${messageOf(error)}`, { volume: name })
     })
-    await this.#parts.pool.activate(volume.name)
-    return await mounts.read()
+    return await pool.activate(name)
   }
 
   #mustBeAlone({ name, target }: MountRequest, [other]: readonly MountPoint[]): void {
@@ -401,18 +436,23 @@ export class Engine {
           'busy',
           `Cannot remove ${name} as it is mounted on ${targets.map((mount) => mount.target).join(', ')}; unmount it first.`,
         )
-      const begun = this.#intents.of(volume)
-      const isHalfMade = begun !== undefined && 'sizeBytes' in begun
       await this.#stages.releaseUnused(name, table)
       await this.#mustBeFree(name)
+      const isToWipe = volume.leavesBlocks === true && (await this.#mayHoldData(volume))
       await this.#noteIfRoom(name, { phase: 'removing', ...(volume.id ? { id: volume.id } : {}) })
-      if (volume.leavesBlocks && !isHalfMade) await this.#wipe(name)
+      if (isToWipe) await this.#wipe(name)
     }
     const removed = await pool.remove(name)
     await this.#intents.forget(name)
     this.#stages.forget(name)
     this.failures.forget(name)
     return removed
+  }
+
+  async #mayHoldData(volume: StoredVolume): Promise<boolean> {
+    const begun = this.#intents.of(volume)
+    if (!begun || !('sizeBytes' in begun)) return true
+    return (await this.#parts.isMade?.(volume.name)) === true || (await this.#holdsFiles(volume))
   }
 
   /** Throws `busy`. Of one that is not active, nobody can have anything. */
@@ -422,7 +462,7 @@ export class Engine {
     const holder =
       source &&
       ((await mounts.findHolder(source)) ?? (fsType === 'block' && (await mounts.findNodeHolder(source.path))))
-    if (holder) throw new VolumeError('busy', `Cannot remove ${name} as ${holder}; end that first.`)
+    if (holder) throw new VolumeError('busy', `Cannot remove ${name} as ${holder}; stop that first.`)
     await pool.mustBeFree?.(name)
   }
 
@@ -498,7 +538,7 @@ export class Engine {
   async #mustBeReady(name: string, create?: VolumeSpec): Promise<StoredVolume> {
     if (create) return (await this.#ensureCreated(name, create)).volume
     const volume = await this.#mustFind(name)
-    const intent = this.#intents.of(volume)
+    const intent = await this.#begun(volume)
     if (!intent) return volume
     if (intent.phase === 'unreadable') throw unreadable(name, intent)
     if (intent.phase === 'removing')
@@ -513,19 +553,19 @@ export class Engine {
     const { pool } = this.#parts
     const { sizeBytes, fsType, mkfsOptions } = spec
     const existing = await pool.find(name)
-    const begun = existing && this.#intents.of(existing)
+    const begun = existing && (await this.#begun(existing))
     if (existing && begun?.phase === 'unreadable') throw unreadable(name, begun)
     if (existing && !begun) await this.#intents.clear(name)
     if (existing && (!begun || begun.phase === 'growing')) return { action: 'unchanged', volume: existing }
     if (pool.sourceKind === 'device' && sizeBytes < minimumBytes[fsType])
       throw new VolumeError(
         'invalid',
-        `Cannot make ${name} with ${fsType} as its size must be at least ${formatSize(minimumBytes[fsType])}: it is ${formatSize(sizeBytes)}.`,
+        `Cannot create ${name} with ${fsType} as its size must be at least ${formatSize(minimumBytes[fsType])}: it is ${formatSize(sizeBytes)}.`,
       )
     if (fsType === 'block' && pool.sourceKind === 'directory')
       throw new VolumeError(
         'invalid',
-        `Cannot make ${name} as a block device as the volumes of this ${pool.driverKind} pool are directories.`,
+        `Cannot create ${name} as a block device as the volumes of this ${pool.driverKind} pool are directories.`,
       )
     if (existing && begun?.phase === 'formatting' && begun.fsType !== fsType && begun.fsType !== 'block') {
       // What it would be removed with, but for the filesystem that it was to have, is somebody's.
@@ -625,7 +665,7 @@ function mustBeAsked({ name, fsType }: MountRequest, volume: StoredVolume): void
   throw new VolumeError(
     'invalid',
     fsType === 'block'
-      ? `Cannot give ${name} as a block device as it was made with a filesystem${volume.fsType ? `, ${volume.fsType}` : ''}.`
+      ? `Cannot serve ${name} as a block device as it was created with a filesystem${volume.fsType ? `, ${volume.fsType}` : ''}.`
       : `Cannot mount ${name} as it is a block device, whose content is its user's.`,
   )
 }
@@ -633,7 +673,7 @@ function mustBeAsked({ name, fsType }: MountRequest, volume: StoredVolume): void
 function unreadable(name: string, { problem }: UnreadableIntent): VolumeError {
   return new VolumeError(
     'failed',
-    `Cannot use ${name} as nobody knows whether it was ever finished: ${problem}. If it was in use, remove that file and start the daemon anew; else give the volume up.`,
+    `Cannot use ${name} as it is unknown whether it was ever finished: ${problem}. If it was in use, remove that file and restart the daemon; else give the volume up.`,
   )
 }
 

@@ -40,7 +40,7 @@ export function messageOf(error: unknown): string {
 export function adviseOnDisk(error: unknown): string {
   const words =
     /Input\/output error|i\/o error|can't read superblock|Failed to (wipe start of|initialize) |Error (reading|writing) device|read error|write error/i
-  return words.test(messageOf(error)) ? "; look in the kernel's log (dmesg) which disk gives errors" : ''
+  return words.test(messageOf(error)) ? '; check the kernel log (dmesg) for disk errors' : ''
 }
 
 /** A failed writing to a filesystem of the machine's, with what to do about it; `what` is a sentence without its end. */
@@ -49,7 +49,7 @@ export function writeError(what: string, error: unknown): VolumeError {
   const advice = isFull
     ? '; make room on that filesystem'
     : hasErrno(error, 'EROFS')
-      ? "; look in the kernel's log why that filesystem is read-only, and mend it"
+      ? '; check the kernel log for why that filesystem is read-only, and fix it'
       : ''
   const code = isFull || hasErrno(error, 'EFBIG') ? 'no-space' : 'failed'
   return new VolumeError(code, `${what}: ${messageOf(error)}${advice}`, { cause: error })

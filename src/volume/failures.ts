@@ -72,6 +72,8 @@ function isEnded(failure: Failure, done: Pick<Failure, 'operation' | 'target'>):
   if (keyOf(failure) === keyOf(done)) return true
   // Nobody wants it there any more.
   if (done.operation === 'unmount') return failure.operation === 'mount' && failure.target === done.target
+  // What was begun when the daemon started, and could not be finished then.
+  if (done.operation === 'create') return failure.operation === 'finish'
   // What can be mounted is whole, and is not to be removed; a growth that was cut short the journal has.
   return done.operation === 'mount' && failure.operation !== 'unmount'
 }

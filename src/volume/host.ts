@@ -53,6 +53,8 @@ export interface Mounts {
   /** Removes an empty folder that was a mount point; nothing to do when there is none. */
   removeFolder(folder: string): Promise<void>
   usage(folder: string): Promise<Usage>
+  /** Whether there is more in the folder than what a new filesystem begins with. */
+  holdsFiles(folder: string): Promise<boolean>
   /**
    * What has the device for itself, or uses the directory, as the kernel says it, in words that complete "as …": also what no
    * table of ours shows, such as a mount in another namespace, one that was taken away lazily, an open file of a directory.

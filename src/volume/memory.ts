@@ -69,7 +69,7 @@ export class MemoryMachine {
     create: async (name, request) => {
       const existing = this.volumes.get(name)
       if (existing && !existing.marked)
-        throw new VolumeError('exists', `Cannot make ${name} as something without our mark has that name.`)
+        throw new VolumeError('exists', `Cannot create ${name} as something without our mark has that name.`)
       if (existing) return { action: 'unchanged', volume: stored(name, existing) }
       const sizeBytes = roundUp(request.sizeBytes, extentBytes)
       this.#mustFit(name, sizeBytes)
@@ -196,6 +196,7 @@ export class MemoryMachine {
       const mount = this.mounted.find(({ source }) => source === nodeOf(device))
       return mount && `process 1 (init) has it on ${mount.target}`
     },
+    holdsFiles: async (folder) => this.filesIn(folder).files.size > 0,
     usage: async (folder) => {
       const volume = this.filesIn(folder)
       const usedBytes = [...volume.files.values()].reduce((sum, text) => sum + BigInt(text.length), 0n)

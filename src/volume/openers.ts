@@ -17,7 +17,7 @@ export async function mustBeClosed(
     if (leftMs <= 0)
       throw new VolumeError(
         'busy',
-        `Cannot ${what} ${name} as ${(await findOpener(device)) ?? 'a process that is not seen from here'} has ${device} open; end that first.`,
+        `Cannot ${what} ${name} as ${(await findOpener(device)) ?? 'a process that is not seen from here'} has ${device} open; stop that first.`,
       )
     await sleep(pauseMs)
   }

@@ -113,7 +113,7 @@ export class Stages {
       await mounts.mountDevice(device, folder, fsType, []).catch((error) => {
         throw new VolumeError(
           'failed',
-          `Cannot make ${name} with ${fsType} as this kernel cannot mount what mkfs has made: ${messageOf(error)}. If it does not know a feature of it, leave that out with the parameter mkfsOptions, or choose another filesystem.`,
+          `Cannot create ${name} with ${fsType} as this kernel cannot mount what mkfs made: ${messageOf(error)}. If it does not know a feature of it, leave that out with the parameter mkfsOptions, or choose another filesystem.`,
           { cause: error },
         )
       })
@@ -122,6 +122,27 @@ export class Stages {
       this.#mountable.add(way)
     }
     this.#checked.set(name, fsType)
+  }
+
+  /**
+   * Whether there are files on the volume, or somebody has it mounted. What cannot be mounted was never finished, or is for a
+   * person to look at before anything is made of it.
+   */
+  async holdsFiles(name: string, source: Source): Promise<boolean> {
+    const { mounts, filesystems } = this.#parts
+    if (source.kind === 'directory') return await mounts.holdsFiles(source.path)
+    const folder = this.#pathOf(name)
+    const shown = (await mounts.read()).of(source)
+    if (shown.some(({ target }) => target !== folder)) return true
+    if (shown.length > 0) return await mounts.holdsFiles(folder)
+    const [found, ...others] = await filesystems.signatures(source.path)
+    const fsType = fsTypes.find((type) => type === found)
+    if (!fsType || others.length > 0 || (await mounts.isHeld(source.path))) return false
+    const isMounted = await mounts.mountDevice(source.path, folder, fsType, ['ro']).then(
+      () => true,
+      () => false,
+    )
+    return isMounted && (await mounts.holdsFiles(folder))
   }
 
   /** The volume is gone. */

@@ -115,7 +115,7 @@ const doing: Record<Operation, string> = {
   unmount: 'unmounting it',
   grow: 'growing it',
   remove: 'removing it',
-  finish: 'finishing what was begun on it',
+  finish: 'finishing its earlier work',
 }
 
 const stateIn = {
@@ -127,7 +127,7 @@ const stateIn = {
 } as const
 
 const unfinishedBy = (intent: Intent | UnreadableIntent) =>
-  intent.phase === 'unreadable' ? `what was begun on it is not known: ${intent.problem}` : unfinished[intent.phase]
+  intent.phase === 'unreadable' ? `its unfinished work is unknown: ${intent.problem}` : unfinished[intent.phase]
 
 const unfinished = {
   creating: 'it was never finished; mounting it finishes it',

@@ -98,7 +98,7 @@ test('what a pod uses is left as it is, and what would be done can be seen first
   await cluster.waitFor<KubeObject>(podPath('used'), (state) => state?.status?.phase === 'Running', 120_000)
   const looked = await mover.run(['adopt', '--from', 'local-path', '--all', '--dry-run'])
   assert.match(looked.said, /^Would adopt default\/data \(pvc-/m)
-  assert.match(looked.said, /^Would not adopt default\/used, as pod used uses it: stop that first\./m)
+  assert.match(looked.said, /^Would not adopt default\/used, as pod used uses it: stop it first\./m)
   assert.equal([looked.exitCode, looked.changes], [1, []])
   const { exitCode, said } = await mover.run(['adopt', '--from', 'local-path', '-A'])
   assert.match(said, /^Adopted default\/data\.$/m)

@@ -198,7 +198,7 @@ test('a full pool', async () => {
     claim('late-now', { class: 'on-node-1', size: '1Gi' }),
     pod('late', ['late']),
   )
-  const detail = /node-1: has .* of .* free, and 1 GiB are wanted/
+  const detail = /node-1: has .* of .* free, and 1 GiB is needed/
   await shows({
     words: await cluster.said('late', /did not have enough free storage/),
     explain: { what: 'pvc/late', at: 'scheduling', message: /no node can take it/, detail, advice: /add a disk/ },
@@ -224,7 +224,7 @@ test('a full pool', async () => {
 needing(test, growthRecovery)('growth beyond the pool', async () => {
   const request = (storage: string) => JSON.stringify({ spec: { resources: { requests: { storage } } } })
   await cluster.kubectl(['patch', 'pvc', 'data', '--patch', request('100Ti')])
-  const words = await cluster.said('data', /Lower the request of the claim to take it back/)
+  const words = await cluster.said('data', /Lower the request of the claim to cancel it/)
   const isRefused = (state: KubeObject | undefined) =>
     state?.status?.allocatedResourceStatuses?.storage === 'NodeResizeInfeasible'
   await cluster.waitFor(claimPath('data'), isRefused, 120_000)
@@ -234,7 +234,7 @@ needing(test, growthRecovery)('growth beyond the pool', async () => {
       what: 'data',
       at: 'growth',
       message: /from 64 MiB to 100 TiB: Cannot grow pvc-.* free/,
-      advice: /Lower the request to take it back/,
+      advice: /Lower the request to cancel it/,
     },
     doctor: { check: 'claim default/data', message: /it does not grow from 64 MiB to 100 TiB/ },
     figure: 'elastic_local_callout_duration_seconds_count{node="node-1",callout="expandfs",result="no-space"} > 0',
@@ -246,13 +246,13 @@ test('a pod that names our driver inline', async () => {
   const volumes = [{ name: spec.volumeName, flexVolume: { driver, options: { sizeBytes: '1024' } } }]
   await cluster.apply(pod('thief', [], { volumes, spec: { nodeName: 'node-1' } }))
   await shows({
-    words: await cluster.said('thief', /only a pod whose claim is bound to it may have it/),
+    words: await cluster.said('thief', /only a pod whose claim is bound to it may use it/),
     explain: {
       what: 'thief',
       at: 'mount',
-      message: /is a flexVolume of our driver, which only claims may have/,
+      message: /is a flexVolume of our driver, which only claims may use/,
       detail: /only a pod whose claim is bound/,
-      advice: /Name a claim in the pod/,
+      advice: /Use a persistentVolumeClaim in the pod/,
     },
     doctor: { check: 'pod default/thief', message: /is a flexVolume of our driver/, page: false },
     alert: {
@@ -291,8 +291,8 @@ test('a node without a volume group', async () => {
       at: 'scheduling',
       message: /no node can take it/,
       detail:
-        /bare: cannot use its pool: Cannot read volume group elastic-local-none; make it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
-      advice: /^Mend the nodes above/,
+        /bare: cannot use its pool: Cannot read volume group elastic-local-none; create it with "elastic-local create-vg --lvm-volume-group elastic-local-none/,
+      advice: /^Fix the nodes above/,
     },
     doctor: {
       check: 'node bare',
@@ -348,21 +348,21 @@ test('a daemon that is down', async () => {
     explain: {
       what: 'pod/unserved',
       at: 'node',
-      message: /the daemon of node node-3 is not well: pod daemon-node-3/,
+      message: /the daemon of node node-3 is unhealthy: pod daemon-node-3/,
       advice: /logs daemon-node-3/,
     },
-    doctor: { check: 'node node-3', message: /the daemon of node node-3 is not well/ },
+    doctor: { check: 'node node-3', message: /the daemon of node node-3 is unhealthy/ },
     alert: { name: 'ElasticLocalDown', where: { instance: addresses.get('node-3') ?? '' } },
   })
 })
 
 test('a deletion that waits for a pod which uses the claim', async () => {
   await remove('pvc', 'kept')
-  const message = /the claim goes when its pods have: web/
+  const message = /the claim is deleted when its pods are gone: web/
   await shows({
     explain: { what: 'pvc/kept', at: 'removal', status: 'wait', message, advice: /Delete those pods/ },
     // Nothing is broken.
-    words: 'the claim goes when its pods have: web',
+    words: 'the claim is deleted when its pods are gone: web',
   })
   const { findings } = JSON.parse((await kubectl('elastic_local', 'doctor', '--output=json')).stdout)
   assert.not(findings.some(({ check }: Finding) => check === 'claim default/kept'))
@@ -403,7 +403,7 @@ test('no provisioner at work', async () => {
   await provisioner.kill('SIGTERM')
   await setWell(cluster, 'provisioner', 'node-1', false)
   await cluster.apply(claim('unled', { class: 'on-node-3', size: '64Mi' }))
-  const message = /no provisioner is at work: none leads/
+  const message = /no provisioner is running: none leads/
   await shows({
     words: await cluster.said('unled', /Waiting for a volume to be created/),
     explain: { what: 'unled', at: 'reservation', message, advice: /logs provisioner-node-1/ },

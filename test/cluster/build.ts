@@ -45,15 +45,23 @@ const helmVersion = 'v4.3.1'
 
 /** Gives the path of Helm, built from its Go module. Throws when there is no Go, or one that is too old. */
 export async function ensureHelm(): Promise<string> {
-  return await ensureBuilt(`helm-${helmVersion}`, 'helm', async (output) => {
-    process.stderr.write('Building Helm for the tests: 2 to 4 minutes the first time ...\n')
-    const folder = `${output}.bin`
+  return await ensureInstalled('helm', { module: 'helm.sh/helm/v4', version: helmVersion, package: 'cmd/helm' })
+}
+
+/** Gives the path of a program of a Go module. Throws when there is no Go, or one that is too old. */
+export async function ensureInstalled(
+  name: string,
+  { module, version, package: folder = '' }: { module: string; version: string; package?: string },
+): Promise<string> {
+  return await ensureBuilt(`${name}-${version}`, name, async (output) => {
+    process.stderr.write(`Building ${name} ${version}: 2 to 4 minutes the first time ...\n`)
+    const bin = `${output}.bin`
     try {
-      const args = ['install', '-trimpath', '-ldflags', '-s -w', `helm.sh/helm/v4/cmd/helm@${helmVersion}`]
-      await go(moduleDir, args, { GOBIN: folder })
-      await rename(join(folder, 'helm'), output)
+      const args = ['install', '-trimpath', '-ldflags', '-s -w', `${join(module, folder)}@${version}`]
+      await go(moduleDir, args, { GOBIN: bin })
+      await rename(join(bin, name), output)
     } finally {
-      await rm(folder, { recursive: true, force: true })
+      await rm(bin, { recursive: true, force: true })
     }
   })
 }

@@ -325,7 +325,7 @@ test('a claim in whose way a PV of another driver is gets its own when that is d
     spec: { capacity: { storage: '1Mi' }, accessModes: ['ReadOnlyMany'], hostPath: { path: '/nowhere' } },
   })
   await cluster.apply(pod('barred', ['barred']))
-  await said('barred', /there is one of that name which is not for this claim; delete it/)
+  await said('barred', /one of that name exists that is not for this claim; delete it/)
   await remove('pv', `pvc-${uid}`)
   await running('barred')
   await remove('pod', 'barred')
@@ -346,7 +346,7 @@ test('a pod that names the volume of another in a flexVolume of its own does not
   await cluster.apply(pod('thief', [], { volumes: [{ name: volumeName, flexVolume }], spec: { nodeName } }))
   await said(
     'thief',
-    isFlex ? /only a pod whose claim is bound to it may have it/ : /by flex as its PersistentVolume is one of csi/,
+    isFlex ? /only a pod whose claim is bound to it may use it/ : /by flex as its PersistentVolume is one of csi/,
   )
   const thief = await cluster.api.request('GET', podPath('thief'))
   const folder = join(String(nodes.get(nodeName)?.kubelet.rootDir), 'pods', thief.metadata.uid, 'volumes')

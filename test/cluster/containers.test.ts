@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, realpath, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, realpath, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
@@ -70,7 +70,11 @@ async function stillRunning(pids: readonly string[]): Promise<string[]> {
 /** Waits for what no event tells. */
 const until = (check: () => Promise<boolean>) => poll(check, 10_000, new AbortController().signal)
 
-const loopDevices = async () => (await run('losetup', ['--list', '--noheadings', '--output', 'NAME'])).stdout
+/** The loop devices over a file, by its inode; others on this machine come and go. */
+const devicesOver = async (inode: number) => {
+  const { stdout } = await run('losetup', ['--list', '--noheadings', '--raw', '--output', 'BACK-INO,NAME'])
+  return stdout.split('\n').filter((line) => line.startsWith(`${inode} `))
+}
 
 test.before(async (world) => {
   world.folder = await realpath(await mkdtemp(join(tmpdir(), 'elastic-local-containers-')))
@@ -187,17 +191,17 @@ test('containers go on while the kubelet and containerd are ended and started ag
 })
 
 test('close() leaves no process, mount, loop device, control group or bridge', async ({ node, folder }) => {
-  const before = await loopDevices()
   await node.run('truncate', '--size', '16M', '/mnt/image')
   await node.run('losetup', '--find', '/mnt/image')
-  assert.is.not(await loopDevices(), before)
+  const { ino } = await stat(node.path('/mnt/image'))
+  assert.is((await devicesOver(ino)).length, 1)
   const pids = await descendantsOf(node.pid)
   assert.ok(pids.length > 10)
   assert.ok((await findCgroups(node.cgroup)).length > 0)
   await node.close()
   assert.equal(await stillRunning(pids), [])
   assert.equal((await readMountTable()).under(folder), [])
-  assert.is(await loopDevices(), before)
+  assert.equal(await devicesOver(ino), [])
   assert.equal(await findCgroups(node.cgroup), [])
   assert.not.match((await run('ip', ['link'])).stdout, /pods|veth/)
 })

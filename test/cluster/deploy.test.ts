@@ -50,7 +50,7 @@ test(
         'elastic-local',
         'doctor',
       ])
-      assert.match(doctor.stdout, /flex driver .*is this very version/)
+      assert.match(doctor.stdout, /flex driver .*is this version/)
 
       const busybox = { ...overlay, container: { ...overlay.container, image: 'busybox:test' } }
       const sample = async (file: string) =>
@@ -151,7 +151,7 @@ async function checkCreateVg(node: ContainerNode, image: string, make: Make) {
   const words = ['NODES=node-1', `IMAGE=${image}`, `DISKS=${disk}`, 'SIZE=64Mi']
   try {
     const made = await make('create-vg', ...words, `GROUP=${group}`)
-    assert.match(made.stdout, `node-1: Volume group ${group} is made.`)
+    assert.match(made.stdout, `node-1: Created volume group ${group}.`)
     const refusal = await thrownBy(CommandError, () => make('create-vg', ...words, `GROUP=${group}-other`))
     assert.match(refusal.stdout, `node-1: elastic-local: Cannot use ${disk} as it is part of volume group ${group}.`)
     assert.match(refusal.stderr, 'Not made: node-1')

@@ -181,7 +181,8 @@ export class Elastic {
 
   /** Starts a guest with a kubelet and a daemon in it; its power may be cut. */
   async startLvmNode(options: LvmNodeOptions): Promise<GuestNode> {
-    const { name, folder, address, diskBytes, thin, daemonFlags = {} } = options
+    const { name, folder, address, diskBytes, thin } = options
+    const daemonFlags = { csi: !isFlex, ...options.daemonFlags }
     const { cluster } = this
     const [disk, stateDisk] = [join(folder, 'disk'), join(folder, 'state')]
     await createDisk(disk, diskBytes)
@@ -197,7 +198,7 @@ export class Elastic {
         `--kubeconfig=${await cluster.serviceAccountKubeconfig(namespace, 'elastic-local-daemon', name)}`,
         ...[`--kubelet-dir=${guestPaths.kubeletDir}`, `--volumes-dir=${guestPaths.volumesDir}`],
         ...[`--socket=${guestPaths.socket}`, `--lvm-use-thin-volumes=${thin}`],
-        ...Object.entries({ csi: !isFlex, ...daemonFlags }).map(([flag, value]) => `--${flag}=${value}`),
+        ...Object.entries(daemonFlags).map(([flag, value]) => `--${flag}=${value}`),
       ],
     })
     await node.run(executable, ['install', `--plugin-dir=${guestPaths.pluginDir}`, '--wait=300'])
@@ -225,7 +226,7 @@ export class Elastic {
     await this.restartDaemon(node)
   }
 
-  /** Starts the kubelet and the daemon of a node that were ended; its object is made anew if it is gone. */
+  /** Starts the kubelet and the daemon of a node that were ended; its object is recreated if it is gone. */
   async returnNode(node: ElasticNode): Promise<void> {
     await node.kubelet.start()
     await this.restartDaemon(node)

@@ -91,7 +91,7 @@ test('a claim that a pod uses has a tick at every link, and the lists and the do
   assert.match((await plugin('pools', '-o', 'wide')).stdout, /^node-1 +\/\S+ +LOOP +[\d.]+ GiB +64 MiB +[\d.]+ GiB/m)
   const { exitCode, stdout } = await plugin('doctor')
   assert.is(exitCode, 0, stdout)
-  assert.match(stdout, /\nAll is well\.\n$/)
+  assert.match(stdout, /\nNo problems found\.\n$/)
 })
 
 test('kubectl completes the plugin by its link', async () => {
@@ -138,21 +138,21 @@ test('what no node has room for, or a pool for, says what each node has', async 
   await explained(
     'pvc/huge',
     'scheduling',
-    /node-1.*GiB free, and 100 TiB are wanted\n.*the scheduler, of pod huge/s,
+    /node-1.*GiB free, and 100 TiB is needed\n.*the scheduler, of pod huge/s,
     /Make room/,
   )
   await explained(
     'pod/kind',
     'scheduling',
     /node-1.*\(LOOP\), and the class wants a pool of driverKind LVM/,
-    /^Give a node a pool of driverKind LVM, or make the claim anew with a class that wants a pool that is there/,
+    /^Give a node a pool of driverKind LVM, or recreate the claim with a class whose pool exists/,
   )
   await explained('huge-now', 'reservation', /Cannot place 100 TiB on node node-1/, /Make room/)
   await explained('kind-now', 'reservation', /no node that StorageClass lvm-now allows is ready/, /^Give a node a pool/)
   const { exitCode, stdout } = await plugin('doctor')
   assert.is(exitCode, 1)
   assert.match(stdout, /^FAIL +claim default\/huge /m)
-  assert.match(stdout, /^WARN +class lvm +no node has what it wants, a pool of driverKind LVM/m)
+  assert.match(stdout, /^WARN +class lvm +no node has what it needs, a pool of driverKind LVM/m)
   await cluster.kubectl(['delete', 'pod', 'huge', 'kind', '--force'])
   await cluster.kubectl(['delete', 'pvc', 'huge', 'kind', 'huge-now', 'kind-now'])
 })
@@ -163,7 +163,7 @@ test('without a provisioner, and with a pod of it that is not there, a claim say
   await explained(
     'unled',
     'reservation',
-    /no provisioner is at work: none leads/,
+    /no provisioner is running: none leads/,
     /describe deployment elastic-local-provisioner/,
   )
   provisioner = await elastic.startProvisioner()
@@ -186,8 +186,13 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
   const flexVolume = { driver, options: { sizeBytes: '1024' } }
   const volume = await place('guarded', 'node-2')
   await cluster.apply(pod('thief', [], { volumes: [{ name: volume, flexVolume }], spec: { nodeName: 'node-2' } }))
-  await said('thief', /only a pod whose claim is bound to it may have it/)
-  await explained('thief', 'mount', /only a pod whose claim is bound to it may have it/, /Name a claim in the pod/)
+  await said('thief', /only a pod whose claim is bound to it may use it/)
+  await explained(
+    'thief',
+    'mount',
+    /only a pod whose claim is bound to it may use it/,
+    /Use a persistentVolumeClaim in the pod/,
+  )
   await cluster.kubectl(['delete', 'pod', 'thief', '--force'])
 
   await nodeOf('node-2').daemon.kill()
@@ -209,7 +214,7 @@ test('a pod that takes a volume without a claim, and one whose node has no daemo
   await explained(
     'unmade',
     'node',
-    /the daemon of node node-2 was last heard 5m(\d+s)? ago/,
+    /the daemon of node node-2 last reported 5m(\d+s)? ago/,
     /Start it.*describe daemonset/,
   )
   const [, late] = [await plugin('nodes'), await plugin('volumes')]
@@ -251,8 +256,8 @@ test('data that is lost, and a pool that is another, say so', async () => {
     '{"id":"0f0e0d0c-1111-2222-3333-444455556666"}',
   )
   await elastic.restartDaemon(nodeOf('node-3'))
-  await said('node-3', /is not the one that its volumes were made in/)
-  await explained('lost', 'node', /is not the one that its volumes were made in/, /Nothing is made there/)
+  await said('node-3', /is not the one that its volumes were created in/)
+  await explained('lost', 'node', /is not the one that its volumes were created in/, /Nothing is created there/)
 })
 
 test('a filesystem that is gone, and a pod that keeps its volume, say so in the list of the cluster and of the node', async () => {
@@ -272,7 +277,7 @@ test('a filesystem that is gone, and a pod that keeps its volume, say so in the 
     'pvc/wiped',
     'volume',
     /it is blank, and its filesystem is lost/,
-    /Restore it from a copy, or delete its claim/,
+    /Restore it from a backup, or delete its claim/,
   )
   assert.match((await plugin('volumes')).stdout, /^wiped +lost/m)
   const [view] = ((await elastic.ask(node.socket, '/v1/volumes')).volumes as KubeObject[]).filter(
@@ -301,7 +306,13 @@ test('a PersistentVolume that somebody took away leaves a lost claim, and an orp
 
 test('a deletion says whom it waits for: pods, and a node that is away; and a node that is gone is one', async () => {
   await cluster.kubectl(['delete', 'pvc', 'guarded', '--wait=false'])
-  await explained('guarded', 'removal', /the claim goes when its pods have: unserved/, /Delete those pods/, 'wait')
+  await explained(
+    'guarded',
+    'removal',
+    /the claim is deleted when its pods are gone: unserved/,
+    /Delete those pods/,
+    'wait',
+  )
   const [away, gone] = [await place('away', 'node-4'), await place('gone', 'node-4')]
   await Promise.all([nodeOf('node-4').kubelet.kill(), nodeOf('node-4').daemon.kill()])
   // As the controller manager says after 50 s.

@@ -91,7 +91,7 @@ const isWrite = ({ method, path }: Passing) => method !== 'GET' && !path.include
 /** Resolves when a provisioner has ended, as it lost its Lease. */
 async function loses(program: Program): Promise<void> {
   await program.ended()
-  assert.match(await readFile(program.log, 'utf8'), /Lost the Lease/)
+  assert.match(await readFile(program.log, 'utf8'), /Lost Lease/)
 }
 
 /** Resolves with the PVs when all tell the same of them, and nobody ever promised too much. */

@@ -125,7 +125,7 @@ if (isFlex)
 
 /** Pods that name another's volume inline; gives what they are told. */
 async function stealByFlex(volume: string, wrongKey: string): Promise<RegExp> {
-  const told = /only a pod whose claim is bound to it may have it/
+  const told = /only a pod whose claim is bound to it may use it/
   for (const [name, options] of Object.entries({ keyless: {}, guessing: { key: wrongKey, sizeBytes: '1' } })) {
     const flexVolume = { driver, secretRef: { name: 'secret' }, options }
     await cluster.apply(pod(name, [], { volumes: [{ name: volume, flexVolume }], spec: { nodeName: 'node-1' } }))

@@ -221,7 +221,7 @@ async function inStore<T>(work: (store: Store) => Promise<T>): Promise<T> {
 /** How to make the base of a recipe, and what it is called then. */
 async function planBase(recipe: string, key: string) {
   const [, name, release] = /^FROM (debian:(\w+)-slim)\b/m.exec(recipe) ?? []
-  if (!name || !release) throw new Error('Cannot make a test image as it must be based on debian:<release>-slim')
+  if (!name || !release) throw new Error('Cannot create a test image as it must be based on debian:<release>-slim')
   const sources = await findSources(release)
   const options = ['--aptopt=Acquire::Retries "3"', ...leftOut.map((option) => `--dpkgopt=${option}`)]
   return { name, release, sources, options, made: `base-${hash([release, sources, ...options, key])}` }

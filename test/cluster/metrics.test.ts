@@ -196,7 +196,7 @@ test('the log has one JSON object a line, and all that happened to a claim is fo
   const about = (await lines(node.daemon.log)).filter((line) => line.claim === 'default/here')
   for (const line of about) assert.equal([line.volume, line.node], [volume, 'node-1'])
   const messages = about.map(({ message }) => String(message))
-  assert.ok(messages.some((message) => message.startsWith(`Made volume ${volume} of `)))
+  assert.ok(messages.some((message) => message.startsWith(`Created volume ${volume} of `)))
   const mounted = about.find(({ message }) => /^\/mount \S+: done$/.test(message))
   const { uid } = (await cluster.api.request('GET', podPath('here'))).metadata
   assert.equal([mounted.pod, typeof mounted.tookMs], [uid, 'number'])
@@ -236,7 +236,7 @@ test('a daemon that starts while the API server is away is alive, and not ready 
   await node.daemon.start()
   assert.equal(await reasons(urls.daemon, '/healthz'), [])
   const [reason = ''] = await reasons(urls.daemon, '/readyz')
-  assert.match(reason, /^these were not listed yet: \/api\/v1\/persistentvolumes, /)
+  assert.match(reason, /^not listed yet: \/api\/v1\/persistentvolumes, /)
   const probe = await run(executable, ['readyz', `--socket=${node.socket}`], { accept: [1] })
   assert.equal([probe.exitCode, JSON.parse(probe.stdout).reasons], [1, [reason]])
   // One that was ready stays so.

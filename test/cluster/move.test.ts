@@ -82,7 +82,7 @@ async function mustBeOn(name: string, front: 'flex' | 'csi'): Promise<void> {
 test('what a pod uses is left as it is, and what would be done can be seen first', async () => {
   const looked = await mover.run(['move-to-csi', '--all', '--dry-run'])
   assert.match(looked.said, /^Would move default\/data \(pvc-/m)
-  assert.match(looked.said, /^Would not move default\/used, as pod used uses it: stop that first, or say --in-use/m)
+  assert.match(looked.said, /^Would not move default\/used, as pod used uses it: stop it first, or use --in-use/m)
   assert.equal([looked.exitCode, looked.changes], [1, []])
   const { exitCode, said } = await mover.run(['move-to-csi', '-A'])
   assert.match(said, /^Moved default\/data to CSI\.$/m)

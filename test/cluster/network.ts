@@ -15,5 +15,5 @@ export function enterOwnNetwork(): void {
   const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)]
   const command = ['unshare', '--net', '--', 'sh', '-e', '-c', script, 'sh', ...again]
   process.execve?.('/usr/bin/env', ['env', ...command], { ...process.env, [mark]: ownAddress })
-  throw new Error('Cannot make a network for the test as Node must have process.execve()')
+  throw new Error('Cannot create a network for the test as Node must have process.execve()')
 }

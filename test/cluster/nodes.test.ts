@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { request } from '../../src/daemon/client.ts'
 import { readMountTable } from '../../src/mount/table.ts'
+import { run } from '../../src/run.ts'
 import { suite } from '../suite.ts'
 import { promisedEntry } from './agreement.ts'
 import type { KubeObject } from './api.ts'
@@ -149,7 +150,7 @@ test('while the API server is away, also a daemon that was started in between mo
     assert.is((await readMountTable()).at(target), undefined)
     // By CSI, nobody but the kubelet can name a volume.
     if (isFlex)
-      assert.match(await mount(second, { key: '0'.repeat(32) }), /only a pod whose claim is bound to it may have it/)
+      assert.match(await mount(second, { key: '0'.repeat(32) }), /only a pod whose claim is bound to it may use it/)
     assert.is((await readMountTable()).at(target), undefined)
     assert.is(await unmount(first.metadata.uid), 'Success')
     assert.is((await readMountTable()).at(targetOf(first.metadata.uid)), undefined)
@@ -314,6 +315,25 @@ test('a node whose daemon is dead offers nothing, however empty it is, until the
   await elastic.restartDaemon(nodeOf('node-3'))
   await cluster.waitFor(capacities, isOffered, 120_000)
   await cluster.kubectl(['delete', 'pvc', 'not-there'])
+})
+
+test('a node whose disk is unmounted offers nothing, says so by itself, and offers its room when the disk is back', async () => {
+  const { volumesDir } = nodeOf('node-3')
+  const room = (state: KubeObject | undefined) => JSON.parse(state?.data['_pool.default'] ?? '{}').capacityBytes
+  const before = room(await cluster.waitFor(ledgerPath('node-3'), (state) => room(state) !== '0'))
+  const device = (await readMountTable()).at(volumesDir)?.source ?? ''
+  // The daemon has its lock there, so only this goes.
+  await run('umount', ['--lazy', volumesDir])
+  try {
+    // Nobody asks that daemon anything: within half a minute it looks.
+    await cluster.waitFor(ledgerPath('node-3'), (state) => room(state) === '0', 120_000)
+    const isTold = ({ involvedObject, reason, message }: KubeObject) =>
+      involvedObject.name === 'node-3' && reason === 'PoolProblem' && /not mounted there any more/.test(message)
+    await cluster.waitFor(eventsPath, (list) => list?.items.some(isTold), 120_000)
+  } finally {
+    await run('mount', [device, volumesDir])
+  }
+  await cluster.waitFor(ledgerPath('node-3'), (state) => room(state) === before, 120_000)
 })
 
 test('with --delete-claims-of-gone-nodes, a StatefulSet and a person have their claims elsewhere', async () => {

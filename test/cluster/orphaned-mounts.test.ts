@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { readMountTable } from '../../src/mount/table.ts'
 import { suite } from '../suite.ts'
@@ -62,6 +62,21 @@ test.before(async () => {
 
 test.after(() => close())
 
+test('the name of a pod is noted whatever its volumes are that the kubelet has mounted at once', async () => {
+  const pods = ['three-1', 'three-2', 'three-3', 'three-4']
+  const claimsOf = (name: string) => ['a', 'b', 'c'].map((volume) => `${name}-${volume}`)
+  await cluster.apply(...pods.flatMap(claimsOf).map((name) => claim(name, { size: '16Mi' })))
+  await cluster.apply(...pods.map((name) => pod(name, claimsOf(name))))
+  for (const name of pods) {
+    const path = `/api/v1/namespaces/default/pods/${name}`
+    const { metadata } = await cluster.waitFor(path, (state) => state?.status?.phase === 'Running', 120_000)
+    const note = await readFile(join(dirname(node.socket), 'pods', `${metadata.uid}.json`), 'utf8')
+    assert.equal(JSON.parse(note), { namespace: 'default', name })
+  }
+  await cluster.kubectl(['delete', 'pod', ...pods])
+  await cluster.kubectl(['delete', 'pvc', ...pods.flatMap(claimsOf)])
+})
+
 test('a mount for a pod that nobody knows is told of and taken away; that of a pod which runs stays', async () => {
   await mountForGhost()
   await elastic.restartDaemon(node)
@@ -99,7 +114,7 @@ test('while the kubelet is down, the mount of a pod that was removed by force is
   await cluster.kubectl(['patch', 'node', node.name, ...subresource])
   await cluster.kubectl(['delete', 'pod', 'web', '--force', '--grace-period=0'])
   await elastic.restartDaemon(node)
-  assert.match(await told('MountOrphaned', targetOf(web)), /It is left as the kubelet of this node is not well/)
+  assert.match(await told('MountOrphaned', targetOf(web)), /It is left alone as the kubelet of this node is not ready/)
   assert.is(await readFile(join(targetOf(web), 'file'), 'utf8'), 'precious')
   await node.kubelet.start()
   await poll(async () => !(await isMounted(targetOf(web))), 60_000)

@@ -192,7 +192,7 @@ if (isFlex)
     )
     await writeFile(join(await folderOf('old', 'old'), 'file'), '')
     await cluster.apply(pod('thief', [], { volumes: [{ name, flexVolume }], spec: { nodeName: 'node-2' } }))
-    await said('thief', /only a pod with claim default\/old may have it/)
+    await said('thief', /only a pod with claim default\/old may use it/)
     const { metadata } = await cluster.api.request('GET', podPath('thief'))
     const folder = join(String(nodes.get('node-2')?.kubelet.rootDir), 'pods', metadata.uid, 'volumes')
     const mounts = (await readMountTable()).under(folder).map(({ target }) => target)
@@ -234,6 +234,40 @@ test('a promise to a claim that was deleted before its PV was made, while no pro
   await cluster.api.request('PATCH', ledgerPath, { data: { [volume]: entry } })
   provisioner = await elastic.startProvisioner()
   await cluster.waitFor(ledgerPath, (state) => state !== undefined && !(volume in state.data), 120_000)
+})
+
+test('a claim waits for a node that is cordoned, tainted or has not the label, whoever selected it, and goes on by itself', async () => {
+  const names = [...nodes.keys()]
+  const taint = ['for=others:NoSchedule']
+  await cluster.kubectl(['cordon', 'node-1'])
+  await cluster.kubectl(['taint', 'node', 'node-2', 'node-3', ...taint])
+  const isKept = (state: KubeObject | undefined) =>
+    state?.items.every(({ spec }: KubeObject) => spec.taints?.length > 0)
+  await cluster.waitFor('/api/v1/nodes', isKept)
+  await cluster.apply(
+    classFor('labelled', 'late', ['yes']),
+    claim('uncordoned', { class: 'immediate', size: '64Mi' }),
+    claim('labelled', { class: 'labelled', size: '64Mi' }),
+    claim('selected', { size: '64Mi' }),
+    pod('selected', ['selected'], { spec: { nodeSelector: { 'kubernetes.io/hostname': 'node-1' } } }),
+  )
+  await said('uncordoned', /as no node that StorageClass immediate allows is ready/)
+  await said('labelled', /as no node that StorageClass labelled allows is ready/)
+  // As its author may write it; the scheduler has placed nothing.
+  await cluster.kubectl(['annotate', 'pvc', 'selected', 'volume.kubernetes.io/selected-node=node-1'])
+  await said(
+    'selected',
+    /no pod that waits for claim default\/selected tolerates its taint node\.kubernetes\.io\/unschedulable/,
+  )
+  await cluster.kubectl(['uncordon', 'node-1'])
+  assert.equal([await nodeOf('uncordoned'), await nodeOf('selected')], ['node-1', 'node-1'])
+  await cluster.kubectl(['taint', 'node', 'node-2', 'node-3', ...taint.map((one) => `${one}-`)])
+  await cluster.kubectl(['label', 'node', 'node-3', 'late=yes'])
+  assert.is(await nodeOf('labelled'), 'node-3')
+  await cluster.kubectl(['label', 'node', ...names, 'late-'])
+  await cluster.kubectl(['delete', 'pod', 'selected'])
+  await remove('pvc', 'uncordoned', 'labelled', 'selected')
+  await noVolumes()
 })
 
 test('a claim that cannot be served has one event, whatever changes around it, and is not tried without end', async () => {

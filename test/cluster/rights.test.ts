@@ -138,6 +138,13 @@ test(
       refused(await daemon(verb.split(' ')))
     refused(await daemon(create, { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a' }, spec: { containers: [] } }))
     assert.is(await daemon(create, ledger('here')), 'done')
+    // What its name says is the node's stays it, whatever a person did to its labels.
+    const relabel = (on: string, labels: object | null) =>
+      patch(`configmap elastic-local.${on}.ledger --namespace=${namespace}`, { metadata: { labels } })
+    for (const on of ['here', 'there']) await cluster.kubectl(relabel(on, null))
+    const { labels } = ledger('here').metadata
+    assert.is(await daemon(relabel('here', labels)), 'done')
+    assert.match(await daemon(relabel('there', labels)), /only the ledger of its own node/)
     assert.is(await daemon(create, event('here')), 'done')
     assert.is(await daemon(create, lease('here')), 'done')
     // Nobody's room is told by a daemon.

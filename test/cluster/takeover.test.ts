@@ -114,7 +114,7 @@ test('without --takeover nothing is touched, and who asks is told of it', async 
   await cluster.waitFor('/api/v1/namespaces/default/events', (list) =>
     list?.items.some(
       ({ involvedObject, message }: { involvedObject: { name: string }; message: string }) =>
-        involvedObject.name === 'early' && /is there without our mark.*--takeover/.test(message),
+        involvedObject.name === 'early' && /exists without our mark.*--takeover/.test(message),
     ),
   )
   await cluster.kubectl(['delete', 'pod', 'early'])
@@ -180,7 +180,7 @@ test('a volume that the cluster does not know is adopted for a claim, with its d
   await cluster.kubectl(['delete', 'pvc', 'idle', '--wait=false'])
   await forceAway(name)
   await elastic.restartDaemon(node)
-  assert.match((await adopt(name)).stderr, /nobody says whom it is for: name a claim with --claim/)
+  assert.match((await adopt(name)).stderr, /its claim is unknown: name one with --claim/)
   const { stdout } = await adopt(name, '--claim=default/again', '--storage-class=predecessor')
   await cluster.kubectl(['apply', '--filename=-'], { input: stdout })
   await cluster.apply(claim('again', { class: 'predecessor' }), pod('third', ['again']))

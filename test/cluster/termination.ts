@@ -3,7 +3,7 @@ const works = new Set<() => Promise<void>>()
 
 /**
  * Has `work` done when a signal ends this process, the latest first; the test runner ends a file that takes too long
- * in that way. The result takes it back.
+ * in that way. The result takes it back. The process then exits with its `exitCode`, or 1 if it has set none.
  */
 export function atTermination(work: () => Promise<void>): () => void {
   if (works.size === 0) for (const signal of signals) process.on(signal, terminate)
@@ -15,6 +15,10 @@ export function atTermination(work: () => Promise<void>): () => void {
 }
 
 async function terminate(): Promise<void> {
-  for (const work of [...works].reverse()) await work().catch((error) => process.stderr.write(`${error}\n`))
-  process.exit(1)
+  for (const work of [...works].reverse())
+    await work().catch((error) => {
+      process.stderr.write(`${error}\n`)
+      process.exitCode = 1
+    })
+  process.exit(process.exitCode ?? 1)
 }

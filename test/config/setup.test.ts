@@ -72,7 +72,7 @@ test(
 
 test(
   'of a need that it does not know it says which there are',
-  withPrograms({}, ['runs'], oneLine(/runs needs .* run, kernel, /)),
+  withPrograms({}, ['runs'], oneLine(/Cannot set up runs as .* run, kernel, /)),
 )
 
 test.run()

@@ -61,6 +61,10 @@ async function useVolumes(hostTools: boolean, thin: boolean): Promise<void> {
   const world = await openLvmWorld({ volumeGroup, hostTools, thin: thin ? thinOptions : undefined })
   const engine = new Engine(world.parts)
   await engine.start()
+  if (process.argv.includes('listed')) {
+    const theirs = await world.plantForeign('theirs').catch((error: Error) => error.message)
+    process.stdout.write(`without our tag: ${theirs}\n`)
+  }
   const target = world.target('a', 'one')
   await engine.create('one', { sizeBytes: 16n * mebibyte, fsType: 'ext4', mkfsOptions: [] })
   await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
@@ -71,12 +75,13 @@ async function useVolumes(hostTools: boolean, thin: boolean): Promise<void> {
   await world.close()
 }
 
+const hostSettings =
+  'devices { use_devicesfile=1 }\nglobal { system_id_source="lvmlocal" }\nreport { list_item_separator=";" }\n'
+
 async function startHost(): Promise<void> {
   await run('mount', ['-t', 'tmpfs', 'tmpfs', '/etc/lvm'])
   await mkdir('/etc/lvm/devices')
-  const settings =
-    'devices { use_devicesfile=1 }\nglobal { system_id_source="lvmlocal" }\nreport { list_item_separator=";" }\n'
-  await writeFile('/etc/lvm/lvm.conf', settings)
+  await writeFile('/etc/lvm/lvm.conf', hostSettings)
   await writeFile('/etc/lvm/lvmlocal.conf', 'local { system_id="this-host" }\n')
   await run('/lib/systemd/systemd-udevd', ['--daemon'])
   await run('udevadm', ['trigger', '--action=add', '--subsystem-match=block'])
@@ -90,8 +95,11 @@ const again = (pod: Pod, ...args: string[]) =>
 
 test('the container of deploy.yaml uses a group that only the settings of its host show, and udev', async () => {
   const pod = await readPod()
-  const { stdout } = await again(pod)
-  assert.match(stdout, /^udev together ok\n/)
+  // Nothing else may be activated on that host.
+  await writeFile('/etc/lvm/lvm.conf', `${hostSettings}activation { volume_list=["@elastic-local"] }\n`)
+  const { stdout } = await again(pod, 'listed')
+  await writeFile('/etc/lvm/lvm.conf', hostSettings)
+  assert.match(stdout, /^udev together ok\nwithout our tag: .*(volume_list|not active)/)
 })
 
 test('without hostIPC it does without udev, and doctor says so; thin volumes, too', async () => {

@@ -54,7 +54,7 @@ test('a thin pool refuses what goes over its overcommit ratio', async () => {
   await world.close()
 })
 
-test('above the watermark nothing new is made, volumes of a full pool fail cleanly, and their data stays', async () => {
+test('above the watermark nothing new is created, volumes of a full pool fail cleanly, and their data stays', async () => {
   const world = await openLvmWorld({ volumeGroup, thin: { ...thinOptions, overcommitRatio: 3 } })
   const engine = new Engine(world.parts)
   await engine.start()
@@ -66,8 +66,8 @@ test('above the watermark nothing new is made, volumes of a full pool fail clean
   const precious = `${world.target('a', 'calm')}/data`
   await writeFile(precious, 'precious', { flush: true })
   assert.is.not(await fill(`${world.target('a', 'greedy')}/data`), 'none')
-  await rejects('no-space', /nothing new is made from 90 % on/, () => engine.create('late', spec(16n * mebibyte)))
-  await rejects('no-space', /nothing new is made/, () => engine.grow('calm', 1000n * mebibyte))
+  await rejects('no-space', /nothing new is created from 90 % on/, () => engine.create('late', spec(16n * mebibyte)))
+  await rejects('no-space', /nothing new is created/, () => engine.grow('calm', 1000n * mebibyte))
   const report = await engine.report()
   assert.ok((report.thin?.dataPercent ?? 0) > 90)
   assert.is(report.freeBytes, 0n)

@@ -31,7 +31,7 @@ export interface GuestOptions {
   /** From the start to the halt; a guest that takes longer is killed. */
   timeoutMs: number
   memoryMiB?: number
-  /** Kernel modules besides dm-mod, dm-thin-pool, dm-snapshot, xfs, btrfs and loop: `dm-flakey`, `dm-delay`. */
+  /** Kernel modules besides dm-mod, dm-thin-pool, dm-snapshot, ext4, xfs and loop: `btrfs`, which takes seconds, `dm-delay`. */
   modules?: readonly string[]
   /**
    * The one folder of the machine that the guest can write in, at the same path, and that its program starts in.
@@ -221,7 +221,7 @@ function buildHostArgs(
   options: GuestOptions,
   { scratchDir, kernel, compiled }: { scratchDir: string; kernel: GuestKernel; compiled: string | undefined },
 ): string[] {
-  const modules = ['dm-mod', 'dm-thin-pool', 'dm-snapshot', 'ext4', 'xfs', 'btrfs', 'loop', ...(options.modules ?? [])]
+  const modules = ['dm-mod', 'dm-thin-pool', 'dm-snapshot', 'ext4', 'xfs', 'loop', ...(options.modules ?? [])]
   // The rest becomes init's environment. A space would end a value.
   const settings = {
     guest_tree: treeDir,

@@ -1,5 +1,7 @@
 /** Runs in a guest: what others do in the volume group, and to the volume group, that a daemon uses. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { open, readFile, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as assert from 'uvu/assert'
 import { openMachine } from '../../src/cmd/machine.ts'
@@ -67,6 +69,42 @@ test('a volume that others have made a snapshot of stays whole, with its data, u
   await world.close()
 })
 
+test('a volume that a process has open, or mounted where no table shows it, stays with its data until that is over', async () => {
+  const world = await openLvmWorld({ volumeGroup })
+  const engine = new Engine(world.parts)
+  await engine.start()
+  const target = world.target('a', 'one')
+  const mount = () => engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+  await engine.create('one', spec)
+  await mount()
+  await writeFile(`${target}/data`, 'precious', { flush: true })
+  await engine.unmount('one', target)
+  const { path } = await engine.attach('one')
+  const isKept = async (said: RegExp) => {
+    await rejects('busy', said, () => engine.remove('one'))
+    assert.equal(await names(), ['one'])
+    // A daemon that was started anew mounts it all the same.
+    const next = new Engine(await world.renew())
+    await next.start()
+    await next.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
+    assert.is(await readFile(`${target}/data`, 'utf8'), 'precious')
+    await next.unmount('one', target)
+    await next.stop()
+  }
+  const holder = await open(path)
+  await isKept(/as process \d+ \(.*\) has \/dev\/\S+ open; end that first/)
+  await holder.close()
+  const script = 'mount "$1" /mnt && echo ready && read line'
+  const other = spawn('unshare', ['--mount', 'sh', '-c', script, 'sh', path], { stdio: ['pipe', 'pipe', 'inherit'] })
+  await once(other.stdout, 'data')
+  await isKept(/as process \d+ \(sh\) has it mounted on \/mnt; end that first/)
+  other.stdin.end('\n')
+  await once(other, 'exit')
+  assert.is((await engine.remove('one')).action, 'removed')
+  await engine.stop()
+  await world.close()
+})
+
 test("a start activates what is ours, and leaves others' volumes as they are", async () => {
   const world = await openLvmWorld({ volumeGroup })
   const engine = new Engine(world.parts)
@@ -128,8 +166,8 @@ test('a thin pool that others made is used only when it zeroes blocks and fails 
   await engine.start()
   await engine.create('one', spec)
   for (const [wrong, right, said] of [
-    ['--zero=n', '--zero=y', /gives blocks with what others left.*"lvchange --zero y"/],
-    ['--errorwhenfull=n', '--errorwhenfull=y', /lets writers wait when it is full.*"lvchange --errorwhenfull y"/],
+    ['--zero=n', '--zero=y', /does not zero its blocks.*"lvchange --zero y"/],
+    ['--errorwhenfull=n', '--errorwhenfull=y', /blocks writers when it is full.*"lvchange --errorwhenfull y"/],
   ] as const) {
     await lvm('lvchange', '--quiet', wrong, pool)
     await rejects('no-space', said, () => engine.create('two', spec))
@@ -246,7 +284,7 @@ test('a group that is renamed, exported or replaced under a running daemon offer
   }
   await lvm('vgchange', '--activate', 'n', volumeGroup)
   await lvm('vgrename', volumeGroup, 'renamed-vg')
-  await mustBeAway(/has another name now: renamed-vg. .*"vgrename renamed-vg elastic-local-vg"/)
+  await mustBeAway(/is now named renamed-vg. .*"vgrename renamed-vg elastic-local-vg"/)
   await lvm('vgcreate', '--quiet', volumeGroup, second)
   await mustBeAway(/it is another group than the one/)
   await lvm('vgremove', '--quiet', volumeGroup)

@@ -21,7 +21,11 @@ if (part === 'linear') {
 }
 if (part === 'thin') {
   const openWorld = () => openLvmWorld({ volumeGroup, thin: thinOptions })
-  contract('thin volumes', openWorld, LONG ? ['ext4', 'xfs', 'btrfs', 'block'] : ['xfs'])
+  // In a short run, what LVM does otherwise for them.
+  const only = LONG
+    ? /^/
+    : /made once|outlives|round up|grows|growth|does not fit|is removed|removed volume|many volumes|died before/
+  contract('thin volumes', openWorld, LONG ? ['ext4', 'xfs', 'btrfs', 'block'] : ['xfs'], only)
   // How devices are formatted is no other on thin ones.
   if (LONG) deviceContract('thin volumes', openWorld)
 }

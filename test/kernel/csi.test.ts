@@ -1,6 +1,6 @@
 /** The CSI driver on real mounts: beside flex on the same volumes, killed, stopped, and told lies. */
 import { existsSync } from 'node:fs'
-import { mkdir, open, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Client, status } from '@grpc/grpc-js'
 import * as assert from 'uvu/assert'
@@ -208,6 +208,34 @@ test(
     assert.is(await second.ended, 1)
     assert.match(second.output(), /Cannot lock .*csi\.sock\.lock: process \d+ \(.+\) holds it/)
     assert.is((await driverOn(node).identity.probe()).ready, true)
+  }),
+)
+
+test(
+  'a volume whose xfs the kernel has shut down can be unmounted by both fronts, and is whole when it is mounted again',
+  withNode(async (node) => {
+    await node.start({ flags })
+    const csi = driverOn(node)
+    await csi.create(320n, 'xfs')
+    await csi.publish('a')
+    assert.is(await node.mount('b', {}, 'pvc-1'), 'Success')
+    const file = await open(join(csi.target('a'), 'file'), 'w')
+    await file.writeFile('precious')
+    await file.sync()
+    await file.close()
+    await run('xfs_io', ['-x', '-c', 'shutdown -f', csi.target('a')])
+    for (const target of [csi.target('a'), node.target('b', 'pvc-1')])
+      assert.is(await stat(target).catch(({ code }) => code), 'EIO')
+    // As a kubelet does that was started anew.
+    await csi.publish('a')
+    assert.is(await node.mount('b', {}, 'pvc-1'), 'Success')
+    await csi.unpublish('a')
+    assert.is(await node.unmount('b', 'pvc-1'), 'Success')
+    await csi.publish('a')
+    assert.is(await readFile(join(csi.target('a'), 'file'), 'utf8'), 'precious')
+    await csi.unpublish('a')
+    await csi.controller.deleteVolume({ volumeId: 'pvc-1' })
+    assert.equal(await node.traces(), [])
   }),
 )
 

@@ -323,7 +323,7 @@ test(
     await mountSmallDisk(node)
     await node.wrap('mkfs.ext4', `cat /dev/zero > '${node.volumesDir}/filler'\nexec "$real" "$@"`)
     await node.start()
-    assert.match(await node.mount('a', volumeOptions(16 * mebibyte)), /Cannot make ext4 on \/dev\/loop/)
+    assert.match(await node.mount('a', volumeOptions(16 * mebibyte)), /Cannot create ext4 on \/dev\/loop/)
     assert.equal(await node.traces(), [])
   }),
 )
@@ -369,7 +369,7 @@ test(
     assert.is(await daemon.ended, 1)
     assert.match(
       daemon.output(),
-      /"level":"error","message":"Cannot read .*none: ENOENT.* Without a cluster, give --standalone\./,
+      /"level":"error","message":"Cannot read .*none: ENOENT.* Without a cluster, use --standalone\./,
     )
     assert.equal(await readdir(node.volumesDir), [])
   }),
@@ -481,7 +481,7 @@ test(
     for (const sizeBytes of sizes)
       assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as a size/)
     for (const sizeBytes of [5, null, true, {}, ['1']])
-      assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as it must be a text/)
+      assert.match(await node.mount('a', { ...small, sizeBytes }), /option sizeBytes as it must be a string/)
     assert.match(await node.mount('a', { ...small, sizeBytes: '9223372036854775807' }), /free that is not allocated/)
     assert.match(await node.mount('a', { ...small, sizeBytes: '1' }), /must be at least 8 MiB: it is 1 B/)
     assert.match(await node.mount('a', {}), /Cannot find volume one/)
@@ -546,7 +546,7 @@ test(
     await debugfs(node, 'set_super_value state 2')
     await node.start()
     for (let i = 0; i < 2; i++)
-      assert.match(await node.mount('a', {}), /not safe to repair unseen; .* run "e2fsck \/dev\/loop\d+"/)
+      assert.match(await node.mount('a', {}), /cannot safely be repaired automatically; .* run "e2fsck \/dev\/loop\d+"/)
     assert.equal(await node.mounts(), [])
   }),
 )

@@ -1,11 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { access, mkdir, readdir, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
+import { access, mkdir, readdir, readFile, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { DirectoryPool } from '../../src/mount/directory.ts'
 import { type Runner, run } from '../../src/run.ts'
+import { Engine } from '../../src/volume/engine.ts'
 import { rejects } from '../contract.ts'
+import { openDirectoryWorld } from '../machine-world.ts'
 import { withScratch } from '../scratch.ts'
 import { suite } from '../suite.ts'
 
@@ -120,6 +122,30 @@ test('a removal that is cut is finished by asking again', () => {
     assert.is((await pool.remove('one')).action, 'removed')
     assert.not(await isThere(path))
   }, cut)
+})
+
+test('a directory with files in it is not removed by the journal of an old backup', async () => {
+  const world = await openDirectoryWorld()
+  try {
+    const { journal } = world.parts
+    const startEngine = async () => {
+      const engine = new Engine({ ...world.parts, journal: { ...journal, readMade: async () => new Map() } })
+      await engine.start()
+      await engine.recover()
+      return engine
+    }
+    const spec = { sizeBytes: request.sizeBytes, fsType: 'ext4', mkfsOptions: [] } as const
+    const { volume } = await (await startEngine()).create('one', spec)
+    const intent = { phase: 'creating', id: volume.id ?? '', ...spec } as const
+    await writeFile(join(volume.path, 'file'), 'precious')
+    await journal.write('one', intent)
+    await rejects('failed', /it holds files/, async () => (await startEngine()).attach('one'))
+    assert.is(await readFile(join(volume.path, 'file'), 'utf8'), 'precious')
+    await rm(join(volume.path, 'file'))
+    assert.is(await (await startEngine()).find('one'), undefined)
+  } finally {
+    await world.close()
+  }
 })
 
 test('what complains of every file takes no memory for that', async () => {

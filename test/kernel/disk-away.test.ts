@@ -36,8 +36,7 @@ for (const driverKind of ['LOOP', 'BINDMOUNT'])
       await writeFile(join(node.target('a'), 'file'), 'precious', { flush: true })
 
       await disk.unmount()
-      const away =
-        /Cannot use volumes on this node as what is at .*its disk is not mounted there any more; mount it again/
+      const away = /Cannot use volumes on this node as what is at .*its disk is no longer mounted there; mount it again/
       assert.match(await node.mount('b', options), away)
       assert.match(await node.mount('b', options, 'two'), away)
       for (const [method, path, body] of [
@@ -52,11 +51,11 @@ for (const driverKind of ['LOOP', 'BINDMOUNT'])
       }
       const [pool] = (await node.ask('GET', '/v1/pools')).body.pools as Record<string, unknown>[]
       assert.equal([pool?.freeBytes, pool?.sizeBytes], ['0', '0'])
-      assert.match(String(pool?.problems), /its disk is not mounted there any more/)
+      assert.match(String(pool?.problems), /its disk is no longer mounted there/)
       const places = [`--socket=${node.socket}`, `--volumes-dir=${node.volumesDir}`, `--kubelet-dir=${node.kubeletDir}`]
       const doctor = [main, 'doctor', `--driver-kind=${driverKind}`, ...places]
       const { stdout } = await run(process.execPath, doctor, { accept: [0, 1] })
-      assert.match(stdout, /FAIL +pool .*its disk is not mounted there any more.*\n.*Mount it again/)
+      assert.match(stdout, /FAIL +pool .*its disk is no longer mounted there.*\n.*Mount it again/)
       assert.equal(await readdir(node.volumesDir), [])
       // Who has it mounted keeps it, and can let it go.
       assert.is(await readFile(join(node.target('a'), 'file'), 'utf8'), 'precious')

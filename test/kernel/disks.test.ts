@@ -105,7 +105,7 @@ test(
     await run('partx', ['--add', parted.path])
     await refused(parted, /has partitions: loop\d+p1/, other)
     await run('partx', ['--delete', parted.path])
-    await refused(await add(write(12345, Buffer.from('x'))), /no tool knows what; perhaps it is encrypted/, other)
+    await refused(await add(write(12345, Buffer.from('x'))), /no tool recognises; it may be encrypted/, other)
   }),
 )
 

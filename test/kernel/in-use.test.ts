@@ -114,11 +114,39 @@ for (const [kind, openWorld] of [
   })
 
   if (kind === 'LOOP') {
+    test('the number of a block device whose node another namespace shows is given to no other volume', async () => {
+      const world = await openWorld()
+      try {
+        const engine = new Engine(world.parts)
+        await engine.start()
+        const target = world.target('a', 'one')
+        const request = {
+          readOnly: false,
+          mountOptions: [],
+          fsType: 'block',
+          create: { ...spec, fsType: 'block' },
+        } as const
+        await engine.mount({ ...request, name: 'one', target })
+        const { path } = await engine.attach('one')
+        const holder = await inNamespace('test -b "$1"', target)
+        await engine.unmount('one', target)
+        assert.is.not((await engine.attach('two', request.create)).path, path)
+        await rejects('busy', /process \d+ \(\S+\) has it on .*a\/one; end that first/, () => engine.remove('one'))
+        await holder.end()
+        for (const name of ['one', 'two']) assert.is((await engine.remove(name)).action, 'removed')
+        assert.equal(await world.leftovers(), [])
+      } finally {
+        for (const child of children) child.kill('SIGKILL')
+        children.clear()
+        await world.close()
+      }
+    })
+
     check('a device that a process has open keeps its image, and is waited for where it is let go', async (parts) => {
       await parts.engine.unmount('one', parts.target)
       const { path } = await parts.engine.attach('one')
       const device = await open(path, 'r+')
-      await isKept(parts, new RegExp(`process ${process.pid} \\(.*\\) has ${path} open; end that first`))
+      await isKept(parts, new RegExp(`process ${process.pid} \\(.*\\) has ${path} open; stop that first`))
       const removed = parts.engine.remove('one')
       await sleep(200)
       await device.close()

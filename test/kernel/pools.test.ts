@@ -1,11 +1,14 @@
-import { open, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
+import { open, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as assert from 'uvu/assert'
 import { buildFilesystems } from '../../src/mount/filesystems.ts'
 import { LoopPool } from '../../src/mount/loop.ts'
 import { type Runner, run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import type { Filesystems } from '../../src/volume/host.ts'
+import { createCgroups, findCgroups, nameCgroups, removeCgroups } from '../cluster/cgroups.ts'
 import { contract, rejects, type World } from '../contract.ts'
 import { deviceContract } from '../device-contract.ts'
 import { openDirectoryWorld, openLoopWorld } from '../machine-world.ts'
@@ -69,6 +72,20 @@ for (const mkfsOptions of [[], ['-E', 'stride=2'], ['-Ediscard,lazy_itable_init=
       assert.is(await takenMiB(image), 64, 'after a file came and went')
     }))
 
+test('what an ext4 zeroes in the first seconds after its first mount stays taken, or is taken again by the next look', () =>
+  withPreallocated(['-E', 'lazy_itable_init=1,lazy_journal_init=1'], async ({ engine, image, target }) => {
+    const { path } = await engine.attach('one')
+    // The kernel begins within 5 s, and marks each group that it has done.
+    const isDone = async () => {
+      await run('sync', ['-f', target])
+      const groups = (await run('dumpe2fs', [path])).stdout.match(/^Group \d+:.*$/gm) ?? []
+      return groups.length > 0 && groups.every((group) => group.includes('ITABLE_ZEROED'))
+    }
+    while (!(await isDone())) await sleep(100)
+    assert.equal((await engine.report()).problems, [])
+    assert.is(await takenMiB(image), 64)
+  }))
+
 test('room that an image has lost all the same is taken again, and told of while the disk is too full', () =>
   withPreallocated([], async ({ engine, world, image, target, disk }) => {
     const lose = () => run('fallocate', ['--punch-hole', '--offset', '40MiB', '--length', '16MiB', image])
@@ -83,7 +100,7 @@ test('room that an image has lost all the same is taken again, and told of while
     await run('fallocate', ['--length', '24MiB', join(disk, 'filler')])
     assert.match(
       (await engine.report()).problems.join(),
-      /^\S+ [KMG]iB( \(\d+ bytes\))? of its volumes are not taken of the disk/,
+      /^\S+ [KMG]iB( \(\d+ bytes\))? of its volumes could not be preallocated/,
     )
     await engine.unmount('one', target)
     await engine.mount({ name: 'one', target, readOnly: false, mountOptions: [] })
@@ -103,6 +120,38 @@ test('a full check that needs more memory than its container has left ends, says
       buildFilesystems({ run, memoryLeft: () => mebibytes << 20 }).check(image, 'ext4')
     await rejects('failed', /^Cannot check .* leaves, 24 MiB; raise that: .*Memory allocation failed/s, () => check(24))
     await check(256)
+  }))
+
+test('in a control group with a limit of memory a full check that needs more ends by itself, and nobody is killed', () =>
+  withScratch(async (folder) => {
+    const image = join(folder, 'image')
+    await run('truncate', ['--size', '15T', image])
+    await run('mkfs.ext4', ['-F', '-q', '-O', '^has_journal', '-E', 'lazy_itable_init=1', image])
+    await run('tune2fs', ['-E', 'force_fsck', image])
+    const name = nameCgroups()
+    await createCgroups(name)
+    try {
+      const groups = await findCgroups(name)
+      const [group = ''] = groups.filter((one) => !one.includes('/unified/') || groups.length === 1)
+      const memory = groups.find((one) => one.includes('/memory/')) ?? group
+      const limit = existsSync(join(memory, 'memory.max')) ? 'memory.max' : 'memory.limit_in_bytes'
+      await writeFile(join(memory, limit), String(160 << 20))
+      // As the daemon is put together, which finds the limit itself.
+      const check = `const { buildFilesystems } = await import(${JSON.stringify(resolve('src/mount/filesystems.ts'))})
+const { run } = await import(${JSON.stringify(resolve('src/run.ts'))})
+await buildFilesystems({ run }).check(${JSON.stringify(image)}, 'ext4').then(() => console.log('checked'), (error) => console.log(error.message))`
+      const shell = 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"'
+      const node = [process.execPath, '--input-type=module', '--eval', check]
+      const { stdout } = await run('sh', ['-c', shell, 'sh', memory, ...node])
+      assert.match(stdout, /needs more memory than the limit of this container leaves, \d+ MiB; raise that/)
+      const events = await readFile(
+        join(memory, limit === 'memory.max' ? 'memory.events' : 'memory.oom_control'),
+        'utf8',
+      )
+      assert.match(events, /^oom_kill 0$/m)
+    } finally {
+      await removeCgroups(name)
+    }
   }))
 
 test('a loop device that somebody still holds is taken back from its leaving', async () => {

@@ -35,7 +35,7 @@ test(
       assert.is(await daemon.ended, 1)
       assert.match(
         daemon.output(),
-        /Cannot make \/elastic-local-test-read-only\/\S+: EROFS.* read-only.*--volumes-dir and --socket/,
+        /Cannot create \/elastic-local-test-read-only\/\S+: EROFS.* read-only.*--volumes-dir and --socket/,
       )
     }
   }),
@@ -73,7 +73,7 @@ test(
     await run('mount', ['-o', 'remount,ro', node.volumesDir])
     await node.start()
     const readOnly =
-      /read-only.*; look in the kernel's log why that filesystem is read-only|cannot be written; look in the/
+      /read-only.*; check the kernel log for why that filesystem is read-only|cannot be written; check the/
     assert.is((await node.show()).name, 'one')
     assert.match(await node.mount('a', options), readOnly)
     assert.match(await node.mount('b', options, 'two'), readOnly)

@@ -79,6 +79,7 @@ export function guestJob(program: string, ...boots: readonly Boot[]): Job {
           // What is built once is found in the guest, too.
           env: { ...Object.fromEntries(told), XDG_CACHE_HOME: dirname(cacheFolder) },
           hostEnv: env,
+          modules: env.LONG ? ['btrfs'] : [],
           onOutput,
         }
         for (const { args, cutAt } of boots) {

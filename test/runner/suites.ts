@@ -35,7 +35,7 @@ const longOnly = ['guest-node.test.ts', 'power-cuts.test.ts', 'moves.test.ts', '
 const bothFronts = [
   ...['claims.test.ts', 'workloads.test.ts', 'restarts.test.ts', 'orphaned-mounts.test.ts', 'hostile.test.ts'],
   // What is the same for both takes the most of their time.
-  ...(isLong ? ['faults.test.ts', 'nodes.test.ts', 'placement.test.ts', 'power.test.ts', 'power-cuts.test.ts'] : []),
+  ...(isLong ? ['faults.test.ts', 'nodes.test.ts', 'placement.test.ts', 'power-cuts.test.ts'] : []),
 ]
 
 async function clusterFiles(): Promise<Job[]> {

@@ -128,6 +128,17 @@ test('a token of a file that is replaced is read anew, also after the clock was 
     }
   }))
 
+test('a context of a cluster that the kubeconfig does not have is told of', () =>
+  withScratch(async (folder) => {
+    const file = join(folder, 'config')
+    const contexts = [{ name: 'x', context: { cluster: 'gone', user: 'u' } }]
+    await writeFile(file, JSON.stringify({ clusters: [], users: [{ name: 'u', user: {} }], contexts }))
+    assert.throws(
+      () => findKubeConfig(file, { context: 'x' }),
+      /^Cannot find the API server as context x of the kubeconfig is of cluster gone, which is not in it\.$/,
+    )
+  }))
+
 test('in a pod, the kubectl plugin goes by the kubeconfig that its user has, and the components by their account', () =>
   withScratch(async (folder) => {
     const before = { ...process.env }
@@ -280,7 +291,7 @@ testBoth(
       })
       assert.equal(seen, ['ADDED'], end)
       assert.is(error.status, 0)
-      if (end === 'silent') assert.match(error.message, /nothing came for 100 ms/)
+      if (end === 'silent') assert.match(error.message, /nothing was received for 100 ms/)
     }
   },
 )
@@ -288,7 +299,7 @@ testBoth(
 testBoth('watch() throws when nobody answers it', async (serve) => {
   const client = await serve(() => {}, { ...patientMs, requestMs: 100 })
   const error = await fails(() => collect(client))
-  assert.match(error.message, /^Cannot reach the API server for GET .*no answer came in 100 ms/)
+  assert.match(error.message, /^Cannot reach the API server for GET .*no answer within 100 ms/)
   assert.is(error.status, 0)
 })
 

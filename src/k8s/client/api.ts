@@ -144,6 +144,11 @@ export function findKubeConfig(
     config.setCurrentContext(context)
   }
   const server = config.getCurrentCluster()?.server
+  const current = config.getContextObject(config.getCurrentContext())
+  if (!server && current)
+    throw new Error(
+      `Cannot find the API server as context ${current.name} of the kubeconfig is of cluster ${current.cluster}, which is not in it.`,
+    )
   if (!server || server === 'http://localhost:8080')
     throw new Error(
       'Cannot find the API server as there is neither a service account nor a kubeconfig: name one with --kubeconfig.',
@@ -206,7 +211,7 @@ export class ApiClient implements Api {
   ): AsyncGenerator<WatchEvent<T>> {
     const { requestMs, watchIdleMs } = this.#times
     const late = new AbortController()
-    const timer = setTimeout(() => late.abort(new Error(`no answer came in ${requestMs} ms`)), requestMs)
+    const timer = setTimeout(() => late.abort(new Error(`no answer within ${requestMs} ms`)), requestMs)
     const either = AbortSignal.any([signal, late.signal])
     const opening = this.#open('GET', path, { ...query, watch: 'true' }, { signal: either, bodyTimeout: watchIdleMs })
     const response = await opening.finally(() => clearTimeout(timer))
@@ -216,7 +221,7 @@ export class ApiClient implements Api {
       for await (const line of linesOf(response)) if (line !== '') yield JSON.parse(line) as WatchEvent<T>
     } catch (error) {
       const isSilent = error instanceof errors.BodyTimeoutError
-      throw unanswered('GET', path, isSilent ? new Error(`nothing came for ${watchIdleMs} ms`) : error)
+      throw unanswered('GET', path, isSilent ? new Error(`nothing was received for ${watchIdleMs} ms`) : error)
     } finally {
       response.destroy()
     }

@@ -10,12 +10,15 @@ const copy = (path: string, isSynced: boolean, silentMs = 0) => ({ path, isSynce
 
 test('findUnsynced() names what was not listed yet', () => {
   assert.is(findUnsynced([copy('/a', true)]), undefined)
-  assert.is(findUnsynced([copy('/a', false), copy('/b', true), copy('/c', false)]), 'these were not listed yet: /a, /c')
+  assert.is(findUnsynced([copy('/a', false), copy('/b', true), copy('/c', false)]), 'not listed yet: /a, /c')
 })
 
 test('findDead() tells of what has heard nothing for longer than a watch can last', () => {
   assert.is(findDead([copy('/a', true, 590_000)]), undefined)
-  assert.is(findDead([copy('/a', true, 601_000)]), 'nothing was heard of /a for 601 s, not even a failure')
+  assert.is(
+    findDead([copy('/a', true, 601_000)]),
+    'nothing was received from the watch of /a for 601 s, not even a failure',
+  )
 })
 
 test('a reflector is silent for no time before it runs and after it ended, and hears failures as well', async () => {

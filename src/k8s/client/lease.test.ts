@@ -118,7 +118,7 @@ test('a holder that falls silent is replaced, but only after it has stopped acti
   }
   assert.ok(isStopped)
   assert.equal(await election.actors(), ['second'])
-  assert.match((await thrownBy(Error, () => first.ended)).message, /^Lost the Lease one: .*could not be renewed/)
+  assert.match((await thrownBy(Error, () => first.ended)).message, /^Lost Lease one: .*could not be renewed/)
   second.abort.abort()
   await second.ended
 })
@@ -135,7 +135,7 @@ test('a holder whose renewals hang refuses its own requests before anybody else 
   const second = election.run('second')
   await election.pass(8000)
   const error = await thrownBy(ApiError, () => api.send({ method: 'POST', path: '/api/v1/nodes', body: {} }))
-  assert.match(error.message, /^Cannot send POST \/api\/v1\/nodes as we may not lead any more\.$/)
+  assert.match(error.message, /^Cannot send POST \/api\/v1\/nodes as we may no longer lead\.$/)
   assert.is(error.status, 0)
   await election.pass(1500)
   assert.equal(election.leaders(), [])

@@ -52,7 +52,7 @@ export async function lead(
   if (!signal.aborted && !lease.isHeld) {
     lost.abort()
     await ended
-    throw new Error(`Lost the Lease ${name}: it is another's, or could not be renewed for ${deadlineMs / 1000} s.`)
+    throw new Error(`Lost Lease ${name}: another holds it, or it could not be renewed for ${deadlineMs / 1000} s.`)
   }
   await working
   await lease.release().catch(warn)
@@ -141,7 +141,7 @@ function fence(api: Api, lease: LeaseRecord): Api {
     watch: (path, query, signal) => api.watch(path, query, signal),
     send: async <T>(request: ApiRequest): Promise<T> => {
       if (!lease.isHeld)
-        throw new ApiError(`Cannot send ${request.method} ${request.path} as we may not lead any more.`, { status: 0 })
+        throw new ApiError(`Cannot send ${request.method} ${request.path} as we may no longer lead.`, { status: 0 })
       return await api.send<T>(request)
     },
   }

@@ -44,6 +44,7 @@ const claim: ClaimFacts = {
   isGrowing: false,
   capacity: '',
   growthPhase: '',
+  growthDelay: '',
   created: 0,
 }
 const decide = (changes: Partial<ClaimFacts>, more: Partial<ClassFacts> = {}) =>
@@ -157,7 +158,7 @@ test('decideClaim() refuses what cannot be, and says which', () => {
     [
       { request: '1Mi', limit: '100Mi' },
       { parameters: { fsType: 'xfs' } },
-      /xfs has at least 300 MiB: its limit is 100Mi/,
+      /xfs needs at least 300 MiB: its limit is 100Mi/,
     ],
     [{ request: '' }, {}, /Cannot read the size/],
     [{}, { parameters: { typo: '1' } }, /one is "typo"/],

@@ -11,7 +11,7 @@ import { parseMkfsOptions, parseMountOptions } from '../../volume/options.ts'
 import { type Content, type DriverKind, driverKinds, type FsType, fsTypes } from '../../volume/pool.ts'
 import { parseQuantity } from '../client/quantity.ts'
 import { type FrontName, frontNames } from '../fronts/front.ts'
-import { type GrowthPhase, readGrowthPhase } from './granted-growth.ts'
+import { type GrowthPhase, readGrowthDelay, readGrowthPhase } from './granted-growth.ts'
 import { isGrowing } from './growth.ts'
 import { provisionerNames } from './names.ts'
 import type { ClaimRef } from './persistent-volume.ts'
@@ -68,6 +68,8 @@ export interface ClaimFacts extends ClaimRef {
   isGrowing: boolean
   /** How far it is, where its volume is one of CSI. */
   growthPhase: GrowthPhase
+  /** Why it was not made by now, as it says itself. */
+  growthDelay: string
   /** In seconds since 1970. */
   created: number
 }
@@ -103,6 +105,7 @@ export function pickClaim(claim: V1PersistentVolumeClaim): ClaimFacts {
     isDeleting: metadata?.deletionTimestamp !== undefined,
     isGrowing: isGrowing(claim),
     growthPhase: readGrowthPhase(claim),
+    growthDelay: readGrowthDelay(claim),
     created: Math.floor(new Date(metadata?.creationTimestamp ?? 0).getTime() / 1000),
   }
 }
@@ -182,7 +185,7 @@ export function decideClaim(claim: ClaimFacts, storageClass: ClassFacts | undefi
     const least = minimumBytes[wish.fsType]
     if (claim.limit && least > parseQuantity(claim.limit, 'the limit of the claim'))
       throw new Error(
-        `Cannot make a volume for this claim as one with ${wish.fsType} has at least ${formatSize(least)}: its limit is ${claim.limit}.`,
+        `Cannot create a volume for this claim as one with ${wish.fsType} needs at least ${formatSize(least)}: its limit is ${claim.limit}.`,
       )
     return {
       kind: 'provision',
@@ -210,7 +213,7 @@ export function wishOf<T extends PoolWish>(
 /** Throws with what no volume of ours can give; `front` is that of its class. */
 export function checkClaim(claim: ClaimFacts, { front, driverKind }: PoolWish): void {
   const refuse = (what: string) => {
-    throw new Error(`Cannot make a volume for this claim as ${what}.`)
+    throw new Error(`Cannot create a volume for this claim as ${what}.`)
   }
   const { volumeMode } = claim
   if (volumeMode === 'Block' && front === 'flex')
@@ -221,13 +224,13 @@ export function checkClaim(claim: ClaimFacts, { front, driverKind }: PoolWish): 
     refuse(`volumeMode must be Filesystem or Block: it is ${volumeMode}`)
   const mode = claim.accessModes.find((mode) => !accessModes.includes(mode))
   if (mode)
-    refuse(
-      `its accessModes must be of ${accessModes.join(', ')}, which is what a disk of one node can give: one is ${mode}`,
-    )
-  if (claim.hasSelector) refuse('it has a selector, and a new volume can fit none')
-  if (claim.dataSource) refuse(`it has a data source (${claim.dataSource}), and volumes are made empty`)
+    refuse(`its accessModes must be of ${accessModes.join(', ')}, which a disk of one node can serve: one is ${mode}`)
+  if (claim.hasSelector) refuse('it has a selector, which no new volume can match')
+  if (claim.dataSource) refuse(`it has a data source (${claim.dataSource}), and volumes are created empty`)
   if (claim.attributesClass)
-    refuse(`volumeAttributesClassName must not be set, as volumes have nothing to set: it is ${claim.attributesClass}`)
+    refuse(
+      `volumeAttributesClassName must not be set, as volumes have no attributes to set: it is ${claim.attributesClass}`,
+    )
 }
 
 /** Parameters of a StorageClass. */
@@ -265,7 +268,7 @@ export function readClass({ name, parameters, mountOptions }: ClassFacts) {
     parseMkfsOptions(fsType, mkfsOptions)
     parseMountOptions(fsType, mountOptions.join(','))
   } catch (error) {
-    throw wrong(`a volume cannot be made with it: ${messageOf(error).replace(/\.$/, '')}`)
+    throw wrong(`a volume cannot be created with it: ${messageOf(error).replace(/\.$/, '')}`)
   }
   return {
     fsType,
@@ -291,9 +294,9 @@ export function isWanted(
 
 /** How a wish reads in a message: `a pool of driverKind LVM`; that of flex, which every daemon had, goes without saying. */
 export function describeWish({ driverKind, pool, front, isBlock }: PoolWish): string {
-  const [kind, name] = [driverKind ? ` of driverKind ${driverKind}` : '', pool ? ` that is ${pool}` : '']
-  const served = front === 'csi' ? ' that is served by CSI' : ''
-  return `a pool${kind}${name}${served}${isBlock ? ', of block devices' : ''}`
+  const [kind, name] = [driverKind ? ` of driverKind ${driverKind}` : '', pool ? ` named ${pool}` : '']
+  const served = front === 'csi' ? ' served by CSI' : ''
+  return `a pool${kind}${name}${served}${isBlock ? ', for block devices' : ''}`
 }
 
 /** How a pool reads beside such a wish: `vg (LVM)`. */

@@ -23,11 +23,16 @@ export function readGrowthPhase({ status }: V1PersistentVolumeClaim): GrowthPhas
   return phase || conditionsOfGrowth.some(has) ? 'other' : ''
 }
 
-/** The patch of a claim whose growth was granted and is under way. */
-export function sayGranted(claim: V1PersistentVolumeClaim, sizeBytes: bigint, now: Date): object {
+/** Why a growth that was granted has not been made by now, as the claim says. */
+export function readGrowthDelay({ status }: V1PersistentVolumeClaim): string {
+  return status?.conditions?.find(({ type }) => type === resizing)?.message ?? ''
+}
+
+/** The patch of a claim whose growth was granted and is under way; `delay`: why it has not been made by now. */
+export function sayGranted(claim: V1PersistentVolumeClaim, sizeBytes: bigint, delay: string, now: Date): object {
   return buildPatch(claim, {
     ...allocated(sizeBytes, granted),
-    conditions: [...otherConditions(claim), buildCondition(resizing, '', now)],
+    conditions: [...otherConditions(claim), buildCondition(resizing, delay, now)],
   })
 }
 

@@ -16,7 +16,7 @@ const errorCondition = 'NodeResizeError'
 
 /** What the owner of a claim can do whose growth there is no room for. */
 export const adviceOnRefusal =
-  'Lower the request of the claim to take it back, to more than it has: Kubernetes allows no less.'
+  'Lower the request of the claim to cancel it, to more than the claim has: Kubernetes allows no less.'
 
 /** Whether a claim's growth may have to be settled. */
 export function isGrowing({ status }: V1PersistentVolumeClaim): boolean {

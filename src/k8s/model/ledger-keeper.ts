@@ -9,6 +9,7 @@ import {
   type Entry,
   fullLedger,
   type Ledger,
+  labelsOf,
   type PoolFacts,
   parseLedger,
 } from './ledger.ts'
@@ -77,7 +78,7 @@ export class LedgerKeeper {
     })
   }
 
-  /** Makes the ledger, or brings what it says of the pool up to date. */
+  /** Makes the ledger, or brings what it says of the pool, and its labels, up to date. */
   async publish(pool: PoolFacts, initial: () => Promise<Changes>): Promise<Ledger> {
     if (!(await this.find())) {
       const body = buildLedger(this.#namespace, this.#node, pool, await initial())
@@ -90,7 +91,8 @@ export class LedgerKeeper {
         if (!hasStatus(error, 409) || !(await this.find())) throw error
       }
     }
-    const written = parseLedger(await this.#patch({ data: buildData(pool, new Map()) }))
+    const metadata = { labels: labelsOf(this.#node) }
+    const written = parseLedger(await this.#patch({ metadata, data: buildData(pool, new Map()) }))
     this.#note(written)
     return written
   }
@@ -147,7 +149,7 @@ export class LedgerKeeper {
     return after
   }
 
-  async #patch({ metadata, data }: { metadata?: { resourceVersion: string }; data: unknown }): Promise<V1ConfigMap> {
+  async #patch({ metadata, data }: { metadata: object; data: unknown }): Promise<V1ConfigMap> {
     return await this.#api.send<V1ConfigMap>({
       method: 'PATCH',
       path: `${this.#path}/${ledgerName(this.#node)}`,
@@ -173,7 +175,7 @@ export class LedgerKeeper {
     if (ledger) return ledger
     throw new VolumeError(
       'not-found',
-      `Cannot place anything on node ${this.#node} as no daemon of ours has said what its pool holds; look at the elastic-local daemon of that node.`,
+      `Cannot place anything on node ${this.#node} as its daemon has not reported a pool; check the elastic-local daemon of that node.`,
     )
   }
 }

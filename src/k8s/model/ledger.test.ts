@@ -203,9 +203,7 @@ test('what the API server finds too long is no room for whom it is about, and ke
 test('without a ledger nothing is placed, and the error says whose daemon to look at', async () => {
   const { keeper, remove } = openApi()
   remove()
-  await rejects('not-found', /no daemon of ours has said what its pool holds.*of that node/, () =>
-    place(keeper, 'a', 1n),
-  )
+  await rejects('not-found', /its daemon has not reported a pool.*of that node/, () => place(keeper, 'a', 1n))
 })
 
 test('a ledger that somebody damaged is an error that names the key', async () => {

@@ -40,6 +40,8 @@ export interface Entry {
   /** The size that the machine could not give, as the daemon says, and why: whoever promised it takes that back. */
   refusedBytes?: bigint
   refusal?: string
+  /** Why what is promised beyond what is made was not made by now, as the daemon says, which tries it again. */
+  delay?: string
   /** What somebody would have it become, while it is another project's. */
   question?: Question
 }
@@ -62,6 +64,8 @@ export interface Question {
  */
 export interface Ledger {
   node: string
+  /** Whether it carries the labels by which others find it. */
+  isLabelled: boolean
   resourceVersion: string
   /** By key; at least the one that the node's daemon serves. */
   pools: ReadonlyMap<string, PoolFacts>
@@ -75,8 +79,8 @@ export interface Ledger {
 /** A ledger that long takes no further volume, so that what it holds can still change. */
 export const fullLength = 900 << 10
 
-/** Of what there is to say of a refusal, so much is kept. */
-const longestRefusal = 400
+/** Of what there is to say of a refusal or a delay, so much is kept. */
+const longestWords = 400
 
 /** The key of the pool that a daemon serves. */
 export const onlyPool = 'default'
@@ -105,6 +109,7 @@ const entrySchema = v.object({
   madeFor: v.exactOptional(v.string()),
   refusedBytes: v.exactOptional(bytes),
   refusal: v.exactOptional(v.string()),
+  delay: v.exactOptional(v.string()),
   question: v.exactOptional(
     v.object({
       origin: v.string(),
@@ -125,7 +130,7 @@ export function parseLedger({ metadata, data = {} }: V1ConfigMap): Ledger {
     } catch (error) {
       throw new VolumeError(
         'failed',
-        `Cannot read ${key} in ConfigMap ${metadata?.namespace}/${metadata?.name}: ${messageOf(error)}; remove that key, and the daemon of the node writes what it knows.`,
+        `Cannot read ${key} in ConfigMap ${metadata?.namespace}/${metadata?.name}: ${messageOf(error)}; remove that key, and the node's daemon writes it again.`,
       )
     }
   }
@@ -134,8 +139,11 @@ export function parseLedger({ metadata, data = {} }: V1ConfigMap): Ledger {
   for (const key of Object.keys(data))
     if (!key.startsWith(poolPrefix)) entries.set(key, read(key, entrySchema))
     else pools.set(key.slice(poolPrefix.length), read(key, poolSchema))
+  const labels = metadata?.labels ?? {}
+  const node = labels[nodeLabel] ?? ''
   return {
-    node: metadata?.labels?.[nodeLabel] ?? '',
+    node,
+    isLabelled: labels[ledgerLabel] === 'true' && metadata?.name === ledgerName(node),
     resourceVersion: metadata?.resourceVersion ?? '',
     pools,
     entries,
@@ -172,11 +180,16 @@ export function isRefused({ refusedBytes }: Entry, sizeBytes: bigint): boolean {
 
 /** The entry when the machine could not give what is promised. */
 export function withRefusal(entry: Entry, why: string): Entry {
-  return { ...entry, refusedBytes: entry.promisedBytes, refusal: why.slice(0, longestRefusal) }
+  return { ...withoutRefusal(entry), refusedBytes: entry.promisedBytes, refusal: why.slice(0, longestWords) }
 }
 
-/** The entry when it is to be tried again. */
-export function withoutRefusal({ refusedBytes, refusal, ...entry }: Entry): Entry {
+/** The entry when what is promised could not be made by now, and is tried again. */
+export function withDelay(entry: Entry, why: string): Entry {
+  return isToGrow(entry) ? { ...entry, delay: why.slice(0, longestWords) } : entry
+}
+
+/** The entry when it is to be tried again, or is promised something else. */
+export function withoutRefusal({ refusedBytes, refusal, delay, ...entry }: Entry): Entry {
   return entry
 }
 
@@ -192,7 +205,7 @@ export function withoutQuestions(ledger: Ledger): Ledger {
 
 /** The entry with an answer of a daemon to what is asked in it. */
 export function answered(entry: Entry, question: Question, answer: NonNullable<Question['answer']>): Entry {
-  const short = 'why' in answer ? { ...answer, why: answer.why.slice(0, longestRefusal) } : answer
+  const short = 'why' in answer ? { ...answer, why: answer.why.slice(0, longestWords) } : answer
   return { ...entry, question: { ...question, answer: short } }
 }
 
@@ -217,12 +230,15 @@ export function applyChanges(ledger: Ledger, changes: Changes): Ledger {
 
 const lengthOf = (volume: string, entry: Entry | undefined) => (entry ? volume.length + toJson(entry).length : 0)
 
+/** By which a node's ledger is found. */
+export const labelsOf = (node: string) => ({ [ledgerLabel]: 'true', [nodeLabel]: node })
+
 /** A ConfigMap of a new ledger. */
 export function buildLedger(namespace: string, node: string, pool: PoolFacts, entries: Changes): V1ConfigMap {
   return {
     apiVersion: 'v1',
     kind: 'ConfigMap',
-    metadata: { name: ledgerName(node), namespace, labels: { [ledgerLabel]: 'true', [nodeLabel]: node } },
+    metadata: { name: ledgerName(node), namespace, labels: labelsOf(node) },
     data: buildData(pool, entries) as Record<string, string>,
   }
 }
@@ -239,7 +255,7 @@ export function mustBeItsPool(ledger: Ledger, pool: Pick<PoolFacts, 'id' | 'name
   if (!id || !pool.id || id === pool.id) return
   throw new VolumeError(
     'failed',
-    `Cannot use pool ${pool.name} of node ${ledger.node} as it is not the one that its volumes were made in (${id}): it is ${pool.id}. Is its disk mounted? If the disk was replaced for good, delete ConfigMap ${ledgerName(ledger.node)}.`,
+    `Cannot use pool ${pool.name} of node ${ledger.node} as it is not the one that its volumes were created in (${id}): it is ${pool.id}. Is its disk mounted? If the disk was replaced for good, delete ConfigMap ${ledgerName(ledger.node)}.`,
   )
 }
 
@@ -301,13 +317,15 @@ export function promise(ledger: Ledger, volume: string, sizeBytes: bigint, pendi
 
 /** The entry of a volume that was found with that size, on top of what was promised before. */
 export function made(before: Entry | undefined, sizeBytes: bigint, madeFor: string | undefined): Entry {
+  const promisedBytes = before?.promisedBytes ?? sizeBytes
   return {
     pool: before?.pool ?? onlyPool,
     kind: 'volume',
-    promisedBytes: before?.promisedBytes ?? sizeBytes,
+    promisedBytes,
     madeBytes: sizeBytes,
     ...(madeFor ? { madeFor } : {}),
     ...(before && isRefused(before, sizeBytes) ? {} : pickRefusal(before)),
+    ...(before?.delay !== undefined && promisedBytes > sizeBytes ? { delay: before.delay } : {}),
   }
 }
 
@@ -343,6 +361,6 @@ export function settled(
 }
 
 /** The entry when the growth that was granted last has ended, or was given up: no more is promised than is made. */
-export function withoutGrowth(entry: Entry): Entry {
+export function withoutGrowth({ delay, ...entry }: Entry): Entry {
   return entry.madeBytes === undefined ? entry : { ...entry, promisedBytes: entry.madeBytes }
 }

@@ -12,7 +12,7 @@ export const nodeLabel = 'volumes.k8s.elastic.co/node-affinity'
 /** Holds a PV until its data is removed. */
 export const finalizer = 'volumes.k8s.elastic.co/elastic-local'
 
-/** An operator's word, on a PV, that its volume may be made anew where its data is lost: `true`. */
+/** An operator's word, on a PV, that its volume may be recreated where its data is lost: `true`. */
 export const makeAnewAnnotation = 'volumes.k8s.elastic.co/make-lost-anew'
 
 /**
@@ -21,7 +21,10 @@ export const makeAnewAnnotation = 'volumes.k8s.elastic.co/make-lost-anew'
  */
 export const moveName = (volume: string) => `elastic-local-move.${volume}`
 export const moveLabel = 'volumes.k8s.elastic.co/move'
-/** On a claim: the front that its volume was moved to. To change a claim is to have it looked at. */
+/**
+ * On a claim and its PV: the front that the volume was moved to. To change a claim is to have it looked at; a PV that has it has the
+ * policy that it had before.
+ */
 export const movedAnnotation = 'volumes.k8s.elastic.co/moved-to'
 
 /** On a PV: what another project made of its volume, as `formatOrigin` writes it. */

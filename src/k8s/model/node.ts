@@ -1,4 +1,4 @@
-import type { V1Node, V1TopologySelectorTerm } from '@kubernetes/client-node'
+import type { V1Node, V1NodeSpec, V1Taint, V1TopologySelectorTerm } from '@kubernetes/client-node'
 import { topologyKey } from '../../csi/driver.ts'
 import { hostnameLabel } from './names.ts'
 
@@ -20,9 +20,14 @@ export interface NodeFacts {
   topology?: Topology
   isReady: boolean
   isSchedulable: boolean
-  /** Whether only pods that tolerate it may come. */
-  isTainted: boolean
+  /** To have a pod there, it must tolerate each of them; a cordon is one. */
+  taints: readonly Taint[]
 }
+
+export type Taint = Pick<V1Taint, 'key' | 'value' | 'effect'>
+
+/** A cordon, for the scheduler (pkg/scheduler/framework/plugins/nodeunschedulable). */
+const cordon: Taint = { key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' }
 
 /** One that volumes can be placed on: pods can be held to it. */
 export type PlaceableNode = NodeFacts & { topology: Topology }
@@ -41,9 +46,19 @@ export function pickNode({ metadata, spec, status }: V1Node): NodeFacts {
     ...(topology ? { topology } : {}),
     isReady: status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True',
     isSchedulable: spec?.unschedulable !== true,
-    isTainted: spec?.taints?.some(({ effect }) => effect !== 'PreferNoSchedule') ?? false,
+    taints: pickTaints(spec),
   }
 }
+
+function pickTaints({ taints = [], unschedulable }: V1NodeSpec = {}): Taint[] {
+  const found = taints
+    .filter(({ effect }) => effect !== 'PreferNoSchedule')
+    .map(({ key, value, effect }) => ({ key, effect, ...(value ? { value } : {}) }))
+  // The controller manager writes that taint a while after.
+  return unschedulable && !found.some(({ key }) => key === cordon.key) ? [...found, cordon] : found
+}
+
+export const formatTaint = ({ key, value, effect }: Taint) => `${key}${value ? `=${value}` : ''}:${effect}`
 
 export function findTopology(name: string, labels: Readonly<Record<string, string>>): Topology | undefined {
   if (labels[topologyKey] === name) return { key: topologyKey, value: name }

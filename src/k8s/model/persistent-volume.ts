@@ -39,7 +39,7 @@ export interface VolumeFacts {
   claim?: ClaimRef
   isDeleting: boolean
   isInUse: boolean
-  /** Whether the operator allows that it is made anew, empty, where its data is lost. */
+  /** Whether the operator allows that it is recreated, empty, where its data is lost. */
   mayBeMadeAnew: boolean
   /** What another project made of it, where it was adopted; as the annotation has it. */
   adoptedFrom?: string

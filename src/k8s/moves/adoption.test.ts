@@ -145,7 +145,7 @@ for (const from of projectNames) {
     const resourcePath = resource ? `${resource.path}/${name}` : ''
     const cases: [RegExp, () => () => void][] = [
       [
-        /^pod web uses it: stop that first$/,
+        /^pod web uses it: stop it first$/,
         () => {
           usedBy(world)
           return () => server.delete('/api/v1/namespaces/default/pods/web')
@@ -361,10 +361,7 @@ for (const from of projectNames) {
 scene('an adoption is taken back when the daemon is away', 'topolvm', async (world) => {
   await world.daemon?.stop()
   const result = await world.mover('csi', world.server.client(), { from: 'topolvm', patienceMs: 20 }).move(world.name)
-  assert.match(
-    JSON.stringify(result),
-    /"refused".*the daemon of node a, which is to look at the volume, takes too long/,
-  )
+  assert.match(JSON.stringify(result), /"refused".*the daemon of node a, which must look at the volume, takes too long/)
   mustBeUntouched(world)
   await world.startDaemon()
 })
@@ -429,7 +426,7 @@ scene(
     })
     for (const origin of ['topolvm/root', 'topolvm/../root', `openebs-lvm/${name}`, 'lvm/root', '', null]) {
       server.change(path, { data: { persistentVolume: JSON.stringify(from(origin)) } })
-      assert.match((await readMoves(server.client(), namespace)).wrongs.join(), /none that a move to csi makes/)
+      assert.match((await readMoves(server.client(), namespace)).wrongs.join(), /not one that a move to csi creates/)
     }
     server.change(path, { data: { ...data, from: 'nfs' } })
     assert.match(

@@ -88,7 +88,7 @@ export class Adoption implements Change {
     return (
       findByService(scene, node, 'csi') ??
       this.#findByPool(scene, node) ??
-      findUser(scene, 'stop that first') ??
+      findUser(scene, 'stop it first') ??
       (await this.#findAttachment(volume)) ??
       (await this.#findByResource(volume, node))
     )
@@ -179,7 +179,7 @@ export class Adoption implements Change {
     const { node, adoptedFrom = '' } = facts
     const question = (await readLedger(this.#parts, node))?.entries.get(name)?.question
     if (question?.by === by)
-      return question.answer ?? { waitsFor: `the daemon of node ${node}, which is to look at the volume,` }
+      return question.answer ?? { waitsFor: `the daemon of node ${node}, which must look at the volume,` }
     const fsType = this.#contentOf(facts)
     await this.#keeper(node).update(({ entries }) => {
       const entry = entries.get(name)
@@ -219,7 +219,7 @@ export class Adoption implements Change {
     const entry = (await readLedger(this.#parts, facts.node))?.entries.get(name)
     if (entry && !entry.question) return false
     const answer = await this.#ask(record)
-    if (answer === 'went') return { waitsFor: `the daemon of node ${facts.node}, which is to look at the volume,` }
+    if (answer === 'went') return { waitsFor: `the daemon of node ${facts.node}, which must look at the volume,` }
     if ('waitsFor' in answer) return answer
     if (!('code' in answer) || answer.code !== 'not-found') return false
     await this.#forget(record)
@@ -233,7 +233,7 @@ export class Adoption implements Change {
     const { node, claim } = facts
     if ((await readLedger(this.#parts, node))?.entries.get(name)?.madeBytes === undefined)
       return {
-        waitsFor: `the daemon of node ${node}, which is to adopt the volume (events of the claim say what keeps it),`,
+        waitsFor: `the daemon of node ${node}, which must adopt the volume (events of the claim say what keeps it),`,
       }
     const { resource, claimFinalizers } = this.#project
     const found = await this.#readResource(record)

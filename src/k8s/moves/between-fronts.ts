@@ -45,7 +45,7 @@ export class BetweenFronts implements Change {
 
   async prepare({ name, facts: { node } }: RecordedMove): Promise<Due> {
     if (!(await readLedger(this.#parts, node))?.entries.get(name)?.madeFor) return 'ready'
-    return { waitsFor: `the daemon of node ${node}, which is to see that the data is to be kept,` }
+    return { waitsFor: `the daemon of node ${node}, which must see that the data is to be kept,` }
   }
 
   async takeBack(): Promise<boolean> {

@@ -1,11 +1,20 @@
 import * as assert from 'uvu/assert'
-import type { StoredObject } from '../../../test/memory-api.ts'
-import { configMapsPath, namespace, volumesPath } from '../../../test/memory-cluster.ts'
-import { claimPath, dieAt, disturb, usedBy, World } from '../../../test/memory-moves.ts'
+import { MemoryApi, type StoredObject } from '../../../test/memory-api.ts'
+import {
+  addClass,
+  addNode,
+  addVolume,
+  configMapsPath,
+  namespace,
+  playControllerManager,
+  volumesPath,
+} from '../../../test/memory-cluster.ts'
+import { claimPath, dieAt, disturb, sizeBytes, usedBy, World } from '../../../test/memory-moves.ts'
 import { sideBySide } from '../../../test/side-by-side.ts'
 import { suite } from '../../../test/suite.ts'
 import type { FrontName } from '../fronts/front.ts'
 import { moveName } from '../model/names.ts'
+import { findMovable } from './mover.ts'
 import { readMoves } from './record.ts'
 
 const test = suite('mover')
@@ -43,7 +52,7 @@ scene(
     const client = world.server.client()
     assert.is(await world.mover('csi', client).look(world.name), undefined)
     usedBy(world)
-    const why = 'pod web uses it: stop that first, or say --in-use and let it run on'
+    const why = 'pod web uses it: stop it first, or use --in-use to move the volume while it runs'
     assert.is(await world.mover('csi', client).look(world.name), why)
     assert.equal(await world.mover('csi', client).move(world.name), { outcome: 'refused', why })
     assert.ok(client.requests.every(({ method }) => method === 'GET'))
@@ -64,7 +73,7 @@ scene('a move is taken back when a pod comes before the PersistentVolume goes', 
 scene('a move is taken back when the daemon is away', 'csi', async (world) => {
   await world.daemon?.stop()
   const result = await world.mover('flex', world.server.client(), { patienceMs: 20 }).move(world.name)
-  assert.match(JSON.stringify(result), /"refused".*the daemon of node a, which is to see that .* takes too long/)
+  assert.match(JSON.stringify(result), /"refused".*the daemon of node a, which must see that .* takes too long/)
   assert.ok(world.isSettled('csi'))
   await world.startDaemon()
 })
@@ -81,7 +90,7 @@ scene('of two who move the same volume one goes on, and the other says so', 'fle
   const results = await Promise.all([1, 2].map(() => world.mover('csi', world.server.client()).move(world.name)))
   assert.ok(results.some(({ outcome }) => outcome === 'moved'))
   const other = results.find(({ outcome }) => outcome !== 'moved')
-  if (other) assert.match(JSON.stringify(other), /unchanged|somebody else goes on with it/)
+  if (other) assert.match(JSON.stringify(other), /unchanged|somebody else is continuing it/)
   await world.server.until('all know of it', () => world.isSettled('csi'))
 })
 
@@ -132,6 +141,19 @@ for (const [title, method, path] of [
     await server.until('it is removed', () => !world.volume && !world.machine.volumes.has(name))
   })
 
+scene('a record that is left changes no policy that somebody has set since', 'flex', async (world) => {
+  const { server, name } = world
+  for (const [to, policy] of [
+    ['csi', 'Retain'],
+    ['flex', 'Delete'],
+  ] as const) {
+    await dieAt(world, to, 'DELETE', /configmaps/)
+    server.change(`${volumesPath}/${name}`, { spec: { persistentVolumeReclaimPolicy: policy } })
+    assert.equal(await world.mover(to, server.client()).move(name), { outcome: 'moved' })
+    await server.until('all know of it', () => world.isSettled(to, policy))
+  }
+})
+
 scene('a record that is left of a volume which was removed since makes nothing', 'flex', async (world) => {
   const { server, name } = world
   await dieAt(world, 'csi', 'DELETE', /configmaps/)
@@ -152,23 +174,23 @@ scene('a record that would make anything else makes nothing', 'flex', async (wor
   const withSpec = (spec: object) => ({ ...volume, spec: { ...volume.spec, ...spec } })
   const withMetadata = (metadata: object) => ({ ...volume, metadata: { ...volume.metadata, ...metadata } })
   for (const [forged, why] of [
-    [withSpec({ csi: undefined, hostPath: { path: '/' } }), /none that a move to csi makes/],
+    [withSpec({ csi: undefined, hostPath: { path: '/' } }), /not one that a move to csi creates/],
     [withSpec({ hostPath: { path: '/' } }), /hostPath/],
     [withSpec({ csi: { ...volume.spec.csi, driver: 'other' } }), /it is not one of csi/],
     [withSpec({ csi: { ...volume.spec.csi, volumeHandle: 'pvc-other' } }), /it is not one of csi/],
     [withSpec({ csi: { ...volume.spec.csi, nodePublishSecretRef: { name: 'a' } } }), /nodePublishSecretRef/],
     [withSpec({ csi: { ...volume.spec.csi, volumeAttributes: { mkfsOptions: '-d /etc' } } }), /mkfsOptions|mkfs/],
-    [withSpec({ mountOptions: ['bind'] }), /none that a move/],
+    [withSpec({ mountOptions: ['bind'] }), /not one that a move/],
     [withSpec({ claimRef: { ...volume.spec.claimRef, uid: 'other' } }), /another claim than the one in its name/],
     [withSpec({ persistentVolumeReclaimPolicy: 'Delete' }), /Retain/],
     [withSpec({ nodeAffinity: undefined }), /nodeAffinity/],
-    [withSpec({ nodeAffinity: { required: { nodeSelectorTerms: [] } } }), /not held to one node/],
+    [withSpec({ nodeAffinity: { required: { nodeSelectorTerms: [] } } }), /not tied to one node/],
     [withMetadata({ name: 'pvc-other' }), /named pvc-other/],
-    [withMetadata({ finalizers: [] }), /none that a move/],
+    [withMetadata({ finalizers: [] }), /not one that a move/],
     [withMetadata({ ownerReferences: [] }), /ownerReferences/],
-    [withMetadata({ labels: {} }), /not held to one node/],
+    [withMetadata({ labels: {} }), /not tied to one node/],
     [withMetadata({ annotations: { 'volumes.k8s.elastic.co/make-lost-anew': 'true' } }), /make-lost-anew/],
-    ['{', /none that a move/],
+    ['{', /not one that a move/],
   ] as const) {
     world.server.change(path, {
       data: { persistentVolume: typeof forged === 'string' ? forged : JSON.stringify(forged) },
@@ -190,6 +212,25 @@ scene('a record that would make anything else makes nothing', 'flex', async (wor
   }
   world.server.change(path, { data })
   assert.equal(await world.mover('csi', world.server.client()).move(world.name), { outcome: 'moved' })
+})
+
+test('those that may be moved are those that claims have, and those whose move was begun', async () => {
+  const server = new MemoryApi()
+  addClass(server)
+  addNode(server, 'a')
+  const end = playControllerManager(server)
+  const old = addVolume(server, 'data', 'a', sizeBytes)
+  server.change(`${volumesPath}/${old}`, { spec: { persistentVolumeReclaimPolicy: 'Retain' } })
+  server.delete(claimPath)
+  await server.until('its claim is gone', () => server.find(`${volumesPath}/${old}`)?.status?.phase === 'Released')
+  const volume = addVolume(server, 'data', 'a', sizeBytes)
+  await server.until('it is bound', () => server.find(`${volumesPath}/${volume}`)?.status?.phase === 'Bound')
+  const { volumes } = await findMovable(server.client(), namespace, { within: 'default' })
+  assert.equal(
+    volumes.map(({ name }) => name),
+    [volume],
+  )
+  await end()
 })
 
 test.run()

@@ -76,7 +76,7 @@ export class Mover {
 }
 
 function notEnded(name: string, error: unknown): Error {
-  const message = `Cannot bring the move of ${name} to its end now: ${messageOf(error)}. What was begun is kept: run the command again.`
+  const message = `Cannot finish the move of ${name} now: ${messageOf(error)}. Its record is kept: run the command again.`
   return new Error(message, { cause: error })
 }
 
@@ -93,7 +93,8 @@ export interface Movable {
 }
 
 /**
- * The volumes of claims in that namespace, or in all, in the order of their claims; and what is wrong with records. `from`: with
+ * The volumes that claims in that namespace have, or in all, in the order of their claims; and what is wrong with records. One that
+ * is kept after its claim is nobody's, and there may be several for claims of one name. `from`: with
  * those of that project.
  */
 export async function findMovable(
@@ -121,7 +122,7 @@ async function readAll(api: Api, from: ProjectName | undefined): Promise<Movable
       const { namespace, name } = volume.spec?.claimRef ?? {}
       const front = pickVolume(volume)?.front
       const whose = front ? { front } : from && projects[from].isIts(volume) ? { from } : undefined
-      if (!namespace || !name || !whose) continue
+      if (!namespace || !name || !whose || volume.status?.phase === 'Released') continue
       found.push({ name: volume.metadata?.name ?? '', claim: { namespace, name }, ...whose })
     }
   return found

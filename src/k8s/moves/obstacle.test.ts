@@ -58,8 +58,8 @@ test('nothing keeps a volume that is bound and that no pod uses', () => {
 
 test('what keeps a volume from being moved is said', () => {
   for (const [path, value, why] of [
-    ['volume.spec.claimRef', undefined, /none of ours with a claim/],
-    ['volume.spec.flexVolume.driver', 'other', /none of ours with a claim/],
+    ['volume.spec.claimRef', undefined, /not one of ours with a claim/],
+    ['volume.spec.flexVolume.driver', 'other', /not one of ours with a claim/],
     ['volume.metadata.deletionTimestamp', '2026-01-01T00:00:00Z', /it is being deleted/],
     ['claim.metadata.deletionTimestamp', '2026-01-01T00:00:00Z', /it is being deleted/],
     ['claim', undefined, /not bound to its claim/],
@@ -68,24 +68,24 @@ test('what keeps a volume from being moved is said', () => {
     ['claim.status.phase', 'Lost', /not bound to its claim/],
     ['volume.status.phase', 'Released', /not bound to its claim/],
     ['volume.metadata.name', 'pvc-1', /not bound to its claim/],
-    ['volume.spec.nodeAffinity', undefined, /not held to one node/],
-    ['volume.metadata.labels', {}, /not held to one node/],
+    ['volume.spec.nodeAffinity', undefined, /not tied to one node/],
+    ['volume.metadata.labels', {}, /not tied to one node/],
     ['volume.metadata.annotations', { 'volumes.k8s.elastic.co/make-lost-anew': 'true' }, /make-lost-anew/],
     ['volume.metadata.finalizers', ['mine.org/backup'], /finalizer mine.org\/backup holds/],
     ['volume.spec.volumeAttributesClassName', 'fast', /volumeAttributesClassName, which a move would lose/],
-    ['claim.spec.resources.requests.storage', '1Gi', /is growing, or was refused to/],
+    ['claim.spec.resources.requests.storage', '1Gi', /is growing, or its growth was refused/],
     ['volume.spec.capacity.storage', '1Gi', /is growing/],
     ['claim.status.allocatedResourceStatuses', { storage: 'NodeResizeInfeasible' }, /is growing/],
     ['claim.status.capacity.storage', 'much', /cannot be read/],
     ['volume.spec.flexVolume.options.sizeBytes', 'much', /cannot be read/],
     ['node', undefined, /node node-1 is not ready/],
     ['node.status.conditions', [{ type: 'Ready', status: 'Unknown' }], /node node-1 is not ready/],
-    ['node.metadata.labels', { 'kubernetes.io/hostname': 'other' }, /held to kubernetes.io\/hostname=host-node-1/],
-    ['ledger', undefined, /does not say that it has made it/],
+    ['node.metadata.labels', { 'kubernetes.io/hostname': 'other' }, /tied to kubernetes.io\/hostname=host-node-1/],
+    ['ledger', undefined, /has not reported that it created it/],
     ['csiDriver', undefined, /no CSIDriver object .*: apply deploy.yaml again/],
     ['csiNode', undefined, /does not know our CSI driver/],
     ['csiNode.spec.drivers', [{ name: 'other', nodeID: 'node-1' }], /does not know our CSI driver/],
-    ['pods', [pod('web', 'Pending')], /^pod web uses it: stop that first, or say --in-use/],
+    ['pods', [pod('web', 'Pending')], /^pod web uses it: stop it first, or use --in-use/],
   ] as const)
     assert.match(findObstacle(change(open(), path, value), 'csi', false) ?? 'nothing', why, path)
 })
@@ -100,17 +100,20 @@ test('a volume is not moved to a front that its node does not serve, nor a raw b
   }
   assert.match(
     findObstacle(withFronts(open(), ['flex']), 'csi', false) ?? '',
-    /node-1 serves no CSI: start it with --csi/,
+    /node-1 does not serve CSI: start it with --csi/,
   )
-  assert.match(findObstacle(withFronts(open('csi'), ['csi']), 'flex', false) ?? '', /takes no volumes of FlexVolume/)
+  assert.match(findObstacle(withFronts(open('csi'), ['csi']), 'flex', false) ?? '', /does not serve FlexVolumes/)
   const block = change(open('csi'), 'volume.spec.volumeMode', 'Block')
-  assert.match(findObstacle(block, 'flex', false) ?? '', /raw block volume, which FlexVolume has not/)
+  assert.match(findObstacle(block, 'flex', false) ?? '', /raw block volume, which FlexVolume does not support/)
 })
 
 test('a volume that was adopted for another claim is not moved: a record goes by the claim in its name', () => {
   const scene = open()
   const adopted = change(change(scene, 'volume.metadata.name', 'pvc-old'), 'claim.spec.volumeName', 'pvc-old')
-  assert.match(findObstacle(adopted, 'csi', false) ?? '', /its claim is another than the one that it was made for/)
+  assert.match(
+    findObstacle(adopted, 'csi', false) ?? '',
+    /it is bound to another claim than the one that it was created for/,
+  )
 })
 
 test.run()

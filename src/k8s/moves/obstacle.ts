@@ -38,22 +38,22 @@ export function findObstacle(scene: Scene, to: FrontName, inUse: boolean): strin
   return findByVolume(scene, to) ?? findByNode(scene, to) ?? (inUse ? undefined : findUser(scene, inUseAdvice))
 }
 
-const inUseAdvice = 'stop that first, or say --in-use and let it run on'
+const inUseAdvice = 'stop it first, or use --in-use to move the volume while it runs'
 
 function findByVolume(scene: Scene, to: FrontName): string | undefined {
   const { volume, claim } = scene
   const facts = pickVolume(volume)
-  if (!facts?.claim) return 'its PersistentVolume is none of ours with a claim'
+  if (!facts?.claim) return 'its PersistentVolume is not one of ours with a claim'
   const { node, heldTo, mayBeMadeAnew } = facts
   const unbound = findByBinding(scene)
   if (unbound) return unbound
   if (!node || !heldTo || !isDeepStrictEqual(volume.spec?.nodeAffinity, buildNodeAffinity(heldTo)))
-    return 'its PersistentVolume is not held to one node'
+    return 'its PersistentVolume is not tied to one node'
   if (mayBeMadeAnew) return `its PersistentVolume has annotation ${makeAnewAnnotation}`
   const lossy = findByFields(volume, ownFinalizers)
   if (lossy) return lossy
   if (to === 'flex' && (volume.spec?.volumeMode ?? 'Filesystem') !== 'Filesystem')
-    return 'it is a raw block volume, which FlexVolume has not'
+    return 'it is a raw block volume, which FlexVolume does not support'
   return findByGrowth(scene, () => buildMoved(volume, to, { key: '', claimCapacity: claim?.status?.capacity?.storage }))
 }
 
@@ -69,7 +69,9 @@ export function findByBinding({ volume: { metadata, spec, status }, claim: objec
     [status?.phase, object.status?.phase].join() !== 'Bound,Bound'
   )
     return 'it is not bound to its claim'
-  return name === volumeNameOf(claim.uid) ? undefined : 'its claim is another than the one that it was made for'
+  return name === volumeNameOf(claim.uid)
+    ? undefined
+    : 'it is bound to another claim than the one that it was created for'
 }
 
 /** What would be lost of a PV that is made anew. */
@@ -87,7 +89,7 @@ export function findByGrowth({ volume, claim }: Scene, build: () => unknown): st
     const [wanted, has] = [parseQuantity(request, 'the request'), parseQuantity(capacity, 'the capacity')]
     const capacityBytes = parseQuantity(volume.spec?.capacity?.storage, 'the capacity of the PersistentVolume')
     if (wanted > has || capacityBytes > has || growthPhase !== '')
-      return 'its claim is growing, or was refused to: see that to its end first'
+      return 'its claim is growing, or its growth was refused: resolve that first'
     build()
   } catch (error) {
     return `its objects cannot be read: ${messageOf(error)}`
@@ -100,9 +102,9 @@ function findByNode(scene: Scene, to: FrontName): string | undefined {
   const { name, node, heldTo } = pickVolume(volume) ?? { name: '', node: '' }
   if (!isReady(object)) return `node ${node} is not ready`
   if (heldTo && object?.metadata?.labels?.[heldTo.key] !== heldTo.value)
-    return `its PersistentVolume is held to ${heldTo.key}=${heldTo.value}, and node ${node} is not that`
+    return `its PersistentVolume is tied to ${heldTo.key}=${heldTo.value}, and node ${node} is not that`
   const entry = ledger?.entries.get(name)
-  if (!ledger || entry?.madeBytes === undefined) return `the daemon of node ${node} does not say that it has made it`
+  if (!ledger || entry?.madeBytes === undefined) return `the daemon of node ${node} has not reported that it created it`
   return findByService(scene, node, to)
 }
 
@@ -113,12 +115,12 @@ export const isReady = (node: V1Node | undefined): boolean =>
 export function findByService({ ledger, csiNode, csiDriver }: Scene, node: string, to: FrontName): string | undefined {
   if (!ledger || !poolOf(ledger).fronts.includes(to))
     return to === 'csi'
-      ? `the daemon of node ${node} serves no CSI: start it with --csi`
-      : `the daemon of node ${node} takes no volumes of FlexVolume: start it with --flex`
+      ? `the daemon of node ${node} does not serve CSI: start it with --csi`
+      : `the daemon of node ${node} does not serve FlexVolumes: start it with --flex`
   if (to === 'flex') return undefined
   if (!csiDriver) return `there is no CSIDriver object ${csiDriverName}: apply deploy.yaml again`
   if (!csiNode?.spec.drivers?.some((driver) => driver.name === csiDriverName))
-    return `the kubelet of node ${node} does not know our CSI driver: look at the daemon there`
+    return `the kubelet of node ${node} does not know our CSI driver: check the daemon there`
   return undefined
 }
 

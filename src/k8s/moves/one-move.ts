@@ -102,7 +102,7 @@ export class OneMove {
 
   /** Of several who would, the last one goes on. */
   async #takeOver({ resourceVersion }: RecordedMove): Promise<Step> {
-    if (this.#isOwn) return { outcome: 'given-up', why: 'somebody else goes on with it' }
+    if (this.#isOwn) return { outcome: 'given-up', why: 'somebody else is continuing it' }
     await this.#send('PATCH', this.#recordPath, { metadata: { resourceVersion }, data: { by: this.#parts.by } })
     return 'went'
   }
@@ -143,7 +143,7 @@ export class OneMove {
   async #letGo(record: RecordedMove, volume: V1PersistentVolume): Promise<Step> {
     const { resourceVersion, finalizers = [] } = volume.metadata ?? {}
     if (policyOf(volume) !== 'Retain')
-      return await this.#end(record, { outcome: 'given-up', why: 'somebody deletes it with its data' })
+      return await this.#end(record, { outcome: 'given-up', why: 'somebody is deleting it with its data' })
     const claim = await this.#readClaim(record)
     const change = this.#change(record)
     const last = change.rebuild(volume, record, claim?.status?.capacity?.storage)
@@ -166,7 +166,7 @@ export class OneMove {
     if (typeof isRemoved === 'object') return isRemoved
     if (isRemoved) return await this.#end(record, { outcome: 'given-up', why: 'it was removed with its claim' })
     if (node && node.metadata?.labels?.[key] !== value)
-      throw new Error(`its PersistentVolume is to be held to ${key}=${value}, and node ${facts.node} has no such label`)
+      throw new Error(`its PersistentVolume is to be tied to ${key}=${value}, and node ${facts.node} has no such label`)
     await this.#send('POST', volumesPath, volume)
     return 'went'
   }
@@ -177,12 +177,12 @@ export class OneMove {
     const { namespace, name, uid } = facts.claim
     const now = pickVolume(volume)
     if (now?.front !== to || now.claim?.uid !== uid)
-      return await this.#end(record, { outcome: 'given-up', why: 'somebody else has made its PersistentVolume' })
+      return await this.#end(record, { outcome: 'given-up', why: 'somebody else has created its PersistentVolume' })
     const due = await this.#change(record).conclude(record)
     if (due !== 'ready') return due
     const claim = await this.#readClaim(record)
     if (!claim) return await this.#end(record, claimGone(record, volume))
-    const waits = { waitsFor: `the controller manager, which is to bind claim ${namespace}/${name},` }
+    const waits = { waitsFor: `the controller manager, which must bind claim ${namespace}/${name},` }
     if (now.phase !== 'Bound') return waits
     if (claim.status?.phase !== 'Bound') {
       // It has seen the PV by now, and looks at the claim by itself within a quarter of a minute only.
@@ -192,13 +192,19 @@ export class OneMove {
       })
       return 'went'
     }
-    if (policyOf(volume) !== policy) return await this.#setPolicy(volume, policy)
+    // Once: a record may be left for long, and others may have said something else since.
+    const isGivenBack = policy === 'Retain' || volume.metadata?.annotations?.[movedAnnotation] === to
+    if (!isGivenBack) return await this.#setPolicy(volume, policy, { annotations: { [movedAnnotation]: to } })
     return await this.#end(record, { outcome: 'moved' })
   }
 
-  async #setPolicy({ metadata }: V1PersistentVolume, persistentVolumeReclaimPolicy: string): Promise<Step> {
+  async #setPolicy(
+    { metadata }: V1PersistentVolume,
+    persistentVolumeReclaimPolicy: string,
+    more: { annotations?: Record<string, string> } = {},
+  ): Promise<Step> {
     const { resourceVersion } = metadata ?? {}
-    const body = { metadata: { resourceVersion }, spec: { persistentVolumeReclaimPolicy } }
+    const body = { metadata: { resourceVersion, ...more }, spec: { persistentVolumeReclaimPolicy } }
     await this.#send('PATCH', volumePath(this.#name), body)
     return 'went'
   }

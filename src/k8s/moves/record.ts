@@ -9,7 +9,14 @@ import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import { hasKey, optionsOf } from '../fronts/flex.ts'
 import { type FrontName, frontNames, type VolumeSource } from '../fronts/front.ts'
 import { findSource, fronts } from '../fronts/fronts.ts'
-import { adoptedAnnotation, finalizer, makeAnewAnnotation, moveLabel, moveName } from '../model/names.ts'
+import {
+  adoptedAnnotation,
+  finalizer,
+  makeAnewAnnotation,
+  movedAnnotation,
+  moveLabel,
+  moveName,
+} from '../model/names.ts'
 import { type ProjectName, parseOrigin, projectNames } from '../model/origin.ts'
 import { buildNodeAffinity, pickVolume, type VolumeFacts, volumeNameOf } from '../model/persistent-volume.ts'
 
@@ -106,7 +113,7 @@ export function parseMove({ metadata, data = {} }: V1ConfigMap): RecordedMove {
   const refuse = (why: string) =>
     new VolumeError(
       'invalid',
-      `Cannot go on with the move in ConfigMap ${metadata?.namespace}/${metadata?.name} as ${why}. Nothing is made by it. See who wrote it, and delete it.`,
+      `Cannot continue the move in ConfigMap ${metadata?.namespace}/${metadata?.name} as ${why}. Nothing was done. Check who wrote it, and delete it.`,
     )
   const { by = '', oldUid = '', reclaimPolicy: policy = '' } = data
   const to = frontNames.find((name) => name === data.to)
@@ -128,7 +135,7 @@ export function parseMove({ metadata, data = {} }: V1ConfigMap): RecordedMove {
       begunAt: new Date(creationTimestamp ?? 0),
     }
   } catch (error) {
-    throw refuse(`its persistentVolume is none that a move to ${to} makes: ${messageOf(error)}`)
+    throw refuse(`its persistentVolume is not one that a move to ${to} creates: ${messageOf(error)}`)
   }
 }
 
@@ -142,7 +149,7 @@ function mustBeOfMove(volume: V1PersistentVolume, to: FrontName, from: ProjectNa
   if (!claim || name !== volumeNameOf(claim.uid)) throw refuse('it is for another claim than the one in its name')
   if (to === 'flex' && (mountOptions || !hasKey(facts))) throw refuse('it has spec.mountOptions, or no key')
   if (!node || !heldTo || !isDeepStrictEqual(nodeAffinity, buildNodeAffinity(heldTo)))
-    throw refuse('it is not held to one node')
+    throw refuse('it is not tied to one node')
   if (mayBeMadeAnew) throw refuse(`it has annotation ${makeAnewAnnotation}`)
   const origin = adoptedFrom === undefined ? undefined : parseOrigin(adoptedFrom, name)
   if (origin?.project !== from) throw refuse(`it has annotation ${adoptedAnnotation} ${adoptedFrom ?? 'not'}`)
@@ -172,7 +179,10 @@ export async function readMoves(api: Pick<Api, 'send'>, namespace: string): Prom
 }
 
 /** What is only about the object that goes. */
-const droppedAnnotations = ['kubectl.kubernetes.io/last-applied-configuration', makeAnewAnnotation, adoptedAnnotation]
+const droppedAnnotations = [
+  'kubectl.kubernetes.io/last-applied-configuration',
+  ...[makeAnewAnnotation, movedAnnotation, adoptedAnnotation],
+]
 
 /**
  * The PV of the other front in place of one, as long as it is moved: the same in all but its source. `claimCapacity` is what

@@ -62,7 +62,7 @@ test('it is refused where there is nothing to adopt, nobody to adopt for, or no 
   const name = addVolume(server, 'data', 'a', sizeBytes)
   const adopt = (more: object) => buildAdoption(server.client(), { ...adoption, name: 'pvc-1', claim, ...more })
   await rejects('exists', /for node a already/, () => adopt({ name }))
-  await rejects('invalid', /name a claim with --claim/, () => adopt({ claim: undefined }))
+  await rejects('invalid', /name one with --claim/, () => adopt({ claim: undefined }))
   await rejects('not-found', /no such node/, () => adopt({ node: 'b' }))
 })
 

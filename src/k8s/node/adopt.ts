@@ -68,7 +68,7 @@ function buildNew(
   if (!claim)
     throw new VolumeError(
       'invalid',
-      `Cannot adopt ${name} as nobody says whom it is for: name a claim with --claim <namespace>/<name>; it need not be there yet.`,
+      `Cannot adopt ${name} as its claim is unknown: name one with --claim <namespace>/<name>; it need not exist yet.`,
     )
   const { metadata, spec } = buildVolume({
     name,

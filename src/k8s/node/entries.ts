@@ -1,3 +1,4 @@
+import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { Changes, Entry } from '../model/ledger.ts'
 import { found, isToGrow, onlyPool, settled, withoutRefusal } from '../model/ledger.ts'
 import { madeForOf, type VolumeFacts } from '../model/persistent-volume.ts'
@@ -15,12 +16,12 @@ export class Entries {
 
   /**
    * What a new ledger begins with: volumes that are there, and those of PVs. Whether the latter were made nobody knows, so
-   * they are said to be: one that is not there may be lost, and is not made anew.
+   * they are said to be: one that is not there may be lost, and is not recreated.
    */
   async initial(): Promise<Changes> {
     const { engine, volumes } = this.#context.parts
     // Not waited for: a stop would wait as well. The queue comes back.
-    if (!volumes.isSynced) throw new Error('Cannot make the ledger before all PersistentVolumes are known.')
+    if (!volumes.isSynced) throw new Error('Cannot create the ledger before all PersistentVolumes are known.')
     const stored = await engine.list()
     const entries = new Map<string, Entry>(
       stored.map(({ name, sizeBytes }) => [name, found(sizeBytes, volumes.objects.get(name), undefined)]),
@@ -36,7 +37,15 @@ export class Entries {
     const { engine, ledger, held } = this.#context.parts
     const stored = await engine.list()
     const names = new Set([...stored.map(({ name }) => name), ...(ledger.latest?.entries.keys() ?? [])])
-    for (const name of names) if (this.#mayBeWrong(name, stored)) await held.hold(name, (one) => this.#right(one))
+    for (const name of names)
+      if (this.#mayBeWrong(name, stored))
+        await held.hold(name, (one) => this.#right(one)).catch((error) => this.#goOn(name, error))
+  }
+
+  /** What is wrong with one volume, such as a note that cannot be read, costs no other. */
+  #goOn(name: string, error: unknown): void {
+    if (!(error instanceof VolumeError)) throw error
+    this.#context.parts.log.warn(messageOf(error), this.#context.about(name))
   }
 
   #mayBeWrong(name: string, stored: readonly { name: string; sizeBytes: bigint }[]): boolean {

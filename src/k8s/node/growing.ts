@@ -3,7 +3,7 @@ import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { Grown } from '../../volume/pool.ts'
 import { ApiError } from '../client/api.ts'
 import { adviceOnRefusal } from '../model/growth.ts'
-import { isToGrow, made, promise, withoutGrowth, withRefusal } from '../model/ledger.ts'
+import { isToGrow, made, promise, withDelay, withoutGrowth, withRefusal } from '../model/ledger.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
 
@@ -35,7 +35,7 @@ export class Growing {
     } catch (error) {
       await this.#sayNotGrown(name, error)
       throw error instanceof ApiError
-        ? new VolumeError('failed', `Cannot grow ${name} while nobody can say whether there is room: ${error.message}`)
+        ? new VolumeError('failed', `Cannot grow ${name} while it is unknown whether there is room: ${error.message}`)
         : error
     }
     try {
@@ -66,11 +66,22 @@ export class Growing {
       await held.changeEntry((entry) => made(entry, volume.sizeBytes, entry?.madeFor))
     } catch (error) {
       await this.#sayNotGrown(held.name, error)
-      if (!(error instanceof VolumeError && error.code === 'no-space')) throw error
+      if (!(error instanceof VolumeError && error.code === 'no-space')) {
+        await this.noteDelay(held, error)
+        throw error
+      }
       // Asking the machine again and again gives nothing; who granted it is told, and asks for less or later.
       const { message } = error
       await held.changeEntry((now) => (now?.promisedBytes === entry.promisedBytes ? withRefusal(now, message) : now))
     }
+  }
+
+  /** Has the provisioner say in the claim why it has not grown yet. */
+  async noteDelay(held: HeldVolume, error: unknown): Promise<void> {
+    if (!(error instanceof VolumeError) || error.code === 'stopping') return
+    await held
+      .changeEntry((entry) => entry && withDelay(entry, error.message))
+      .catch((other) => this.#context.parts.log.warn(messageOf(other), this.#context.about(held.name)))
   }
 
   async #growHeld(held: HeldVolume, sizeBytes: bigint): Promise<Grown> {

@@ -86,7 +86,7 @@ export class HeldVolume {
   }
 
   get #held(): HeldVolumesParts {
-    if (!this.#isHeld) throw new Error(`Cannot use ${this.name} as it is not held any more.`)
+    if (!this.#isHeld) throw new Error(`Cannot use ${this.name} as it is no longer held.`)
     return this.#parts
   }
 }

@@ -49,7 +49,7 @@ export class Making {
     const note = await held.note()
     const stored = (await held.stored()) ?? (await this.takeOver(held, volume))
     if (note && stored) {
-      // The PV was made anew, with another key.
+      // The PV was recreated, with another key.
       if (!isDeepStrictEqual(note, noteOf(volume))) await held.writeNote(noteOf(volume))
       if (this.#context.parts.ledger.latest) await this.markMade(held, volume)
       return await this.#useUpPermission(volume)
@@ -61,7 +61,7 @@ export class Making {
     await this.#useUpPermission(volume)
     const { sizeBytes } = await held.create(specOf(volume))
     await held.writeNote(noteOf(volume))
-    this.#context.parts.log.info(`Made volume ${name} of ${formatSize(sizeBytes)}.`, {
+    this.#context.parts.log.info(`Created volume ${name} of ${formatSize(sizeBytes)}.`, {
       ...aboutVolume(volume),
       sizeBytes,
     })
@@ -80,7 +80,7 @@ export class Making {
     return isLost
   }
 
-  /** Throws `not-found`, unless the operator allows that a lost volume is made anew; then nothing says that it was. */
+  /** Throws `not-found`, unless the operator allows that a lost volume is recreated; then nothing says that it was. */
   async #allowAnew(held: HeldVolume, volume: VolumeFacts): Promise<void> {
     const { name } = volume
     if (!volume.mayBeMadeAnew) {
@@ -88,7 +88,7 @@ export class Making {
       this.#lost.set(name, error.message)
       throw error
     }
-    const message = `Made anew and empty, as ${makeAnewAnnotation} allows: its data was lost.`
+    const message = `Recreated empty, as ${makeAnewAnnotation} allows: its data was lost.`
     await this.#context.say(volume, 'VolumeMadeAnew', message)
     await held.changeEntry((_, ledger) => promise(ledger, name, specOf(volume).sizeBytes, claimOf(volume)))
     await held.writeNote(undefined)
@@ -130,7 +130,7 @@ export class Making {
     if (!this.#takeover)
       throw new VolumeError(
         'exists',
-        `Cannot use ${name} as ${there.path} is there without our mark. If it is the predecessor's, start the daemon with --takeover (docs/takeover.md).`,
+        `Cannot use ${name} as ${there.path} exists without our mark. If it is the predecessor's, start the daemon with --takeover (docs/takeover.md).`,
       )
     const adopted = await held.adopt(specOf(volume))
     log.info(`Took over volume ${name} at ${adopted.path}.`, aboutVolume(volume))
@@ -191,6 +191,6 @@ function ifRoom(work: () => Entry): Entry | undefined {
 function lost(name: string, node: string): VolumeError {
   return new VolumeError(
     'not-found',
-    `Cannot find volume ${name} on node ${node}, where it was made: its data is lost, or its disk is missing. It is not made anew. Bring the disk back, or delete the claim; or, to begin empty, set annotation ${makeAnewAnnotation}=true on the PersistentVolume.`,
+    `Cannot find volume ${name} on node ${node}, where it was created: its data is lost, or its disk is missing. It is not recreated. Bring the disk back, or delete the claim; or, to start empty, set annotation ${makeAnewAnnotation}=true on the PersistentVolume.`,
   )
 }

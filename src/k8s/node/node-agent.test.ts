@@ -301,7 +301,7 @@ survives('a node whose ledger was lost makes a new one, and takes no PV for one 
   },
 })
 
-test('a volume whose data is lost is made anew only where its PV says that it may be', async () => {
+test('a volume whose data is lost is recreated only where its PV says that it may be', async () => {
   const world = await openMade()
   world.machine.volumes.delete(world.volume)
   const daemon = await start(world)
@@ -318,7 +318,7 @@ test('a volume whose data is lost is made anew only where its PV says that it ma
   world.server.change(`${volumesPath}/${world.volume}`, { metadata: { annotations } })
   const isAllowed = () =>
     world.server.find(`${volumesPath}/${world.volume}`)?.metadata.annotations?.[makeAnewAnnotation]
-  await world.server.until('it is made anew, which is allowed once', () => world.isReady(world.volume) && !isAllowed())
+  await world.server.until('it is recreated, which is allowed once', () => world.isReady(world.volume) && !isAllowed())
   assert.is(daemon.agent.lost().length, 0)
   assert.ok(world.server.list(eventsPath).some(({ reason }) => reason === 'VolumeMadeAnew'))
   world.machine.volumes.delete(world.volume)
@@ -346,7 +346,7 @@ for (const [title, lose] of [
     (world: World) => addPromise(world.server, 'a', 'pvc-other', capacityBytes),
   ],
 ] as const)
-  test(`a volume that is lost is not made anew while a note says that it was made, though ${title}`, async () => {
+  test(`a volume that is lost is not recreated while a note says that it was made, though ${title}`, async () => {
     const world = await openMade()
     world.machine.volumes.delete(world.volume)
     world.server.change(ledgerPath('a'), { data: { [world.volume]: null } })
@@ -422,6 +422,48 @@ test('a pool that cannot be read any more offers nothing, is said to be so, and 
   await daemon.stop()
 })
 
+test('a journal of an old backup costs no data where a note or the ledger says that the volume was made', async () => {
+  const restore = async (phase: 'creating' | 'formatting', forget: (world: World) => void) => {
+    const world = await openMade()
+    const { machine, server, volume } = world
+    const { id = '', files } = machine.volumes.get(volume) ?? {}
+    machine.made.clear()
+    machine.intents.set(volume, { phase, id, sizeBytes, fsType: 'ext4', mkfsOptions: [] })
+    files?.set('file', 'precious')
+    forget(world)
+    const daemon = await start(world)
+    await server.until('all is as before', () => world.isReady(volume))
+    assert.is((await daemon.engine.find(volume))?.state, 'ready')
+    assert.is(machine.volumes.get(volume)?.files.get('file'), 'precious')
+    await daemon.stop()
+  }
+  const forgets = [({ noted }: World) => noted.clear(), ({ server }: World) => server.delete(ledgerPath('a'))]
+  await Promise.all(
+    forgets.flatMap((forget) => (['creating', 'formatting'] as const).map((phase) => restore(phase, forget))),
+  )
+})
+
+test('a note that cannot be read costs its own volume only', async () => {
+  const world = await openMade()
+  const { server, volume } = world
+  const other = world.addPlaced('other')
+  const { read } = world.notes
+  world.notes.read = async (name) => {
+    if (name === volume) throw new VolumeError('failed', `Cannot read ${name}.json: it is empty`)
+    return await read(name)
+  }
+  // What both have to be brought in line with.
+  for (const name of [volume, other]) addPromise(server, 'a', name, sizeBytes * 2n)
+  world.machine.volumes.set(other, structuredClone({ ...world.machine.volumes.get(volume) }) as never)
+  world.noted.set(other, { front: 'flex', fsType: 'ext4', options: {} })
+  const daemon = await start(world)
+  await server.until('the other is in line', () => world.entryOf(other)?.promisedBytes === sizeBytes)
+  const isTold = () => server.list(eventsPath).some(({ message }) => message.includes('it is empty'))
+  await server.until('it is told', isTold)
+  assert.is(world.entryOf(volume)?.promisedBytes, sizeBytes * 2n)
+  await daemon.stop()
+})
+
 const removing: Journey = {
   open: async () => {
     const world = await openMade()
@@ -460,7 +502,7 @@ survivesBreaks('a PV that is deleted while its volume is made leaves nothing beh
 
 const isTold = (world: World) =>
   world.server.list(eventsPath).some(({ message, involvedObject }) => {
-    return involvedObject.name === 'data' && /is not made anew/.test(message)
+    return involvedObject.name === 'data' && /is not recreated/.test(message)
   })
 
 for (const [lost, lose] of [
@@ -473,7 +515,7 @@ for (const [lost, lose] of [
     },
   ],
 ] as const)
-  survives(`a volume that is lost ${lost} is never made anew, and its owner is told`, {
+  survives(`a volume that is lost ${lost} is never recreated, and its owner is told`, {
     open: async () => {
       const world = await openMade()
       world.machine.volumes.delete(world.volume)
@@ -487,7 +529,7 @@ for (const [title, lose] of [
   ['a volume that is lost', () => {}],
   ['a volume that is lost, and the ledger with it,', (world: World) => world.server.delete(ledgerPath('a'))],
 ] as const)
-  survives(`${title} is never made anew while it is noted that it was made`, {
+  survives(`${title} is never recreated while it is noted that it was made`, {
     open: async () => {
       const world = await openMade()
       world.machine.volumes.delete(world.volume)
@@ -607,6 +649,49 @@ test('room that is promised to a growth under way stays promised when an earlier
   world.mustBeRight()
 })
 
+test('room that is promised to a growth under way stays promised while entries are brought in line', async () => {
+  const world = await openPublished()
+  const [other = '', growing = ''] = ['one', 'two'].map((claim) => world.addPlaced(claim)).sort()
+  const first = await start(world)
+  await world.server.until('both are ready', () => world.isReady(other) && world.isReady(growing))
+  await first.stop()
+  const growths = holdGrowths(world)
+  const begun = growths.begun()
+  const { read } = world.notes
+  // So that what is in line before the growth begins is not all that is seen.
+  world.notes.read = async (name) => {
+    if (name === other) await begun
+    return await read(name)
+  }
+  addPromise(world.server, 'a', other, sizeBytes * 2n)
+  const daemon = await start(world)
+  const grown = askToGrow(daemon.agent, growing, sizeBytes * 2n)
+  await begun
+  await world.server.until('another is in line', () => world.entryOf(other)?.promisedBytes === sizeBytes)
+  await world.server.idle()
+  assert.is(world.entryOf(growing)?.promisedBytes, sizeBytes * 2n)
+  assert.is(await askForRoom(world, 2n * sizeBytes), 'no-space')
+  growths.goOn()
+  assert.is(await grown, 'granted')
+  await world.server.until('it is in line', () => world.entryOf(growing)?.madeBytes === sizeBytes * 2n)
+  await daemon.stop()
+  world.mustBeRight()
+})
+
+test('of ConfigMaps, Leases and capacities a daemon asks for those of its own node alone, by name', async () => {
+  const world = new World()
+  const client = world.server.client()
+  const daemon = await start(world, client)
+  await world.server.until('the pool is published', () => world.isPublished())
+  await daemon.stop()
+  const lists = client.requests.filter(
+    ({ path, method }) => method === 'GET' && /(configmaps|leases|capacities)$/.test(path),
+  )
+  assert.ok(lists.length > 0)
+  for (const { path, query } of lists)
+    assert.equal([path.split('/').at(-1), query?.fieldSelector], ['configmaps', 'metadata.name=elastic-local.a.ledger'])
+})
+
 test('a volume that is held by nobody any more changes nothing', async () => {
   const world = await openMade()
   const { pool, mounts, filesystems, journal } = world.machine
@@ -617,7 +702,7 @@ test('a volume that is held by nobody any more changes nothing', async () => {
   for (const change of [() => kept.remove(), () => kept.grow(1n), () => kept.changeEntry(() => undefined)])
     await change().then(
       () => assert.unreachable(),
-      (error) => assert.match(error.message, /is not held any more/),
+      (error) => assert.match(error.message, /is no longer held/),
     )
 })
 
@@ -774,10 +859,23 @@ test('a volume of CSI that was to grow and could not while it was mounted grows 
   )
   const made = () => world.machine.volumes.get(name)
   assert.is(made()?.sizeBytes, sizeBytes)
+  await world.server.until('it is in the ledger', () => /Nothing was changed/.test(world.entryOf(name)?.delay ?? ''))
   await daemon.engine.unmount(name, target)
   const options = parseOptions({ sizeBytes: String(sizeBytes), key: 'key' })
   await daemon.agent.admit({ front: 'csi', volumeName: name, podUid: 'pod', options }, async () => {})
   assert.equal([made()?.sizeBytes, made()?.filesystemBytes], [3n * sizeBytes, 3n * sizeBytes])
+  assert.is(world.entryOf(name)?.delay, undefined)
+  await daemon.stop()
+})
+
+test('a volume of CSI that is lost says in the ledger why it does not grow', async () => {
+  const world = await granted.open()
+  const name = nameOf(world)
+  world.machine.volumes.delete(name)
+  const daemon = await start(world)
+  await world.server.until('it is said', () => /its data is lost/.test(world.entryOf(name)?.delay ?? ''))
+  await world.server.idle()
+  assert.is(world.entryOf(name)?.promisedBytes, 3n * sizeBytes)
   await daemon.stop()
 })
 

@@ -6,7 +6,7 @@ import type { Engine } from '../../volume/engine.ts'
 import { messageOf, VolumeError } from '../../volume/errors.ts'
 import type { Failure, Operation } from '../../volume/failures.ts'
 import type { Grown } from '../../volume/pool.ts'
-import type { Api } from '../client/api.ts'
+import { type Api, ApiError } from '../client/api.ts'
 import type { Clock } from '../client/clock.ts'
 import type { Recorder } from '../client/events.ts'
 import { WorkQueue } from '../client/queue.ts'
@@ -179,6 +179,20 @@ export class NodeAgent implements Front {
     return this.#parts.orphanedMounts.problemsOf(name)
   }
 
+  /** Whether a note or the ledger says that the volume was made. Throws `unavailable` where neither can be asked. */
+  async isMade(name: string): Promise<boolean> {
+    if (await this.#parts.notes.read(name)) return true
+    const ledger =
+      this.#keeper.latest ??
+      (await this.#keeper.find().catch((error) => {
+        if (!(error instanceof ApiError)) throw error
+        const message = `Cannot use ${name} while nobody can say whether it was ever made: ${error.message}`
+        throw new VolumeError('unavailable', message, { cause: error })
+      }))
+    const entry = ledger?.entries.get(name)
+    return entry !== undefined && !entry.pendingFor
+  }
+
   async admit<T>(request: Request, work: (admission: Admission) => Promise<T>): Promise<T> {
     return await this.#admitting.admit(request, work)
   }
@@ -266,6 +280,7 @@ export class NodeAgent implements Front {
       await this.#making.ensure(held, volume)
     } catch (error) {
       if (error instanceof VolumeError) await this.#context.say(volume, 'VolumeNotMade', messageOf(error))
+      if (volume.front === 'csi') await this.#growing.noteDelay(held, error)
       throw error
     }
     if (volume.front === 'csi') await this.#growing.growGranted(held)

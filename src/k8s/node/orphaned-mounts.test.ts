@@ -88,7 +88,7 @@ test('a mount whose pod is gone is told of first, and unmounted after the grace 
   assert.is(node.said().length, 2)
   assert.match(
     node.said().join('\n'),
-    /^MountOrphaned Volume pvc-1 is .* If the kubelet does not unmount it, that is done after 3600 s.$/m,
+    /^MountOrphaned Volume pvc-1 is .* If the kubelet does not unmount it, the daemon does after 3600 s.$/m,
   )
   assert.match(node.said().join('\n'), /^MountRemoved Volume pvc-1 was mounted .* and was unmounted.$/m)
 })
@@ -151,8 +151,8 @@ test('nothing is decided while the API server is away, or does not let the daemo
 
 test('while the kubelet is not well, or is not that of this machine, the mount is told of and left, and its time begins anew', async () => {
   const doubts: [object | null, RegExp][] = [
-    [{ conditions: [{ type: 'Ready', status: 'Unknown' }] }, /not well \(Ready is Unknown\)/],
-    [{ conditions: [] }, /not well \(Ready is not said\)/],
+    [{ conditions: [{ type: 'Ready', status: 'Unknown' }] }, /not ready \(Ready is Unknown\)/],
+    [{ conditions: [] }, /not ready \(Ready is not known\)/],
     [{ nodeInfo: { bootID: 'another' } }, /not the one that runs on this machine/],
     [{ nodeInfo: null }, /not the one that runs on this machine/],
   ]
@@ -202,7 +202,7 @@ test('mounts elsewhere stay, and so does one beside which the pod has another: t
   await node.lookTwice()
   assert.ok(node.isMounted())
   assert.ok(node.isMounted('/elsewhere'))
-  assert.match(node.said().join('\n'), /It is left as .*volume-subpaths\/data\/web\/0 is still mounted, too/)
+  assert.match(node.said().join('\n'), /It is left alone as .*volume-subpaths\/data\/web\/0 is still mounted as well/)
 })
 
 test("a block device's mount goes likewise, and stays while the kubelet has its own beside it", async () => {
@@ -216,7 +216,7 @@ test("a block device's mount goes likewise, and stays while the kubelet has its 
     await engine.mount({ name: 'pvc-2', target: place, readOnly: false, mountOptions: [], fsType: 'block' })
   await node.lookTwice()
   assert.ok(node.isMounted(target))
-  assert.match(node.said().join('\n'), /It is left as .*pvc-2\/dev\/.* is still mounted, too/)
+  assert.match(node.said().join('\n'), /It is left alone as .*pvc-2\/dev\/.* is still mounted as well/)
   await engine.unmount('pvc-2', besides)
   await node.lookTwice()
   assert.not.ok(node.isMounted(target))

@@ -109,7 +109,7 @@ export class OrphanedMounts {
       const waitMs = await drain
         .run(() => this.look())
         .catch((error) => {
-          if (!signal.aborted) log.warn(`Cannot look whether pods with mounts are gone: ${messageOf(error)}`)
+          if (!signal.aborted) log.warn(`Cannot check whether pods with mounts are gone: ${messageOf(error)}`)
           return usualMs
         })
       await clock.sleep(waitMs, signal)
@@ -170,7 +170,7 @@ export class OrphanedMounts {
   async #treat({ volume, target, besides }: PodMount, { namespace, name }: PodName, doubt: string): Promise<number> {
     const { engine, unmountAfterMs, clock, log } = this.#parts
     const what = `mounted on ${target} for pod ${namespace}/${name}, which is gone`
-    const doubts = doubt || (besides ? `${besides} is still mounted, too` : '')
+    const doubts = doubt || (besides ? `${besides} is still mounted as well` : '')
     const isFirst = !this.#since.has(target)
     const since = this.#since.get(target) ?? clock.now()
     const leftMs = since + unmountAfterMs - clock.now()
@@ -178,8 +178,8 @@ export class OrphanedMounts {
       if (doubts) this.#since.delete(target)
       else this.#since.set(target, since)
       const then = doubts
-        ? `It is left as ${doubts}.`
-        : `If the kubelet does not unmount it, that is done after ${unmountAfterMs / 1000} s.`
+        ? `It is left alone as ${doubts}.`
+        : `If the kubelet does not unmount it, the daemon does after ${unmountAfterMs / 1000} s.`
       this.#problems.set(volume, [...this.problemsOf(volume), `it is ${what}`])
       await this.#say('MountOrphaned', `Volume ${volume} is ${what}. ${then}`)
       return doubts ? usualMs : Math.max(leftMs, 0)
@@ -224,7 +224,7 @@ export class OrphanedMounts {
 /** Why it is not certain that the kubelet which runs on this machine knows the API server's pods; nothing if it is. */
 function doubtOf(node: V1Node | undefined, bootId: string): string {
   const ready = node?.status?.conditions?.find(({ type }) => type === 'Ready')?.status
-  if (ready !== 'True') return `the kubelet of this node is not well (Ready is ${ready ?? 'not said'})`
+  if (ready !== 'True') return `the kubelet of this node is not ready (Ready is ${ready ?? 'not known'})`
   if (node?.status?.nodeInfo?.bootID === bootId) return ''
   return 'the kubelet of this node is not the one that runs on this machine'
 }

@@ -66,7 +66,7 @@ export class Orphans {
     const { removeAfterMs, remove, clock, now, log } = this.#parts
     const since = this.#since.get(name) ?? { at: clock.now(), hour: now().getTime() }
     this.#since.set(name, since)
-    const what = `Volume ${name} at ${path} has no PersistentVolume any more`
+    const what = `Volume ${name} at ${path} has no PersistentVolume`
     if (removeAfterMs === undefined)
       return await this.#say(
         'VolumeOrphaned',

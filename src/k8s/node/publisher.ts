@@ -21,6 +21,8 @@ export interface PublisherParts {
   keeper: LedgerKeeper
   report: () => Promise<PoolReport>
   fronts: readonly FrontName[]
+  /** How often the pool is looked at while nothing happens; others may change it. */
+  lookMs?: number
   /** What a new ledger begins with: the volumes that are there. */
   initial: () => Promise<Changes>
   recorder: Recorder
@@ -32,8 +34,7 @@ export interface PublisherParts {
 
 /** What happens close together is published once. */
 const settleMs = 200
-/** The pool is looked at again after so long, as others may change it. */
-const lookMs = 30_000
+const usualLookMs = 30_000
 /** Room on a disk that others write to is told in steps, or every log line would be news. */
 const stepBytes = 64n << 20n
 
@@ -63,7 +64,7 @@ export class Publisher {
 
   /** Publishes until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    const timer = setInterval(() => this.soon(), lookMs)
+    const timer = setInterval(() => this.soon(), this.#parts.lookMs ?? usualLookMs)
     this.soon()
     await aborted(signal)
     clearInterval(timer)
@@ -92,10 +93,11 @@ export class Publisher {
     const begin = async () => {
       // What is said of a node that is gone is removed: nothing is made before it is back.
       if (!(await readNode(this.#parts.api, node)))
-        throw new Error(`Cannot publish the room of node ${node} as there is no such node.`)
+        throw new Error(`Cannot publish the capacity of node ${node} as there is no such node.`)
       return await initial()
     }
-    if (!isDeepStrictEqual(known, pool)) await keeper.publish(pool, begin)
+    // Without its labels, which a person may have taken away, nobody finds it.
+    if (!isDeepStrictEqual(known, pool) || !ledger?.isLabelled) await keeper.publish(pool, begin)
     await this.#heartbeat.beat()
   }
 

@@ -21,7 +21,7 @@ export async function mustBeTheirs(
   const { key } = optionsOf(note)
   if (key) {
     if (options.key && isEqual(key, options.key)) return
-    throw refuse('only a pod whose claim is bound to it may have it; use the claim in place of a flexVolume')
+    throw refuse('only a pod whose claim is bound to it may use it; use the claim instead of a flexVolume')
   }
   // On the folder that pods share nobody has it yet.
   if (podUid === undefined) return
@@ -34,7 +34,7 @@ export async function mustBeTheirs(
       (volume.ephemeral && `${pod.name}-${volume.name}` === claim.name),
   )
   if (found?.metadata?.uid !== podUid || pod.namespace !== claim.namespace || !uses)
-    throw refuse(`only a pod with claim ${claim.namespace}/${claim.name} may have it`)
+    throw refuse(`only a pod with claim ${claim.namespace}/${claim.name} may use it`)
 }
 
 function isEqual(a: string, b: string): boolean {

@@ -18,6 +18,7 @@ import {
   silent,
 } from '../../../test/memory-cluster.ts'
 import { suite } from '../../../test/suite.ts'
+import type { ApiRequest } from '../client/api.ts'
 import { machineClock } from '../client/clock.ts'
 import { capacityName, provisionerNames } from '../model/names.ts'
 import { Provisioner } from './provisioner.ts'
@@ -34,7 +35,8 @@ function open(...nodes: string[]) {
     addNode(server, node)
     addLedger(server, node, capacityBytes)
   }
-  const client = server.client()
+  const state = { refuses: (_: ApiRequest): boolean => false }
+  const client = server.client((request) => (state.refuses(request) ? { refused: 403 } : 'done'))
   const abort = new AbortController()
   const provisioner = new Provisioner({
     api: client,
@@ -59,6 +61,7 @@ function open(...nodes: string[]) {
   return {
     server,
     client,
+    state,
     offers,
     isOffered: (what: object) => JSON.stringify(offers()) === JSON.stringify(what),
     stop: async () => {
@@ -110,6 +113,27 @@ for (const [title, disturb] of [
     await stop()
   })
 
+test('what cannot be told of one class keeps no other from being told, and is tried again', async () => {
+  const { server, state, offers, isOffered, stop } = open('a')
+  await server.until('it is told', () => isOffered(usual))
+  // As a webhook, or a quota, of somebody may have it.
+  const bad = capacityName('a', 'bad')
+  state.refuses = ({ path, body }) => path.includes(bad) || JSON.stringify(body ?? {}).includes(bad)
+  for (const name of ['bad', 'good']) addClass(server, name)
+  await server.until('another class is told', () => offers()['good on host-a'] === 1024)
+  addPromise(server, 'a', 'pvc-1', 64n * mebibyte)
+  await server.until('both that can be told follow', () => {
+    const { 'elastic-local on host-a': usual, 'good on host-a': good } = offers()
+    return usual === 960 && good === 960
+  })
+  server.delete('/apis/storage.k8s.io/v1/storageclasses/good')
+  await server.until('what is stale goes', () => isOffered({ 'elastic-local on host-a': 960 }))
+  state.refuses = () => false
+  addPromise(server, 'a', 'pvc-2', 64n * mebibyte)
+  await server.until('it is told at last', () => offers()['bad on host-a'] === 896)
+  await stop()
+})
+
 test('an object that has the name of one of ours and is about something else gives way', async () => {
   const { server, isOffered, stop } = open()
   addNode(server, 'a')
@@ -144,7 +168,7 @@ test('a node whose daemon is dead offers nothing and gets no claim, however empt
   server.create(claimsPath, { ...chosen, metadata: { ...chosen.metadata, annotations: { [selectedNode]: 'a' } } })
   const selected = () => server.find(`${claimsPath}/chosen`)?.metadata.annotations?.[selectedNode]
   const said = () =>
-    server.list(eventsPath).some(({ message }) => /its elastic-local daemon is not at work/.test(message))
+    server.list(eventsPath).some(({ message }) => /its elastic-local daemon is not running/.test(message))
   await server.until('the scheduler is asked again', () => selected() === undefined && said())
   renewLease(server, 'a')
   await server.until('it offers again', () =>
@@ -165,7 +189,7 @@ test('a claim that only a dead node could have waits, and is placed when its dae
   const object = claim('data', { class: 'immediate', size: '256Mi' })
   server.create(claimsPath, { ...object, metadata: { ...object.metadata, annotations } })
   await server.until('it is said', () =>
-    server.list(eventsPath).some(({ message }) => /whose daemon is at work/.test(message)),
+    server.list(eventsPath).some(({ message }) => /whose daemon is running/.test(message)),
   )
   renewLease(server, 'a')
   await server.until('it is placed', () => promises(server).length === 1)

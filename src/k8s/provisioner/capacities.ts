@@ -74,8 +74,15 @@ export class Capacities {
 
   async #publish(node: string): Promise<void> {
     const wanted = this.#wanted(node)
-    for (const [name, capacity] of wanted) await this.#ensure(name, capacity)
-    for (const name of [...(this.#byNode.get(node) ?? [])]) if (!wanted.has(name)) await this.#remove(name)
+    const stale = [...(this.#byNode.get(node) ?? [])].filter((name) => !wanted.has(name))
+    const steps = [
+      ...stale.map((name) => () => this.#remove(name)),
+      ...[...wanted].map((entry) => () => this.#ensure(...entry)),
+    ]
+    // What the API server refuses of one class keeps no other from being told.
+    const failures: unknown[] = []
+    for (const step of steps) await step().catch((error) => failures.push(error))
+    if (failures.length > 0) throw failures[0]
   }
 
   #wanted(name: string): Map<string, V1CSIStorageCapacity> {

@@ -59,7 +59,9 @@ export class Granting {
       return await this.#say(claim, (found) => sayRefused(found, wanted, refusal, this.#parts.now()))
     }
     if (!entry || isTakenBack || entry.promisedBytes < wanted) return await this.#grant(claim, volume, wanted)
-    if (claim.growthPhase !== 'granted') await this.#say(claim, (found) => sayGranted(found, wanted, this.#parts.now()))
+    const { delay = '' } = entry
+    if (claim.growthPhase !== 'granted' || claim.growthDelay !== delay)
+      await this.#say(claim, (found) => sayGranted(found, wanted, delay, this.#parts.now()))
   }
 
   async #grant(claim: ClaimFacts, volume: VolumeFacts, wanted: bigint): Promise<void> {
@@ -71,12 +73,12 @@ export class Granting {
     } catch (error) {
       if (!(error instanceof VolumeError)) throw error
       const { code, message } = error
-      // A ledger that is made, or made anew, brings the claim back.
+      // A ledger that is made, or recreated, brings the claim back.
       if (code !== 'no-space') return await this.#sayNotGrown(claim, volume, message)
       await this.#sayNotGrown(claim, volume, `${message} ${adviceOnRefusal}`)
       return await this.#say(claim, (found) => sayRefused(found, wanted, message, now()))
     }
-    await this.#say(claim, (found) => sayGranted(found, wanted, now()))
+    await this.#say(claim, (found) => sayGranted(found, wanted, '', now()))
   }
 
   /** Of what the machine could not give, no more stays promised than there is. */

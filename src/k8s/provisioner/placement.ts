@@ -16,7 +16,7 @@ export function chooseNode(
   let best: { node: PlaceableNode; freeBytes: bigint } | undefined
   for (const node of nodes) {
     const ledger = ledgerOf(node.name)
-    if (!ledger || !node.isReady || !node.isSchedulable || node.isTainted || !isPlaceable(node)) continue
+    if (!ledger || !node.isReady || node.taints.length > 0 || !isPlaceable(node)) continue
     if (!isAlive(node.name)) continue
     if (!isWanted(wish, poolOf(ledger)) || !isAllowed(node.labels, wish.topologies)) continue
     const free = freeBytes(ledger) - askedBytesOf(node.name)

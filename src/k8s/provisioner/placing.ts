@@ -19,8 +19,9 @@ import {
 import { settleGrowth } from '../model/growth.ts'
 import { applyChanges, type Entry, freeBytes, type Ledger, leftBytes, poolOf, promise } from '../model/ledger.ts'
 import { claimPath, readClaim, readNode, readVolume, volumesPath } from '../model/lookups.ts'
-import { isAllowed, isPlaceable, type NodeFacts, type PlaceableNode, pickNode } from '../model/node.ts'
+import { formatTaint, isAllowed, isPlaceable, type NodeFacts, type PlaceableNode, pickNode } from '../model/node.ts'
 import { buildVolume, type ClaimRef, pickVolume, type VolumeFacts, volumeNameOf } from '../model/persistent-volume.ts'
+import { tolerates } from '../model/pod.ts'
 import { Granting } from './granting.ts'
 import type { LeaderParts } from './leader.ts'
 import { chooseNode } from './placement.ts'
@@ -172,7 +173,7 @@ export class Placing {
     const path = `${claimPath(namespace, name)}/status`
     await api.send({ method: 'PATCH', path, body: { status: { modifyVolumeStatus } } }).catch(unlessOvertaken)
     if (!isWanted) return
-    const message = `Cannot change the volume to VolumeAttributesClass ${attributesClass} as volumes have nothing to set; take volumeAttributesClassName back, or make it the one that it was.`
+    const message = `Cannot change the volume to VolumeAttributesClass ${attributesClass} as volumes have no attributes to set: remove volumeAttributesClassName, or restore its former value.`
     await recorder.say({ kind: 'PersistentVolumeClaim', namespace, name, uid }, 'Warning', 'VolumeNotModified', message)
   }
 
@@ -198,6 +199,7 @@ export class Placing {
     if (promisedOn) await this.#parts.ledgers.release(promisedOn.node, volume)
     if (provision.node) {
       const node = await this.#mustFindNode(provision.node, storageClass)
+      this.#mustBeTolerated(node, `${claim.namespace}/${claim.name}`)
       await this.#promise(node, this.#together(claim, storageClass, provision))
       return node
     }
@@ -212,7 +214,7 @@ export class Placing {
       if (!best)
         throw new VolumeError(
           'not-found',
-          `Cannot place ${formatSize(provision.sizeBytes)} as no node that StorageClass ${storageClass.name} allows is ready and has ${describeWish(provision)}; those count that are neither cordoned nor tainted, and whose daemon is at work.`,
+          `Cannot place ${formatSize(provision.sizeBytes)} as no node that StorageClass ${storageClass.name} allows is ready and has ${describeWish(provision)}; only those count that are neither cordoned nor tainted, and whose daemon is running.`,
         )
       try {
         // What is known may be old: a node that seems full is asked as well, and says what there is.
@@ -282,7 +284,7 @@ export class Placing {
     } catch (error) {
       if (all.length === 1 || !(error instanceof VolumeError)) throw error
       const names = all.map(({ claim }) => claim.name).join(', ')
-      throw new VolumeError(error.code, `${error.message} The claims ${names} are wanted together, by one pod.`)
+      throw new VolumeError(error.code, `${error.message} The claims ${names} are needed together, by one pod.`)
     }
   }
 
@@ -294,10 +296,22 @@ export class Placing {
     if (!isPlaceable(node)) throw refuse('it has no label kubernetes.io/hostname')
     if (!node.isReady) throw refuse('it is not ready')
     if (!this.#parts.liveness.isAlive(name))
-      throw refuse('its elastic-local daemon is not at work, or cannot use its pool')
+      throw refuse('its elastic-local daemon is not running, or cannot use its pool')
     if (!isAllowed(node.labels, topologies))
-      throw refuse(`it is none of the allowedTopologies of StorageClass ${className}`)
+      throw refuse(`it is not in the allowedTopologies of StorageClass ${className}`)
     return node
+  }
+
+  /** The scheduler places a pod where there are taints only if it tolerates them. Who may not list pods cannot tell. */
+  #mustBeTolerated({ name, taints }: NodeFacts, claim: string): void {
+    const { pods } = this.#parts
+    if (!pods.isKnown || pods.using(claim).some((pod) => taints.every((taint) => tolerates(pod, taint)))) return
+    const [wrong] = taints
+    if (wrong)
+      throw new VolumeError(
+        'not-found',
+        `Cannot place a volume on node ${name} as no pod that waits for claim ${claim} tolerates its taint ${formatTaint(wrong)}.`,
+      )
   }
 
   async #findNode(name: string): Promise<NodeFacts | undefined> {
@@ -332,12 +346,15 @@ export class Placing {
       const made = await api.send<V1PersistentVolume>({ method: 'POST', path: volumesPath, body })
       // Or a change of the claim that is told before the PV would have it made again.
       copies.volumes.note(made)
-      log.info(`Made PV ${volume} of ${formatSize(sizeBytes)} on node ${node.name} for claim ${namespace}/${name}.`, {
-        volume,
-        claim: `${namespace}/${name}`,
-        node: node.name,
-        sizeBytes,
-      })
+      log.info(
+        `Created PV ${volume} of ${formatSize(sizeBytes)} on node ${node.name} for claim ${namespace}/${name}.`,
+        {
+          volume,
+          claim: `${namespace}/${name}`,
+          node: node.name,
+          sizeBytes,
+        },
+      )
     } catch (error) {
       if (hasStatus(error, 409)) return await this.#adopt(claim, node.name)
       if (!(error instanceof ApiError && [400, 403, 422].includes(error.status))) throw error
@@ -351,12 +368,12 @@ export class Placing {
   async #adopt(claim: ClaimFacts, node: string): Promise<void> {
     const volume = volumeNameOf(claim.uid)
     const found = await readVolume(this.#parts.api, volume)
-    if (!found) throw new Error(`PV ${volume} was there and is gone; trying again.`)
+    if (!found) throw new Error(`PV ${volume} existed and is gone; trying again.`)
     const facts = pickVolume(found)
     if (facts?.claim?.uid !== claim.uid)
       return await this.#sayFailed(
         claim,
-        `Cannot make PV ${volume} as there is one of that name which is not for this claim; delete it if nobody needs it.`,
+        `Cannot create PV ${volume} as one of that name exists that is not for this claim; delete it if nobody needs it.`,
       )
     if (facts.node !== node) await this.#parts.ledgers.release(node, volume)
   }

@@ -32,10 +32,20 @@ export class UnscheduledPods {
     await this.#pods.attempted()
   }
 
-  /** All claims of the pods that use a claim, as `namespace/name`, that one among them; none where no pod waits for it. */
-  sharing(claim: string): Set<string> {
+  /** Whether they are known: they may be listed. */
+  get isKnown(): boolean {
+    return this.#pods.isSynced
+  }
+
+  /** Those that use a claim, as `namespace/name`. */
+  using(claim: string): PodFacts[] {
     const pods = [...(this.#byClaim.get(claim) ?? [])].map((key) => this.#pods.objects.get(key))
-    return new Set(pods.flatMap((pod) => claimsOf(pod)))
+    return pods.filter((pod) => pod !== undefined)
+  }
+
+  /** All claims of the pods that use a claim, that one among them; none where no pod waits for it. */
+  sharing(claim: string): Set<string> {
+    return new Set(this.using(claim).flatMap((pod) => claimsOf(pod)))
   }
 
   #forget(claim: string, pod: string): void {

@@ -1,3 +1,4 @@
+import type { V1Toleration } from '@kubernetes/client-node'
 import * as assert from 'uvu/assert'
 import { claim } from '../../../test/cluster/claim-objects.ts'
 import { MemoryApi, type MemoryClient, nextTurn, type StoredObject } from '../../../test/memory-api.ts'
@@ -19,6 +20,7 @@ import {
   playGrowth,
   playLateDaemons,
   promises,
+  renewLease,
   type Strike,
   selectedNode,
   silent,
@@ -32,6 +34,7 @@ import { suite } from '../../../test/suite.ts'
 import { toJson } from '../../json.ts'
 import { machineClock } from '../client/clock.ts'
 import { parseQuantity } from '../client/quantity.ts'
+import { fullLength } from '../model/ledger.ts'
 import { finalizer, nodeLabel, provisionerNames } from '../model/names.ts'
 import type { ProvisionerParts } from './leader.ts'
 import { Provisioner } from './provisioner.ts'
@@ -406,7 +409,7 @@ test('a PV of that name which is for another claim is left alone, and the claim 
   const running = start(server.client())
   await server.until('it is said', () => eventsOf(server, 'data').length > 0)
   await running.stop()
-  assert.match(eventsOf(server, 'data')[0]?.message, /there is one of that name which is not for this claim/)
+  assert.match(eventsOf(server, 'data')[0]?.message, /one of that name exists that is not for this claim/)
   assert.equal(server.find(path)?.spec.hostPath, { path: '/precious' })
 })
 
@@ -524,7 +527,7 @@ for (const [title, before, after] of [
     await running.stop()
   })
 
-test('a claim whose PV was refused once is tried again by itself', async () => {
+test('a claim whose PV was refused once is retried automatically', async () => {
   const server = openCluster()
   let refused = 0
   server.policy = ({ method, path }) => (method === 'POST' && path === volumesPath && refused++ === 0 ? 422 : undefined)
@@ -533,6 +536,38 @@ test('a claim whose PV was refused once is tried again by itself', async () => {
   await server.until('it is placed', () => isBound(server, 'data'))
   assert.is(eventsOf(server, 'data').length, 1)
   await running.stop()
+})
+
+test('what a claim that waits lacks is said anew as long as it waits', async () => {
+  const server = openCluster({ a: 64n * mebibyte })
+  renewLease(server, 'a', 3600)
+  addClaim(server, 'data')
+  // By it, what is said once in a minute is said every 0.6 s.
+  const clock = { ...machineClock, now: () => machineClock.now() * 100 }
+  const running = start(server.client(), { lookAgainMs: 50, clock })
+  await server.until('it is said again', () => eventsOf(server, 'data')[0]?.count > 2)
+  assert.is(eventsOf(server, 'data').length, 1)
+  await running.stop()
+})
+
+test('a node whose ledger is full is one without room, which the claim is told', async () => {
+  const server = openCluster()
+  const entry = {
+    pool: 'default',
+    kind: 'volume',
+    promisedBytes: '1',
+    refusedBytes: '1',
+    refusal: 'x'.repeat(fullLength),
+  }
+  server.change(ledgerPath('a'), { data: { 'pvc-large': JSON.stringify(entry) } })
+  const claimed = addClaim(server, 'data', { node: 'a' })
+  const running = start(server.client())
+  await server.until('it is told', () => eventsOf(server, 'data').length > 0)
+  await running.stop()
+  const [event] = eventsOf(server, 'data')
+  assert.is(event?.reason, 'ProvisioningFailed')
+  assert.match(event?.message, /on node a as its ledger is full/)
+  assert.equal(volumesOf(server, claimed), [])
 })
 
 test('an Immediate claim is left to the controller manager until that wants a PV made', async () => {
@@ -548,7 +583,7 @@ test('an Immediate claim is left to the controller manager until that wants a PV
 
 for (const [title, change, message] of [
   ['is not ready', { status: { conditions: [] } }, /it is not ready/],
-  ['the class does not allow', { metadata: { labels: { zone: 'elsewhere' } } }, /none of the allowedTopologies/],
+  ['the class does not allow', { metadata: { labels: { zone: 'elsewhere' } } }, /not in the allowedTopologies/],
 ] as const)
   test(`a node that ${title} is not taken, whoever selected it`, async () => {
     const server = openCluster()
@@ -566,6 +601,42 @@ for (const [title, change, message] of [
     await running.stop()
     assert.match(eventsOf(server, 'data')[0]?.message, message)
     assert.equal(promises(server), [])
+  })
+
+const cordon = { unschedulable: true }
+const taint = { taints: [{ key: 'for', value: 'databases', effect: 'NoSchedule' }] }
+const leaving = { taints: [{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }] }
+for (const [title, spec, refused, tolerations] of [
+  ['a cordon', cordon, /tolerates its taint node.kubernetes.io\/unschedulable:NoSchedule/, [{ operator: 'Exists' }]],
+  [
+    'a taint that no pod may come to',
+    taint,
+    /tolerates its taint for=databases:NoSchedule/,
+    [{ key: 'for', value: 'databases', effect: 'NoSchedule' }],
+  ],
+  [
+    'a taint that drives pods away',
+    leaving,
+    /tolerates its taint node.kubernetes.io\/out-of-service:NoExecute/,
+    [{ key: 'node.kubernetes.io/out-of-service', operator: 'Exists', effect: 'NoExecute' }],
+  ],
+] as const)
+  test(`a node that was selected goes past ${title} only for a pod that tolerates it`, async () => {
+    const server = openCluster()
+    server.change('/api/v1/nodes/a', { spec })
+    const running = start(server.client())
+    addPod(server, 'pod', ['data'])
+    addClaim(server, 'data', { node: 'a' })
+    const selected = () => server.find(`${claimsPath}/data`)?.metadata.annotations?.[selectedNode]
+    await server.until('the scheduler is asked again', () => !selected() && eventsOf(server, 'data').length > 0)
+    assert.match(eventsOf(server, 'data')[0]?.message, refused)
+    assert.equal(promises(server), [])
+    // As a DaemonSet's pods do.
+    addPod(server, 'tolerant', ['data'], tolerations)
+    await server.idle()
+    select(server, 'data', 'a')
+    await server.until('it is placed', () => isBound(server, 'data'))
+    await running.stop()
   })
 
 test('growth that its node refused is settled also where the PV has a name of its own', async () => {
@@ -613,9 +684,14 @@ for (const [title, change] of [
   })
 
 /** A pod that waits for claims, of which the scheduler has selected a node for those that are named first. */
-function addPod(server: MemoryApi, name: string, claims: readonly string[]): void {
+function addPod(
+  server: MemoryApi,
+  name: string,
+  claims: readonly string[],
+  tolerations: readonly V1Toleration[] = [],
+): void {
   const volumes = claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } }))
-  server.create('/api/v1/namespaces/default/pods', { metadata: { name }, spec: { volumes } })
+  server.create('/api/v1/namespaces/default/pods', { metadata: { name }, spec: { volumes, tolerations } })
 }
 const select = (server: MemoryApi, name: string, node: string) =>
   server.change(`${claimsPath}/${name}`, { metadata: { annotations: { [selectedNode]: node } } })
@@ -650,7 +726,7 @@ test('the claims of one pod get room together or none, so that they can go elsew
   const isAsked = (name: string) => !server.find(`${claimsPath}/${name}`)?.metadata.annotations?.[selectedNode]
   await server.until('the scheduler is asked again for both', () => isAsked('one') && isAsked('two'))
   assert.equal([promises(server), server.list(volumesPath)], [[], []])
-  assert.match(eventsOf(server, 'one')[0]?.message, /The claims (one, two|two, one) are wanted together/)
+  assert.match(eventsOf(server, 'one')[0]?.message, /The claims (one, two|two, one) are needed together/)
   for (const name of ['one', 'two']) select(server, name, 'b')
   await server.until('both are bound', () => isBound(server, 'one') && isBound(server, 'two'))
   await running.stop()
@@ -674,8 +750,9 @@ test('what was promised together for a pod that went is taken back where no node
   await running.stop()
 })
 
-test('where pods may not be listed each claim is seen alone', async () => {
+test('where pods may not be listed each claim is seen alone, and a selection goes past taints', async () => {
   const server = openCluster({ a: 768n * mebibyte })
+  server.change('/api/v1/nodes/a', { spec: taint })
   server.policy = ({ path }) => (path === '/api/v1/pods' ? 403 : undefined)
   addPod(server, 'pod', ['one', 'two'])
   addUnselected(server, 'one')
@@ -723,7 +800,7 @@ test('a class that names no front has the default, and a volume of CSI goes to n
   assert.equal([volume?.metadata.labels?.[nodeLabel], volume?.spec.csi.driver], ['b', provisionerNames[0]])
   assert.match(
     eventsOf(server, 'selected')[0]?.message,
-    'wants a pool that is served by CSI, and its pool is vg (LVM, not served by csi).',
+    'wants a pool served by CSI, and its pool is vg (LVM, not served by csi).',
   )
   assert.equal(volumesOf(server, selected), [])
 })
@@ -762,7 +839,7 @@ test('a claim of volumeMode Block gets a PV of that mode, on no node whose volum
   assert.match(eventsOf(server, 'flex')[0]?.message, 'use a StorageClass with front csi')
   assert.match(
     eventsOf(server, 'waiting')[0]?.message,
-    'wants a pool that is served by CSI, of block devices, and its pool is vg (BINDMOUNT)',
+    'wants a pool served by CSI, for block devices, and its pool is vg (BINDMOUNT)',
   )
 })
 
@@ -812,6 +889,23 @@ test('growth of a volume of CSI: nothing is larger before it is made, and the ku
   assert.equal(conditionsOf(server), ['Another', 'Resizing'])
   assert.is(promises(server)[0]?.promisedBytes, 192n * mebibyte)
   assert.equal([capacityOf(server), statusOf(server).capacity.storage], ['64Mi', '64Mi'])
+  await running.stop()
+})
+
+test('growth of a volume of CSI that its node could not make by now says why in its claim, for as long as that holds', async () => {
+  const server = openGrowing('192Mi')
+  const running = start(server.client())
+  await server.until('it is granted', () => phaseOf(server) === 'ControllerResizeInProgress')
+  const [entry] = promises(server)
+  assert.ok(entry)
+  const { node, volume, ...more } = entry
+  const wordsOf = () => statusOf(server).conditions.find(({ type }: { type: string }) => type === 'Resizing')?.message
+  for (const words of ['its disk is away', 'its pods have it', undefined]) {
+    server.change(ledgerPath(node), { data: { [volume]: toJson({ ...more, ...(words ? { delay: words } : {}) }) } })
+    await server.until('it is said', () => wordsOf() === words)
+    await server.idle()
+  }
+  assert.equal([phaseOf(server), conditionsOf(server)], ['ControllerResizeInProgress', ['Another', 'Resizing']])
   await running.stop()
 })
 

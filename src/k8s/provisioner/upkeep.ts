@@ -157,7 +157,7 @@ export class Upkeep {
         `Released without removing its data, as node ${volume.node} is gone; if it comes back, "elastic-local doctor" there shows what is left.`,
       )
       await letVolumeGo(api, volume)
-      return log.info(`Let PV ${volume.name} go, as node ${volume.node} is gone.`, aboutVolume(volume))
+      return log.info(`Released PV ${volume.name}, as node ${volume.node} is gone.`, aboutVolume(volume))
     }
     if (!volume.claim) return
     const { namespace, name, uid } = volume.claim
@@ -165,7 +165,7 @@ export class Upkeep {
       { kind: 'PersistentVolumeClaim', namespace, name, uid },
       'Warning',
       'NodeGone',
-      `Deleted, as the operator asked for it: node ${volume.node}, which holds its volume, is gone.`,
+      `Deleted, as the operator requested: node ${volume.node}, which holds its volume, is gone.`,
     )
     const body = { preconditions: { uid } }
     const deleted = api.send({ method: 'DELETE', path: claimPath(namespace, name), body })
