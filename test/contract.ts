@@ -28,6 +28,10 @@ export interface World {
   reboot(): Promise<void>
   /** Puts something with that name into the pool that is not ours. */
   plantForeign(name: string): Promise<void>
+  /** Makes, as another project does, what holds that text in `file`; says whether others make such. */
+  plantOther(name: string, spec: { fsType: Content; sizeBytes: bigint }, text: string): Promise<boolean>
+  /** Uses that, as a pod of the other project does, until what it gives is called. */
+  useOther(name: string): Promise<() => Promise<void>>
   /** Makes a volume look as the predecessor left it, where it made such; says whether it could. */
   unmark(name: string): Promise<boolean>
   /** Whether what `plantForeign` put there is as it was. */
@@ -312,6 +316,41 @@ function contractFor(title: string, openWorld: () => Promise<World>, fsType: Con
       await rejects('not-found', /Cannot take over two/, () => engine.adopt('two', spec()))
     },
   )
+
+  check('what another project made becomes a volume like any other, with its data, once nothing uses it', async () => {
+    const origin = '3e1d2c5a-93f4-4f7e-9a3b-2f6c1d5a7e11'
+    if (!(await world.plantOther(origin, spec(), 'precious')))
+      return await rejects('failed', /Cannot adopt/, () => engine.examine('one', fsType, origin))
+    const release = await world.useOther(origin)
+    await rejects('busy', /Cannot adopt/, () => engine.examine('one', fsType, origin))
+    await rejects('busy', /Cannot adopt/, () => engine.adopt('one', spec(), origin))
+    await release()
+    await rejects('not-found', /Cannot adopt/, () => engine.examine('one', fsType, `${origin.slice(0, -1)}2`))
+    const isDevice = world.parts.pool.sourceKind === 'device'
+    if (isDevice && !isBlock)
+      await rejects('failed', /must hold/, () => engine.examine('one', fsType === 'xfs' ? 'ext4' : 'xfs', origin))
+    if (!isDevice) await rejects('failed', /no block device/, () => engine.examine('one', 'block', origin))
+    assert.ok((await engine.examine('one', fsType, origin)).sizeBytes >= (isDevice ? spec().sizeBytes : 0n))
+    assert.equal(await engine.list(), [])
+    const adopted = await engine.adopt('one', spec(), origin)
+    assert.equal(await engine.adopt('one', spec(), origin), adopted)
+    assert.equal([adopted.name, adopted.sizeBytes >= spec().sizeBytes], ['one', true])
+    await rejects('exists', /there is a volume one/, () => engine.examine('one', fsType, origin))
+    engine = await startEngine()
+    await engine.mount(request('one'))
+    assert.is(await world.read(world.target('a', 'one'), 'file'), 'precious')
+    await engine.unmount('one', world.target('a', 'one'))
+    await engine.grow('one', spec().sizeBytes + 64n * mebibyte)
+    await engine.mount(request('one'))
+    assert.is(await world.read(world.target('a', 'one'), 'file'), 'precious')
+    await engine.unmount('one', world.target('a', 'one'))
+    await engine.remove('one')
+    // Whoever died in between had it renamed, and not marked; and others name theirs as we do.
+    await world.plantOther('two', spec(), 'precious')
+    await engine.adopt('two', spec(), origin)
+    await engine.mount(request('two'))
+    assert.is(await world.read(world.target('a', 'two'), 'file'), 'precious')
+  })
 
   check('a target that shows another volume is left alone', async () => {
     await engine.create('one', spec())

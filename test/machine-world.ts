@@ -32,6 +32,8 @@ interface Ground {
   renewPool(): Pool | Promise<Pool>
   extentBytes: bigint
   plantForeign(name: string): Promise<void>
+  /** A place for what another project makes: a folder, or a device. */
+  makeOther?(name: string, sizeBytes: bigint): Promise<string>
   unmark(name: string): Promise<boolean>
   isForeignUntouched(name: string): Promise<boolean>
   /** What the pool holds besides volumes. */
@@ -79,6 +81,19 @@ async function openWorld(
   const unmountAll = async () => {
     for (const { target } of (await mounts.read()).under(scratch).reverse()) await mounts.unmount(target)
   }
+  const others = new Map<string, string>()
+  const useOther = async (name: string) => {
+    const place = others.get(name) ?? ''
+    const folder = join(scratch, 'other')
+    await mkdir(folder, { recursive: true })
+    const isFolder = !(await isDevice(place))
+    if (!isFolder && (await parts.filesystems.signatures(place)).length === 0) {
+      const file = await open(place)
+      return async () => await file.close()
+    }
+    await run('mount', [...(isFolder ? ['--bind'] : []), place, folder])
+    return async () => void (await run('umount', [folder]))
+  }
   const parts = {
     pool: ground.pool,
     mounts,
@@ -118,6 +133,21 @@ async function openWorld(
       await ground.reboot?.()
     },
     plantForeign: ground.plantForeign,
+    plantOther: async (name, { fsType, sizeBytes }, text) => {
+      const place = await ground.makeOther?.(name, sizeBytes)
+      if (place === undefined) return false
+      others.set(name, place)
+      if (!(await isDevice(place))) await writeFile(join(place, 'file'), text)
+      else if (fsType === 'block') await writeDevice(place, text)
+      else {
+        await run(`mkfs.${fsType}`, ['-q', place])
+        const release = await useOther(name)
+        await writeFile(join(scratch, 'other', 'file'), text)
+        await release()
+      }
+      return true
+    },
+    useOther,
     unmark: ground.unmark,
     isForeignUntouched: ground.isForeignUntouched,
     holds: async (device, text) => {
@@ -196,6 +226,10 @@ export async function openDirectoryWorld({ runner = run }: { runner?: Runner } =
         await mkdir(join(volumesDir, name))
         await writeFile(join(volumesDir, name, 'file'), 'theirs')
       },
+      makeOther: async (name) => {
+        await mkdir(join(volumesDir, name), { mode: 0o777 })
+        return join(volumesDir, name)
+      },
       unmark: async (name) => {
         await rm(join(volumesDir, ownFolder, 'directories', `${name}.json`))
         return true
@@ -256,6 +290,14 @@ export async function openLvmWorld(options: {
       extentBytes: 4n * mebibyte,
       plantForeign: async (name) => {
         await shell.run(['lvcreate', '--yes', '--name', name, '--size', '4m', volumeGroup])
+      },
+      // As TopoLVM does, and OpenEBS LocalPV-LVM in other words.
+      makeOther: async (name, sizeBytes) => {
+        const wiping = ['-W', 'y', '-y']
+        const plain = ['lvcreate', '-n', name, '-L', `${sizeBytes}b`, ...wiping, volumeGroup]
+        const pool = `${volumeGroup}/${thin?.poolName}`
+        await shell.run(thin ? ['lvcreate', '-T', pool, '-n', name, '-V', `${sizeBytes}b`, ...wiping] : plain)
+        return `/dev/${volumeGroup}/${name}`
       },
       unmark: async (name) => {
         const tags = (await lvs()).find((row) => row.lv_name === name)?.lv_tags?.split(',') ?? []

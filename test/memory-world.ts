@@ -38,6 +38,17 @@ export async function openMemoryWorld(): Promise<World> {
       } as const
       machine.volumes.set(name, { ...foreign, signatures: ['ext4'], files: new Map() })
     },
+    plantOther: async (name, { fsType, sizeBytes }, text) => {
+      const files = new Map([['file', text]])
+      const signatures = fsType === 'block' ? [] : [fsType]
+      const other = { id: '', marked: false, sizeBytes, fsType, signatures, filesystemBytes: sizeBytes, files }
+      machine.volumes.set(name, other)
+      return true
+    },
+    useOther: async (name) => {
+      machine.held.add(name)
+      return async () => void machine.held.delete(name)
+    },
     unmark: async (name) => {
       const volume = machine.volumes.get(name)
       if (volume) volume.marked = false

@@ -249,6 +249,7 @@ test('who reads no further ends what only looks, and not what changes something'
   assert.equal(changing.map(({ name }) => name).sort(), [
     'create-vg',
     'install',
+    'volumes adopt',
     'volumes grow',
     'volumes move-to-csi',
     'volumes move-to-flex',

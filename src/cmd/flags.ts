@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { isAbsolute, normalize, resolve } from 'node:path'
 import type { Address } from '../daemon/server.ts'
 import { defaultSettings } from '../flex/settings.ts'
+import { projectNames } from '../k8s/model/origin.ts'
 import { logLevels } from '../log.ts'
 import { checkTemplate } from '../text/json-path.ts'
 import type { DriverKind } from '../volume/pool.ts'
@@ -453,6 +454,18 @@ export const moveFlags = {
   allNamespaces: toggle('all-namespaces', 'all claims of all namespaces', 'A'),
   dryRun: toggle('dry-run', 'only say what would be moved, what would not, and why'),
   inUse: toggle('in-use', 'also move volumes in use: their pods keep running, and use the new front when they restart'),
+}
+
+/** Which volumes of another project are adopted. */
+export const adoptFromFlags = {
+  from: flag(oneOf(...projectNames), {
+    name: 'from',
+    value: '<project>',
+    help: `whose volumes they are: ${projectNames.join(', ')}`,
+  }),
+  all: moveFlags.all,
+  allNamespaces: moveFlags.allNamespaces,
+  dryRun: toggle('dry-run', 'only say what would be adopted, and what would not, and why'),
 }
 
 /** Every command has these. */

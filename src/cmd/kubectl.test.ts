@@ -8,6 +8,8 @@ import { json } from 'node:stream/consumers'
 import type { V1SelfSubjectAccessReview } from '@kubernetes/client-node'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
+import { claim } from '../../test/cluster/claim-objects.ts'
+import { buildForeign, foreignLabels } from '../../test/foreign.ts'
 import { claimsPath, configMapsPath, volumesPath } from '../../test/memory-cluster.ts'
 import { ago, nodePath, World } from '../../test/overview-world.ts'
 import { suite } from '../../test/suite.ts'
@@ -285,6 +287,55 @@ test('volumes are moved by name, of a namespace, or of all, and what is not move
   const refused = await plugin('volumes', 'move-to-csi', 'used')
   assert.is(refused.exitCode, 1)
   assert.match(refused.out, /^Did not move default\/used, as pod web uses it.*\n0 of 1 is on CSI\.\n$/)
+})
+
+test('volumes of another project are adopted by name, of a namespace, or of all, and what is not is said', async () => {
+  const { server } = world
+  server.change('/api/v1/nodes/node-1', { metadata: { labels: foreignLabels('node-1') } })
+  world.addBound('ours', 'node-1', 'csi')
+  const { metadata } = server.create(claimsPath, claim('data', { size: '64Mi', class: 'topolvm-provisioner' }))
+  const { volume, resource } = buildForeign('topolvm', {
+    claim: { namespace: 'default', name: 'data', uid: metadata.uid },
+    ...{ node: 'node-1', hostname: 'host-node-1', size: '64Mi', place: 'vg' },
+  })
+  if (resource) server.create(resource.path, resource.object)
+  const { name } = server.create(volumesPath, { ...volume, status: { phase: 'Bound' } }).metadata
+  const bound = { phase: 'Bound', capacity: { storage: '64Mi' } }
+  server.change(`${claimsPath}/data`, { spec: { volumeName: name }, status: bound })
+  const looked = await plugin('volumes', 'adopt', '--from', 'topolvm', '-A', '--dry-run')
+  assert.equal([looked.exitCode, looked.out], [0, `Would adopt default/data (${name}).\n1 of 1 would be adopted.\n`])
+  const none = await plugin('volumes', 'adopt', '--from', 'local-path', '-A')
+  assert.equal([none.exitCode, none.out], [0, 'Nothing to adopt: there are no volumes of local-path-provisioner.\n'])
+  const ours = await plugin('volumes', 'adopt', '--from', 'topolvm', 'ours')
+  assert.equal([ours.exitCode, ours.out], [0, 'default/ours is already ours.\n1 of 1 is ours.\n'])
+  world.addPod('web', { claims: ['data'], node: 'node-1', phase: 'Running' })
+  const refused = await plugin('volumes', 'adopt', '--from', 'topolvm', 'data')
+  assert.is(refused.exitCode, 1)
+  assert.is(refused.out, 'Did not adopt default/data, as pod web uses it: stop it first.\n0 of 1 is ours.\n')
+  server.delete('/api/v1/namespaces/default/pods/web')
+  // Somebody who can go no further than to begin.
+  server.policy = ({ method }) => (method === 'PATCH' ? 422 : undefined)
+  const { err } = await plugin('volumes', 'adopt', '--from', 'topolvm', 'data')
+  assert.match(err, /default\/data: Cannot finish the move of pvc-.* Its record is kept: run the command again\./)
+  server.policy = () => undefined
+  assert.match((await plugin('doctor')).out, /volumes adopt --from=topolvm data --namespace=default/)
+  for (const [args, code, message] of [
+    [['data'], 2, /whose volumes to adopt: use --from <project>/],
+    [['data', '--from', 'nfs'], 2, /it must be .*topolvm.*local-path/],
+    [['--from', 'topolvm'], 2, /what to adopt: name claims/],
+    [
+      ['none', '--from', 'topolvm'],
+      1,
+      /Cannot adopt claim default\/none as there is no PersistentVolume of TopoLVM, or of ours/,
+    ],
+  ] as const) {
+    const wrong = await plugin('volumes', 'adopt', ...args)
+    assert.is(wrong.exitCode, code, wrong.err)
+    assert.match(wrong.err, message)
+  }
+  server.policy = ({ path }) => (/^\/rights\/delete\/logicalvolumes$/.test(path) ? 403 : undefined)
+  const forbidden = await plugin('volumes', 'adopt', '--from', 'topolvm', 'data')
+  assert.match(forbidden.err, /Cannot adopt volumes as you may not: delete logicalvolumes\. config\/mover\.yaml grants/)
 })
 
 test('a move says what it cannot find, take, or may not do', async () => {

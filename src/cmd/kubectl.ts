@@ -12,7 +12,7 @@ import { formatDocument, isDocumentFormat } from '../text/document.ts'
 import { type Call, type Command, defineCommand } from './command.ts'
 import { type FlagValues, flag, kubectlFlags, kubectlNamespaceFlag, oneOf, outputFlag, toggle } from './flags.ts'
 import { listFlags, showListing } from './listing.ts'
-import { moveCommands } from './move.ts'
+import { adoptCommand, moveCommands } from './move.ts'
 import { completeSubjects } from './names.ts'
 import { UsageError } from './usage-error.ts'
 import { versionCommand } from './version.ts'
@@ -187,6 +187,7 @@ export const kubectlCommands: readonly Command[] = [
   explainCommand,
   volumesCommand,
   ...moveCommands,
+  adoptCommand,
   poolsCommand,
   nodesCommand,
   doctorCommand,

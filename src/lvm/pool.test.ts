@@ -784,4 +784,62 @@ test('report() and an impatient list() that began to wait before it was clear th
   assert.is(volumes.length, 1)
 })
 
+const uid = '3e1d2c5a-93f4-4f7e-9a3b-2f6c1d5a7e11'
+const claimed = 'pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11'
+/** As others make them, whose device is there. */
+const theirs = (name: string, changes: Row = {}) => linearVolume(name, { lv_tags: '', lv_active: 'active', ...changes })
+
+test("foreign() tells what another project made, by its name or, once renamed, by the volume's", async () => {
+  const { pool, shell } = openPool({ volumes: [theirs(uid)] })
+  assert.equal((await pool.foreign(uid, claimed)).path, `/dev/${volumeGroup}/${uid}`)
+  shell.volumes = [theirs(claimed)]
+  assert.match((await pool.foreign(uid, claimed)).path, /none\/pvc-0b7c/)
+  assert.match((await pool.foreign(claimed, claimed)).path, /none\/pvc-0b7c/)
+  assert.equal(shell.changes, [])
+})
+
+test('foreign() refuses what cannot be a volume of this pool as it is', async () => {
+  for (const [volumes, code, message, ofThin] of [
+    [[], 'not-found', /has none of that name/],
+    [[theirs(uid), theirs(claimed)], 'exists', /is there, too, which it would become/],
+    [[theirs(uid, { lv_tags: 'elastic-local' })], 'failed', /has a tag of ours already/],
+    [[theirs(uid, { lv_tags: 'elastic-local.room' })], 'failed', /has a tag of ours already/],
+    [[theirs(uid, { segtype: 'striped' })], 'failed', /volumes of this daemon are linear, and it is striped\./],
+    [[theirs(uid, { segtype: 'thin', pool_lv: 'pool' })], 'failed', /are linear, and it is thin, of thin pool pool/],
+    [[theirs(uid), thinPool()], 'failed', /are thin, of thin pool pool, and it is linear/, thin],
+    [
+      [theirs(uid, { segtype: 'thin', pool_lv: 'other' })],
+      'failed',
+      /thin pool pool, and it is thin, of .* other/,
+      thin,
+    ],
+    [[theirs(uid, { lv_health_status: 'partial' })], 'failed', /LVM finds it partial/],
+    [[theirs(uid, { lv_suspended: 'suspended' })], 'failed', /its device is suspended/],
+    [[theirs(uid, { lv_active: '' })], 'failed', /"lvchange --activate y --ignoreactivationskip .*" activates it/],
+    [[theirs(uid), theirs('cut', { origin: uid, segtype: 'linear' })], 'failed', /cut depends on it/],
+  ] as [Row[], VolumeErrorCode, RegExp, ThinOptions?][]) {
+    const { pool, shell } = openPool({ volumes, ...(ofThin ? { thin: ofThin } : {}) })
+    await rejects(code, message, () => pool.foreign(uid, claimed))
+    await rejects(code, message, () => pool.adopt(claimed, request, uid))
+    assert.equal(shell.changes, [])
+  }
+})
+
+test('adopt() renames what another project made, and marks it with what it holds', async () => {
+  const { pool, shell } = openPool({ volumes: [theirs(uid)] })
+  const run = shell.run
+  shell.run = async (command, ...rest) => {
+    if (command[0] === 'lvrename') shell.volumes = [theirs(claimed)]
+    if (command[0] === 'lvchange')
+      shell.volumes = [theirs(claimed, { lv_tags: 'elastic-local,elastic-local.id=an-id,elastic-local.fs=xfs' })]
+    return await run(command, ...rest)
+  }
+  const { name, fsType, id } = await pool.adopt(claimed, { ...request, fsType: 'xfs' }, uid)
+  assert.equal([name, fsType, id], [claimed, 'xfs', 'an-id'])
+  assert.equal(shell.changes, [
+    `lvrename ${volumeGroup} ${uid} ${claimed}`,
+    `lvchange --addtag elastic-local --addtag elastic-local.id=an-id --addtag elastic-local.fs=xfs ${volumeGroup}/${claimed}`,
+  ])
+})
+
 test.run()

@@ -7,6 +7,7 @@ import { mustBeClosed } from '../volume/openers.ts'
 import {
   type CreateRequest,
   contents,
+  type ForeignVolume,
   type Grown,
   type Pool,
   type PoolReport,
@@ -257,15 +258,74 @@ export class LvmPool implements Pool {
     return this.#unmarked().map(({ name, sizeBytes }) => ({ name, path: this.#group.deviceOf(name), sizeBytes }))
   }
 
-  async adopt(name: string, { id }: CreateRequest): Promise<StoredVolume> {
+  async foreign(origin: string, name: string): Promise<ForeignVolume> {
     const { volumeGroup } = this.#parts
+    await this.#group.refresh()
+    const volume = this.#group.volumes.get(origin) ?? this.#group.volumes.get(name)
+    const refuse = (code: 'not-found' | 'exists' | 'failed', why: string) =>
+      new VolumeError(code, `Cannot adopt logical volume ${volumeGroup}/${volume?.name ?? origin} as ${why}.`)
+    if (!volume) throw refuse('not-found', 'the group of this node has none of that name')
+    if (origin !== name && this.#group.volumes.has(origin) && this.#group.volumes.has(name))
+      throw refuse('exists', `${volumeGroup}/${name} is there, too, which it would become; look at both`)
+    const wrong = this.#findWrong(volume)
+    if (wrong) throw refuse('failed', wrong)
+    const path = this.#group.deviceOf(volume.name)
+    return {
+      ...{ path, sizeBytes: volume.sizeBytes, source: { kind: 'device', path } },
+      mustBeClosed: async () => {
+        await mustBeClosed(
+          volume.name,
+          path,
+          async () => {
+            await this.#group.refreshOne(volume.name)
+            return this.#group.volumes.get(volume.name)?.open ?? false
+          },
+          'adopt',
+        )
+      },
+    }
+  }
+
+  /** Why a logical volume of others cannot be one of this pool as it is. */
+  #findWrong(volume: LogicalVolume): string | undefined {
+    const { volumeGroup, thin } = this.#parts
+    const { segmentType, thinPool, tags, active, suspended, health } = volume
+    if (tags.some((tag) => tag === ownTag || tag.startsWith(`${ownTag}.`))) return 'it has a tag of ours already'
+    const wanted = thin ? `thin, of thin pool ${thin.poolName}` : 'linear'
+    const isWanted = thin ? segmentType === 'thin' && thinPool === thin.poolName : segmentType === 'linear'
+    if (!isWanted)
+      return `volumes of this daemon are ${wanted}, and it is ${segmentType}${thinPool ? `, of thin pool ${thinPool}` : ''}`
+    if (health !== '') return `LVM finds it ${health}`
+    if (suspended) return 'its device is suspended'
+    if (!active)
+      return `it is not active; "lvchange --activate y --ignoreactivationskip ${volumeGroup}/${volume.name}" activates it`
+    const dependents = [...this.#group.volumes.values()].filter((other) => dependsOn(other, volume))
+    if (dependents.length > 0)
+      return `${dependents.map((other) => `${volumeGroup}/${other.name}`).join(', ')} depends on it, such as a snapshot; remove that first`
+    return undefined
+  }
+
+  async #rename(origin: string, name: string): Promise<void> {
+    const { volumeGroup } = this.#parts
+    await this.foreign(origin, name)
+    if (origin === name || !this.#group.volumes.has(origin)) return
+    await this.#group.change(['lvrename', volumeGroup, origin, name], async (error) => {
+      throw await this.#group.failure(`Cannot rename ${origin} in volume group ${volumeGroup} to ${name}`, error)
+    })
+  }
+
+  async adopt(name: string, { id, fsType }: CreateRequest, origin?: string): Promise<StoredVolume> {
+    const { volumeGroup } = this.#parts
+    if (origin !== undefined) await this.#rename(origin, name)
     await this.#group.refresh()
     if (!this.#unmarked().some((volume) => volume.name === name))
       throw new VolumeError(
         'not-found',
         `Cannot take over ${name} as volume group ${volumeGroup} has no plain or thin logical volume of that name without our tag "${ownTag}".`,
       )
-    const tags = [ownTag, `${idTagPrefix}${id}`].flatMap((tag) => ['--addtag', tag])
+    // What is on one of the predecessor, nobody said.
+    const content = origin === undefined ? [] : [`${fsTagPrefix}${fsType}`]
+    const tags = [ownTag, `${idTagPrefix}${id}`, ...content].flatMap((tag) => ['--addtag', tag])
     await this.#group.change(['lvchange', ...tags, `${volumeGroup}/${name}`], async (error) => {
       throw await this.#group.failure(`Cannot mark ${name} in volume group ${volumeGroup} as ours`, error)
     })

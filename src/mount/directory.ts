@@ -1,12 +1,21 @@
 import { lstat, mkdir, readdir, rename, statfs } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import AsyncLock from 'async-lock'
 import { makeFolders, syncFolder } from '../files.ts'
 import type { Runner } from '../run.ts'
 import { formatSize } from '../text/quantity.ts'
 import { hasErrno, messageOf, VolumeError } from '../volume/errors.ts'
 import { isVolumeName } from '../volume/name.ts'
-import type { CreateRequest, Grown, Pool, PoolReport, Source, StoredVolume, UnmarkedVolume } from '../volume/pool.ts'
+import type {
+  CreateRequest,
+  ForeignVolume,
+  Grown,
+  Pool,
+  PoolReport,
+  Source,
+  StoredVolume,
+  UnmarkedVolume,
+} from '../volume/pool.ts'
 import { PoolFolder } from './pool-folder.ts'
 import { buildRecords, damageOf, type Marker, markerProblem, markerSchema, ownFolder, type Records } from './records.ts'
 
@@ -122,7 +131,27 @@ export class DirectoryPool implements Pool {
       .map(({ name }) => ({ name, path: this.#pathOf(name) }))
   }
 
-  async adopt(name: string, { id, sizeBytes, fsType }: CreateRequest): Promise<StoredVolume> {
+  async foreign(origin: string, name: string): Promise<ForeignVolume> {
+    const [path, ours] = [this.#pathOf(origin), this.#pathOf(name)]
+    if (basename(origin) !== origin || isHidden(origin))
+      throw new VolumeError(
+        'invalid',
+        `Cannot adopt ${path} as it must be a directory right in ${this.#parts.volumesDir}.`,
+      )
+    const [isThere, isRenamed] = [await exists(path), origin !== name && (await exists(ours))]
+    if (isThere && isRenamed)
+      throw new VolumeError(
+        'exists',
+        `Cannot adopt ${path} as ${ours} is there, too, which it would become; look at both.`,
+      )
+    if (!isThere && !isRenamed)
+      throw new VolumeError('not-found', `Cannot adopt ${path} as there is no such directory.`)
+    const found = isThere ? path : ours
+    return { path: found, sizeBytes: 0n, source: { kind: 'directory', path: found } }
+  }
+
+  async adopt(name: string, { id, sizeBytes, fsType }: CreateRequest, origin?: string): Promise<StoredVolume> {
+    if (origin !== undefined) await this.#rename(origin, name)
     if ((await this.#markers.read(name)) || !(await exists(this.#pathOf(name))))
       throw new VolumeError(
         'not-found',
@@ -131,6 +160,13 @@ export class DirectoryPool implements Pool {
     const { birthtime } = await lstat(this.#pathOf(name))
     await this.#markers.write(name, { id, sizeBytes: String(sizeBytes), fsType, createdAt: birthtime.toISOString() })
     return await this.#mustFind(name)
+  }
+
+  async #rename(origin: string, name: string): Promise<void> {
+    const { path } = await this.foreign(origin, name)
+    if (path === this.#pathOf(name)) return
+    await rename(path, this.#pathOf(name))
+    await syncFolder(this.#parts.volumesDir)
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<Grown> {
@@ -229,6 +265,9 @@ export class DirectoryPool implements Pool {
     return join(this.#parts.volumesDir, name)
   }
 }
+
+/** Our own folder, and what is no name. */
+const isHidden = (name: string) => name === '' || name.startsWith('.')
 
 /** The smaller of the two, or nothing where one is negative. */
 function leastPositive(a: bigint, b: bigint): bigint {

@@ -175,6 +175,10 @@ export class LoopPool implements Pool {
     throw new VolumeError('not-found', `Cannot take over ${name} as the predecessor had no images.`)
   }
 
+  async foreign(origin: string): Promise<never> {
+    throw new VolumeError('failed', `Cannot adopt ${origin} as a pool of images holds nothing that others make.`)
+  }
+
   async grow(name: string, sizeBytes: bigint): Promise<Grown> {
     const grownBytes = roundUp(sizeBytes, extentBytes)
     const action = await this.#space.acquire('space', async () => {

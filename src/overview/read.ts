@@ -13,7 +13,7 @@ import type {
   V1StorageClass,
 } from '@kubernetes/client-node'
 import { type Api, hasStatus, listPages, orMissing } from '../k8s/client/api.ts'
-import { type Ledger, parseLedger } from '../k8s/model/ledger.ts'
+import { type Ledger, parseLedger, withoutQuestions } from '../k8s/model/ledger.ts'
 import { volumesPath } from '../k8s/model/lookups.ts'
 import { aliveLabel, leaseName, ledgerLabel, nodeLabel, provisionerNames } from '../k8s/model/names.ts'
 import { readMoves } from '../k8s/moves/record.ts'
@@ -126,7 +126,7 @@ export async function readCluster(
     list('csinodes', `${storage}/csinodes`, (one: V1CSINode) => pickRegistered(one)),
     unlessForbidden('ledgers', () => readMoves(api, namespace), { moves: [], wrongs: [] }),
   ])
-  const read = ledgers.filter((ledger) => 'entries' in ledger)
+  const read = ledgers.filter((ledger) => 'entries' in ledger).map(withoutQuestions)
   const broken = ledgers.filter((ledger) => 'problem' in ledger)
   const volumes = allVolumes.map(({ volume }) => volume).filter((volume) => volume !== undefined)
   const warnings = [...events, ...elsewhere].filter((event) => event !== undefined)

@@ -11,6 +11,7 @@ import type { Intent, Journal, UnreadableIntent } from './journal.ts'
 import { parseVolumeName } from './name.ts'
 import {
   type Content,
+  type ForeignVolume,
   fsTypes,
   type Grown,
   type Pool,
@@ -182,12 +183,56 @@ export class Engine {
     return await this.#parts.pool.unmarked()
   }
 
-  /** Makes one of those ours, as it is. Throws `not-found`. */
-  async adopt(name: string, { sizeBytes, fsType }: VolumeSpec): Promise<StoredVolume> {
+  /**
+   * Makes one of those ours, as it is; `origin`: or what another project made under that name, if it holds what is asked for. Throws
+   * `not-found`, and what `examine` throws.
+   */
+  async adopt(name: string, { sizeBytes, fsType }: VolumeSpec, origin?: string): Promise<StoredVolume> {
     return await this.#locked(parseVolumeName(name), { operation: 'create' }, async () => {
       const { pool } = this.#parts
-      return (await this.#lookUp(name)) ?? (await pool.adopt(name, { id: randomUUID(), sizeBytes, fsType }))
+      const known = await this.#lookUp(name)
+      if (known) return known
+      if (origin !== undefined) await this.#examine(name, fsType, origin)
+      return await pool.adopt(name, { id: randomUUID(), sizeBytes, fsType }, origin)
     })
+  }
+
+  /**
+   * What another project made, if it can become volume `name` as it is, with what it holds; changes nothing. Throws `exists`,
+   * `not-found`, `busy` while anything uses it, `failed`.
+   */
+  async examine(name: string, fsType: Content, origin: string): Promise<ForeignVolume> {
+    return await this.#locks.acquire(parseVolumeName(name), async () => {
+      await this.mustBeThere()
+      if (await this.#lookUp(name))
+        throw new VolumeError('exists', `Cannot adopt ${origin} as there is a volume ${name}.`)
+      return await this.#examine(name, fsType, origin)
+    })
+  }
+
+  async #examine(name: string, fsType: Content, origin: string): Promise<ForeignVolume> {
+    const { pool, mounts, filesystems } = this.#parts
+    const found = await pool.foreign(origin, name)
+    const { source } = found
+    const refuse = (code: 'busy' | 'failed', why: string) =>
+      new VolumeError(code, `Cannot adopt ${found.path} as ${why}.`)
+    const [mount] = (await mounts.read()).of(source)
+    const holder = mount
+      ? `it is mounted on ${mount.target}`
+      : ((await mounts.findHolder(source)) ?? (source.kind === 'device' && (await mounts.findNodeHolder(source.path))))
+    if (holder) throw refuse('busy', `${holder}; stop what uses it first`)
+    await found.mustBeClosed?.()
+    if (source.kind === 'directory' && fsType === 'block') throw refuse('failed', 'a directory is no block device')
+    if (source.kind === 'directory' || fsType === 'block') return found
+    const signatures = await filesystems.signatures(source.path)
+    if (signatures.length === 0)
+      throw refuse(
+        'failed',
+        `it must hold ${fsType}, and is blank: it was never mounted. Delete its claim, and make it anew`,
+      )
+    if (signatures.join() !== fsType)
+      throw refuse('failed', `it must hold ${fsType}: it holds ${signatures.join(', ')}`)
+    return found
   }
 
   /** Shows the volume in `target`. Throws `not-found` when there is none and the request does not make one. */

@@ -88,7 +88,21 @@ export class MemoryMachine {
       [...this.volumes]
         .filter(([, volume]) => !volume.marked)
         .map(([name, { sizeBytes }]) => ({ name, path: devicePath(name), sizeBytes })),
-    adopt: async (name, { id }) => {
+    foreign: async (origin, name) => {
+      const found = [origin, name].find((one) => this.volumes.has(one))
+      const volume = found === undefined ? undefined : this.volumes.get(found)
+      if (found === undefined || !volume || volume.marked)
+        throw new VolumeError('not-found', `Cannot adopt ${origin} as it is not there.`)
+      const path = devicePath(found)
+      return { path, sizeBytes: volume.sizeBytes, source: { kind: 'device', path } }
+    },
+    adopt: async (name, { id, fsType }, origin = name) => {
+      const foreign = this.volumes.get(origin)
+      if (foreign && origin !== name) {
+        await this.onStep('rename', name)
+        this.volumes.delete(origin)
+        this.volumes.set(name, Object.assign(foreign, { fsType }))
+      }
       const volume = this.volumes.get(name)
       if (!volume || volume.marked) throw new VolumeError('not-found', `Cannot take over ${name} as it is not there.`)
       await this.onStep('adopt', name)
@@ -193,7 +207,7 @@ export class MemoryMachine {
   }
 
   readonly filesystems: Filesystems = {
-    signatures: async (device) => [...this.#mustGet(nameOf(device)).signatures],
+    signatures: async (device) => [...(this.volumes.get(nameOf(device))?.signatures ?? [])],
     make: async (device, fsType, options) => {
       const volume = this.#mustGet(nameOf(device))
       if (options.includes('--fail')) throw new VolumeError('failed', `Cannot format ${device}: unknown option --fail.`)

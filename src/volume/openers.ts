@@ -6,13 +6,18 @@ import { VolumeError } from './errors.ts'
 const patienceMs = 2000
 const pauseMs = 50
 
-/** Throws `busy` when the device of a volume that is to be removed stays open; `isOpen` looks anew each time. */
-export async function mustBeClosed(name: string, device: string, isOpen: () => Promise<boolean>): Promise<void> {
+/** Throws `busy` when the device of a volume that is to be removed, or adopted, stays open; `isOpen` looks anew each time. */
+export async function mustBeClosed(
+  name: string,
+  device: string,
+  isOpen: () => Promise<boolean>,
+  what: 'remove' | 'adopt' = 'remove',
+): Promise<void> {
   for (let leftMs = patienceMs; await isOpen(); leftMs -= pauseMs) {
     if (leftMs <= 0)
       throw new VolumeError(
         'busy',
-        `Cannot remove ${name} as ${(await findOpener(device)) ?? 'a process that is not seen from here'} has ${device} open; stop that first.`,
+        `Cannot ${what} ${name} as ${(await findOpener(device)) ?? 'a process that is not seen from here'} has ${device} open; stop that first.`,
       )
     await sleep(pauseMs)
   }

@@ -34,6 +34,16 @@ export interface StoredVolume {
 /** Something in a pool that has a volume's name and not our mark. */
 export type UnmarkedVolume = Pick<StoredVolume, 'name' | 'path'> & Partial<Pick<StoredVolume, 'sizeBytes'>>
 
+/** What another project made in a pool. */
+export interface ForeignVolume {
+  path: string
+  /** 0 where nothing says it. */
+  sizeBytes: bigint
+  source: Source
+  /** Throws `busy` where a process has the device open, mounted or not. */
+  mustBeClosed?(): Promise<void>
+}
+
 /** What is in a pool and what is left. */
 export interface PoolReport {
   name: string
@@ -95,8 +105,16 @@ export interface Pool {
   list(options?: { impatient?: boolean }): Promise<StoredVolume[]>
   /** What could be volumes of the predecessor, which had no mark. */
   unmarked(): Promise<UnmarkedVolume[]>
-  /** Marks one of those as ours and changes nothing else. Throws `not-found`. */
-  adopt(name: string, request: CreateRequest): Promise<StoredVolume>
+  /**
+   * Marks one of those as ours and changes nothing else; `origin`: or what another project made under that name, which is renamed
+   * first. Throws `not-found`.
+   */
+  adopt(name: string, request: CreateRequest, origin?: string): Promise<StoredVolume>
+  /**
+   * What another project made in the pool and what can become volume `name` as it is: under its own name, or the volume's where
+   * it was renamed already. Throws `not-found`, `exists`, `failed` with what is in the way.
+   */
+  foreign(origin: string, name: string): Promise<ForeignVolume>
   /** Makes the volume at least that large; never smaller. Throws `not-found`, `no-space`. */
   grow(name: string, sizeBytes: bigint): Promise<Grown>
   /**

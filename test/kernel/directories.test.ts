@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { access, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { access, mkdir, readdir, readFile, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { DirectoryPool } from '../../src/mount/directory.ts'
@@ -175,6 +175,28 @@ test('many directories that are made or grown at once are promised no more than 
     } finally {
       await run('umount', [disk])
     }
+  }))
+
+test('only a directory right in the folder can be adopted, and no link to one', () =>
+  withVolume(async (pool, path, scratch) => {
+    const folder = join(scratch, 'volumes')
+    const name = 'pvc-0b7c1c2e-4f0a-4f3b-9a53-2f6c1d5a7e11'
+    const origin = `${name}_default_data`
+    const outside = join(scratch, 'outside')
+    await mkdir(outside)
+    await symlink(outside, join(folder, origin))
+    for (const way of [() => pool.foreign(origin, name), () => pool.adopt(name, request, origin)])
+      await rejects('failed', /it must be a directory/, way)
+    await rm(join(folder, origin))
+    for (const wrong of ['../outside', '..', '.', '', '.elastic-local', 'one/data', outside])
+      await rejects('invalid', /right in/, () => pool.foreign(wrong, name))
+    await rejects('not-found', /no such directory/, () => pool.foreign(origin, name))
+    await mkdir(join(folder, origin), { mode: 0o777 })
+    await mkdir(join(folder, name))
+    await rejects('exists', /is there, too/, () => pool.adopt(name, request, origin))
+    await rmdir(join(folder, name))
+    assert.is((await pool.adopt(name, request, origin)).path, join(folder, name))
+    assert.equal([await isThere(join(folder, origin)), await isThere(path)], [false, true])
   }))
 
 test.run()

@@ -26,10 +26,10 @@ async function files(folder: string, lane: Lane): Promise<Job[]> {
 }
 
 /**
- * Files of the cluster suite that `make test` leaves out: what they show, power.test.ts shows once, without chance, and
- * move.test.ts with few volumes.
+ * Files of the cluster suite that `make test` leaves out: what they show, power.test.ts shows once, without chance,
+ * move.test.ts with few volumes, and adopt.test.ts and the guests' contract each a part.
  */
-const longOnly = ['guest-node.test.ts', 'power-cuts.test.ts', 'moves.test.ts']
+const longOnly = ['guest-node.test.ts', 'power-cuts.test.ts', 'moves.test.ts', 'adopt-lvm.test.ts']
 
 /** Files of the cluster suite that are run for each front, as what they show is not the same for both. */
 const bothFronts = [

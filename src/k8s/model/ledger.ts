@@ -3,7 +3,7 @@ import * as v from 'valibot'
 import { toJson } from '../../json.ts'
 import { formatSize } from '../../text/quantity.ts'
 import { messageOf, VolumeError } from '../../volume/errors.ts'
-import { type DriverKind, driverKinds } from '../../volume/pool.ts'
+import { type Content, contents, type DriverKind, driverKinds } from '../../volume/pool.ts'
 import { roundUp } from '../../volume/size.ts'
 import type { FrontName } from '../fronts/front.ts'
 import { describeNoRoom } from './growth.ts'
@@ -42,6 +42,19 @@ export interface Entry {
   refusal?: string
   /** Why what is promised beyond what is made was not made by now, as the daemon says, which tries it again. */
   delay?: string
+  /** What somebody would have it become, while it is another project's. */
+  question?: Question
+}
+
+/** Asks a daemon whether what another project made in its pool can become a volume of ours, as it is. */
+export interface Question {
+  /** As `formatOrigin` writes it. */
+  origin: string
+  fsType: Content
+  /** Who asks: a word of his own. */
+  by: string
+  /** The daemon's answer: that it can, or why not. */
+  answer?: { foundBytes: bigint } | { code: string; why: string }
 }
 
 /**
@@ -97,6 +110,16 @@ const entrySchema = v.object({
   refusedBytes: v.exactOptional(bytes),
   refusal: v.exactOptional(v.string()),
   delay: v.exactOptional(v.string()),
+  question: v.exactOptional(
+    v.object({
+      origin: v.string(),
+      fsType: v.picklist(contents),
+      by: v.string(),
+      answer: v.exactOptional(
+        v.union([v.object({ foundBytes: bytes }), v.object({ code: v.string(), why: v.string() })]),
+      ),
+    }),
+  ),
 })
 
 /** The ledger in a ConfigMap. Throws `failed` with the key that cannot be read. */
@@ -168,6 +191,22 @@ export function withDelay(entry: Entry, why: string): Entry {
 /** The entry when it is to be tried again, or is promised something else. */
 export function withoutRefusal({ refusedBytes, refusal, delay, ...entry }: Entry): Entry {
   return entry
+}
+
+/** The entry of a volume that is not ours: nothing is promised to it, as it is there. */
+export function asked(question: Question): Entry {
+  return { pool: onlyPool, kind: 'volume', promisedBytes: 0n, question }
+}
+
+/** Without volumes that are only asked about, and are another project's. */
+export function withoutQuestions(ledger: Ledger): Ledger {
+  return { ...ledger, entries: new Map([...ledger.entries].filter(([, { question }]) => !question)) }
+}
+
+/** The entry with an answer of a daemon to what is asked in it. */
+export function answered(entry: Entry, question: Question, answer: NonNullable<Question['answer']>): Entry {
+  const short = 'why' in answer ? { ...answer, why: answer.why.slice(0, longestWords) } : answer
+  return { ...entry, question: { ...question, answer: short } }
 }
 
 /** The pool that a node's daemon serves. */

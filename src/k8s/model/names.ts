@@ -27,6 +27,9 @@ export const moveLabel = 'volumes.k8s.elastic.co/move'
  */
 export const movedAnnotation = 'volumes.k8s.elastic.co/moved-to'
 
+/** On a PV: what another project made of its volume, as `formatOrigin` writes it. */
+export const adoptedAnnotation = 'volumes.k8s.elastic.co/adopted-from'
+
 /** Every Node has it; its value may differ from the node's name, may change, and others may have the same. */
 export const hostnameLabel = 'kubernetes.io/hostname'
 

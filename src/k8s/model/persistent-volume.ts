@@ -5,10 +5,10 @@ import { formatQuantity, parseQuantity } from '../client/quantity.ts'
 import { hasKey } from '../fronts/flex.ts'
 import type { FrontName } from '../fronts/front.ts'
 import { findSource, fronts } from '../fronts/fronts.ts'
-import { finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
+import { adoptedAnnotation, finalizer, hostnameLabel, makeAnewAnnotation, nodeLabel } from './names.ts'
 import type { Topology } from './node.ts'
 
-const provisionedBy = 'pv.kubernetes.io/provisioned-by'
+export const provisionedBy = 'pv.kubernetes.io/provisioned-by'
 /** Kept by the controller manager for as long as the PV is bound. */
 export const inUseFinalizer = 'kubernetes.io/pv-protection'
 /** A claim, as a PV names it. */
@@ -41,6 +41,8 @@ export interface VolumeFacts {
   isInUse: boolean
   /** Whether the operator allows that it is recreated, empty, where its data is lost. */
   mayBeMadeAnew: boolean
+  /** What another project made of it, where it was adopted; as the annotation has it. */
+  adoptedFrom?: string
   finalizers: readonly string[]
   front: FrontName
   fsType: string
@@ -59,6 +61,7 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
   const { claimRef } = spec
   const finalizers = metadata?.finalizers ?? []
   const heldTo = readTopology(spec.nodeAffinity)
+  const adoptedFrom = metadata?.annotations?.[adoptedAnnotation]
   return {
     name,
     uid: metadata?.uid ?? '',
@@ -77,6 +80,7 @@ export function pickVolume({ metadata, spec, status }: V1PersistentVolume): Volu
     isDeleting: metadata?.deletionTimestamp !== undefined,
     isInUse: finalizers.includes(inUseFinalizer),
     mayBeMadeAnew: metadata?.annotations?.[makeAnewAnnotation] === 'true',
+    ...(adoptedFrom === undefined ? {} : { adoptedFrom }),
     finalizers,
     ...source,
     capacityBytes: readCapacity(spec.capacity),

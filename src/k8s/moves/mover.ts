@@ -1,10 +1,14 @@
 import { randomBytes, randomUUID } from 'node:crypto'
+import type { V1PersistentVolume } from '@kubernetes/client-node'
 import { messageOf } from '../../volume/errors.ts'
-import { type Api, delayAfter } from '../client/api.ts'
+import { type Api, delayAfter, listPages } from '../client/api.ts'
 import type { Clock } from '../client/clock.ts'
 import type { FrontName } from '../fronts/front.ts'
-import { readVolume, readVolumes } from '../model/lookups.ts'
+import { readVolume, volumesPath } from '../model/lookups.ts'
+import type { ProjectName } from '../model/origin.ts'
+import { pickVolume } from '../model/persistent-volume.ts'
 import { mayPass, OneMove, type OneMoveParts, type Result } from './one-move.ts'
+import { projects } from './projects.ts'
 import { readMoves } from './record.ts'
 
 export interface MoverParts extends Omit<OneMoveParts, 'by' | 'key'> {
@@ -20,7 +24,7 @@ const usualPatienceMs = 60_000
 const longestBackoffMs = 5_000
 const never = new AbortController().signal
 
-/** Moves volumes from one front to the other, in place. */
+/** Moves volumes from one front to the other, in place, or adopts those of another project. */
 export class Mover {
   readonly #parts: MoverParts
   readonly #by = randomUUID()
@@ -31,9 +35,9 @@ export class Mover {
 
   /** Why a volume would not be moved now; nothing where it would be. */
   async look(name: string): Promise<string | undefined> {
-    const { api, to } = this.#parts
+    const { api } = this.#parts
     const volume = await readVolume(api, name)
-    return volume ? await this.#one(name).findObstacle(volume, to) : 'there is no PersistentVolume for it'
+    return volume ? await this.#one(name).findObstacle(volume) : 'there is no PersistentVolume for it'
   }
 
   /**
@@ -76,34 +80,50 @@ function notEnded(name: string, error: unknown): Error {
   return new Error(message, { cause: error })
 }
 
-/** A volume that may be moved. */
+/** A volume that may be moved, or adopted. */
 export interface Movable {
   name: string
   claim: { namespace: string; name: string }
-  /** Its front now; nothing while it has no PV. */
+  /** Its front now; nothing while it has no PV, and where it is not ours. */
   front?: FrontName
+  /** Whose it is, where it is another project's. */
+  from?: ProjectName
   /** When its move was begun, if it was. */
   begunAt?: Date
 }
 
 /**
  * The volumes that claims in that namespace have, or in all, in the order of their claims; and what is wrong with records. One that
- * is kept after its claim is nobody's, and there may be several for claims of one name.
+ * is kept after its claim is nobody's, and there may be several for claims of one name. `from`: with
+ * those of that project.
  */
 export async function findMovable(
   api: Api,
   namespace: string,
-  within: string | undefined,
+  { within, from }: { within: string | undefined; from?: ProjectName },
 ): Promise<{ volumes: Movable[]; wrongs: string[] }> {
-  const [known, { moves, wrongs }] = await Promise.all([readVolumes(api), readMoves(api, namespace)])
-  const found = new Map<string, Movable>()
-  for (const { name, claim, front, phase } of known)
-    if (claim && phase !== 'Released') found.set(name, { name, claim, front })
-  for (const { name, facts, begunAt } of moves)
-    found.set(name, { name, claim: facts.claim, ...found.get(name), begunAt })
+  const [known, { moves, wrongs }] = await Promise.all([readAll(api, from), readMoves(api, namespace)])
+  const found = new Map(known.map((volume) => [volume.name, volume]))
+  for (const { name, facts, begunAt, from: its } of moves) {
+    found.set(name, { name, claim: facts.claim, ...found.get(name), ...(its ? { from: its } : {}), begunAt })
+  }
   const keyOf = ({ claim }: Movable) => `${claim.namespace}/${claim.name}`
   const volumes = [...found.values()]
     .filter(({ claim }) => within === undefined || claim.namespace === within)
     .sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1))
   return { volumes, wrongs }
+}
+
+/** PVs of ours that have claims, and those of that project. */
+async function readAll(api: Api, from: ProjectName | undefined): Promise<Movable[]> {
+  const found: Movable[] = []
+  for await (const { items } of listPages<V1PersistentVolume>(api, volumesPath))
+    for (const volume of items) {
+      const { namespace, name } = volume.spec?.claimRef ?? {}
+      const front = pickVolume(volume)?.front
+      const whose = front ? { front } : from && projects[from].isIts(volume) ? { from } : undefined
+      if (!namespace || !name || !whose || volume.status?.phase === 'Released') continue
+      found.push({ name: volume.metadata?.name ?? '', claim: { namespace, name }, ...whose })
+    }
+  return found
 }

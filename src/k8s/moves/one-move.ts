@@ -1,28 +1,21 @@
 import { isDeepStrictEqual } from 'node:util'
-import type {
-  V1ConfigMap,
-  V1CSIDriver,
-  V1CSINode,
-  V1PersistentVolume,
-  V1PersistentVolumeClaim,
-  V1Pod,
-} from '@kubernetes/client-node'
-import { csiDriverName } from '../../csi/driver.ts'
-import { keyOption } from '../../flex/options.ts'
-import { type Api, hasStatus, listPages, orMissing } from '../client/api.ts'
+import type { V1ConfigMap, V1PersistentVolume, V1PersistentVolumeClaim } from '@kubernetes/client-node'
+import { hasStatus, orMissing } from '../client/api.ts'
 import type { FrontName } from '../fronts/front.ts'
-import { type Ledger, parseLedger } from '../model/ledger.ts'
 import { claimPath, readClaim, readNode, readVolume, volumePath, volumesPath } from '../model/lookups.ts'
-import { ledgerName, movedAnnotation, moveName } from '../model/names.ts'
+import { movedAnnotation, moveName } from '../model/names.ts'
+import type { ProjectName } from '../model/origin.ts'
 import { pickVolume } from '../model/persistent-volume.ts'
-import { findObstacle, ownFinalizers } from './obstacle.ts'
-import { buildMoved, buildRecord, parseMove, type RecordedMove } from './record.ts'
+import { Adoption } from './adoption.ts'
+import { BetweenFronts } from './between-fronts.ts'
+import type { Change } from './change.ts'
+import { buildRecord, parseMove, type RecordedMove } from './record.ts'
+import type { SceneParts } from './scene.ts'
 
-export interface OneMoveParts {
-  api: Api
-  /** Of our own objects. */
-  namespace: string
+export interface OneMoveParts extends SceneParts {
   to: FrontName
+  /** Whose volumes are adopted; missing for ours, which get another front. */
+  from?: ProjectName | undefined
   /** Also while pods use it. */
   inUse: boolean
   /** A word that nobody else has. */
@@ -84,35 +77,25 @@ export class OneMove {
     return volume.metadata.deletionTimestamp ? await this.#letGo(record, volume) : await this.#takeAway(record, volume)
   }
 
-  /** Why it cannot be moved to that front; nothing where it can. */
-  async findObstacle(volume: V1PersistentVolume, to: FrontName): Promise<string | undefined> {
-    const { api, inUse } = this.#parts
-    const { node = '', claim: ref } = pickVolume(volume) ?? {}
-    const storage = '/apis/storage.k8s.io/v1'
-    const [claim, nodeObject, ledger, csiNode, csiDriver, pods] = await Promise.all([
-      ref && readClaim(api, ref.namespace, ref.name),
-      readNode(api, node),
-      this.#readLedger(node),
-      this.#get<V1CSINode>(`${storage}/csinodes/${node}`),
-      this.#get<V1CSIDriver>(`${storage}/csidrivers/${csiDriverName}`),
-      inUse || !ref ? [] : this.#readPods(ref.namespace),
-    ])
-    return findObstacle({ volume, claim, node: nodeObject, ledger, csiNode, csiDriver, pods }, to, inUse)
+  /** Why it cannot be begun; nothing where it can. */
+  async findObstacle(volume: V1PersistentVolume): Promise<string | undefined> {
+    const plan = await this.#change(this.#parts).plan(volume)
+    return plan && 'why' in plan ? plan.why : undefined
+  }
+
+  /** What a record, or whoever asks, would make of it. */
+  #change({ to, from }: { to: FrontName; from?: ProjectName | undefined }): Change {
+    return from ? new Adoption({ ...this.#parts, from }) : new BetweenFronts({ ...this.#parts, to })
   }
 
   async #begin(volume: V1PersistentVolume | undefined): Promise<Step> {
-    const { namespace, to, by, key } = this.#parts
-    const facts = volume && pickVolume(volume)
-    if (!facts) return { outcome: 'refused', why: 'there is no PersistentVolume of ours for it' }
-    if (facts.front === to) return { outcome: 'unchanged' }
-    const why = await this.findObstacle(volume, to)
-    if (why) return { outcome: 'refused', why }
-    const { name, uid: oldUid, capacityBytes } = facts
-    const move = {
-      ...{ name, to, oldUid, by },
-      policy: facts.deletesData ? 'Delete' : 'Retain',
-      volume: buildMoved(volume, to, { key, claimCapacity: String(capacityBytes) }),
-    }
+    const { namespace, by, from, to } = this.#parts
+    const { name = '', uid: oldUid = '' } = volume?.metadata ?? {}
+    const plan = volume ? await this.#change(this.#parts).plan(volume) : { why: 'there is no PersistentVolume for it' }
+    if (!plan) return { outcome: 'unchanged' }
+    if ('why' in plan) return { outcome: 'refused', why: plan.why }
+    const policy = volume && policyOf(volume) === 'Delete' ? 'Delete' : 'Retain'
+    const move = { name, to, ...(from ? { from } : {}), oldUid, by, policy, volume: plan.volume }
     await this.#send('POST', this.#recordsPath, buildRecord(namespace, move))
     return 'went'
   }
@@ -126,20 +109,27 @@ export class OneMove {
 
   /** Has the PV deleted, once its data stays without it. Until then everything can be taken back. */
   async #takeAway(record: RecordedMove, volume: V1PersistentVolume): Promise<Step> {
-    const { name, facts, to } = record
+    const { name } = record
     const { uid, resourceVersion } = volume.metadata ?? {}
-    if (!(await this.#readClaim(record))) return await this.#end(record, claimGone(record, volume))
+    const change = this.#change(record)
+    if (!(await this.#readClaim(record)))
+      return (await change.takeBack(record)) ? 'went' : await this.#end(record, claimGone(record, volume))
     const isRetained = policyOf(volume) === 'Retain'
-    const isAsked = this.#obstacle === undefined && isRetained
-    if (isAsked && (await this.#readLedger(facts.node))?.entries.get(name)?.madeFor)
-      return {
-        waitsFor: `the daemon of node ${facts.node}, which must see that the data is to be kept,`,
-        giveUp: (why) => {
-          this.#obstacle = why
-        },
-      }
-    this.#obstacle ??= await this.findObstacle(volume, to)
+    if (this.#obstacle === undefined && isRetained) {
+      const due = await change.prepare(record)
+      if (due === 'went') return due
+      if (due !== 'ready' && 'waitsFor' in due)
+        return {
+          ...due,
+          giveUp: (why) => {
+            this.#obstacle = why
+          },
+        }
+      if (due !== 'ready') this.#obstacle = due.why
+    }
+    this.#obstacle ??= await change.findObstacle(volume)
     if (this.#obstacle !== undefined) {
+      if (await change.takeBack(record)) return 'went'
       if (policyOf(volume) === record.policy)
         return await this.#end(record, { outcome: 'refused', why: this.#obstacle })
       return await this.#setPolicy(volume, record.policy)
@@ -155,30 +145,26 @@ export class OneMove {
     if (policyOf(volume) !== 'Retain')
       return await this.#end(record, { outcome: 'given-up', why: 'somebody is deleting it with its data' })
     const claim = await this.#readClaim(record)
-    const key = record.facts.options[keyOption] ?? ''
-    const last = buildMoved(volume, record.to, { key, claimCapacity: claim?.status?.capacity?.storage })
+    const change = this.#change(record)
+    const last = change.rebuild(volume, record, claim?.status?.capacity?.storage)
     if (!isDeepStrictEqual(last, record.volume)) {
       const data = { persistentVolume: JSON.stringify(last) }
       await this.#send('PATCH', this.#recordPath, { metadata: { resourceVersion: record.resourceVersion }, data })
       return 'went'
     }
-    const other = finalizers.find((one) => !ownFinalizers.includes(one))
+    const other = finalizers.find((one) => !change.finalizers.includes(one))
     if (other) return { waitsFor: `whoever put finalizer ${other} on the PersistentVolume` }
     await this.#send('PATCH', volumePath(record.name), { metadata: { resourceVersion, finalizers: [] } })
     return 'went'
   }
 
   async #make(record: RecordedMove): Promise<Step> {
-    const { name, facts, volume } = record
+    const { facts, volume } = record
     const { key, value } = facts.heldTo
-    const [claim, ledger, node] = await Promise.all([
-      this.#readClaim(record),
-      this.#readLedger(facts.node),
-      readNode(this.#parts.api, facts.node),
-    ])
-    // After the claim all the rest was removed, as it is to be.
-    if (!claim && ledger && !ledger.entries.has(name))
-      return await this.#end(record, { outcome: 'given-up', why: 'it was removed with its claim' })
+    const [claim, node] = await Promise.all([this.#readClaim(record), readNode(this.#parts.api, facts.node)])
+    const isRemoved = !claim && (await this.#change(record).isRemoved(record))
+    if (typeof isRemoved === 'object') return isRemoved
+    if (isRemoved) return await this.#end(record, { outcome: 'given-up', why: 'it was removed with its claim' })
     if (node && node.metadata?.labels?.[key] !== value)
       throw new Error(`its PersistentVolume is to be tied to ${key}=${value}, and node ${facts.node} has no such label`)
     await this.#send('POST', volumesPath, volume)
@@ -192,6 +178,8 @@ export class OneMove {
     const now = pickVolume(volume)
     if (now?.front !== to || now.claim?.uid !== uid)
       return await this.#end(record, { outcome: 'given-up', why: 'somebody else has created its PersistentVolume' })
+    const due = await this.#change(record).conclude(record)
+    if (due !== 'ready') return due
     const claim = await this.#readClaim(record)
     if (!claim) return await this.#end(record, claimGone(record, volume))
     const waits = { waitsFor: `the controller manager, which must bind claim ${namespace}/${name},` }
@@ -221,9 +209,9 @@ export class OneMove {
     return 'went'
   }
 
-  async #end({ uid, resourceVersion, to }: RecordedMove, result: Result): Promise<Step> {
-    // One that had been begun the other way is there now, and can be moved back.
-    const isHalf = result.outcome === 'moved' && to !== this.#parts.to
+  async #end({ uid, resourceVersion, to, from }: RecordedMove, result: Result): Promise<Step> {
+    // Where another was begun, it is there now, and what is asked for can be.
+    const isHalf = result.outcome === 'moved' && (to !== this.#parts.to || from !== this.#parts.from)
     if (!isHalf) this.#result = result
     await this.#send('DELETE', this.#recordPath, { preconditions: { uid, resourceVersion } })
     return isHalf ? 'went' : result
@@ -233,18 +221,6 @@ export class OneMove {
   async #readClaim({ facts: { claim } }: RecordedMove): Promise<V1PersistentVolumeClaim | undefined> {
     const found = await readClaim(this.#parts.api, claim.namespace, claim.name)
     return found?.metadata?.uid === claim.uid ? found : undefined
-  }
-
-  async #readLedger(node: string): Promise<Ledger | undefined> {
-    const found = await this.#get<V1ConfigMap>(`${this.#recordsPath}/${ledgerName(node)}`)
-    return found && parseLedger(found)
-  }
-
-  async #readPods(namespace: string): Promise<V1Pod[]> {
-    const pods: V1Pod[] = []
-    for await (const { items } of listPages<V1Pod>(this.#parts.api, `/api/v1/namespaces/${namespace}/pods`))
-      pods.push(...items)
-    return pods
   }
 
   get #recordsPath(): string {

@@ -1,6 +1,8 @@
 import type { V1SelfSubjectAccessReview } from '@kubernetes/client-node'
 import { csiDriverName } from '../../csi/driver.ts'
 import type { Api } from '../client/api.ts'
+import type { ProjectName } from '../model/origin.ts'
+import { projects } from './projects.ts'
 
 /**
  * What whoever moves volumes may not do (config/mover.yaml): looked at first, as a move that may take a PV away and may make
@@ -8,7 +10,7 @@ import type { Api } from '../client/api.ts'
  */
 export async function findMissingRights(
   api: Pick<Api, 'send'>,
-  { namespace, within }: { namespace: string; within: string | undefined },
+  { namespace, within, from }: { namespace: string; within: string | undefined; from?: ProjectName },
 ): Promise<string[]> {
   const claimed = within === undefined ? {} : { namespace: within }
   const rights = [
@@ -19,6 +21,7 @@ export async function findMissingRights(
     ...all(['get'], { resource: 'csinodes', group: 'storage.k8s.io' }),
     ...all(['get'], { resource: 'csidrivers', group: 'storage.k8s.io', name: csiDriverName }),
     ...all(['get', 'list', 'create', 'patch', 'delete'], { resource: 'configmaps', namespace }),
+    ...(from ? rightsToAdopt(from) : []),
   ]
   const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews'
   const asked = rights.map(async (resourceAttributes) => {
@@ -41,4 +44,15 @@ interface Right {
   namespace?: string
 }
 
-const all = (verbs: readonly string[], right: Right) => verbs.map((verb) => ({ ...right, verb }))
+function rightsToAdopt(from: ProjectName): (Right & { verb: string })[] {
+  const { resource } = projects[from]
+  return [
+    ...all(['list'], { resource: 'nodes' }),
+    ...all(['list'], { resource: 'volumeattachments', group: 'storage.k8s.io' }),
+    ...(resource ? all(['get', 'list', 'patch', 'delete'], { resource: resource.plural, group: resource.group }) : []),
+  ]
+}
+
+function all(verbs: readonly string[], right: Right): (Right & { verb: string })[] {
+  return verbs.map((verb) => ({ ...right, verb }))
+}

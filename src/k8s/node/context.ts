@@ -17,7 +17,7 @@ export interface NodeContextParts {
   namespace: string
   node: string
   /** To look only: what changes a volume goes through `held`. */
-  engine: Pick<Engine, 'stored' | 'find' | 'list' | 'unmarked' | 'report'>
+  engine: Pick<Engine, 'stored' | 'find' | 'list' | 'unmarked' | 'examine' | 'report'>
   notes: Pick<Notes, 'read'>
   ledger: Pick<LedgerKeeper, 'latest'>
   held: HeldVolumes

@@ -53,6 +53,8 @@ export class Entries {
     const entry = ledger.latest?.entries.get(name)
     const there = stored.find((one) => one.name === name)
     const volume = volumes.objects.get(name)
+    // Who asks takes it away.
+    if (!there && entry?.question) return false
     if (!there) return entry !== undefined && !entry.pendingFor && !volume
     // Its policy was changed while nobody heard of it, or before the ledger was known.
     if (volume && entry && entry.madeFor !== madeForOf(volume)) return true
@@ -66,7 +68,7 @@ export class Entries {
     const volume = this.#context.parts.volumes.objects.get(held.name)
     const [stored, note] = [await held.stored(), await held.note()]
     await held.changeEntry((entry) => {
-      if (!stored) return entry?.pendingFor || volume ? entry : undefined
+      if (!stored) return entry?.pendingFor || entry?.question || volume ? entry : undefined
       if (!entry) return volume?.isDeleting ? undefined : found(stored.sizeBytes, volume, undefined)
       // Without a note, its making is not at its end.
       if (!note) return entry

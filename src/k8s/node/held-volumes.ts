@@ -39,8 +39,8 @@ export class HeldVolume {
     return (await this.#held.engine.create(this.name, spec)).volume
   }
 
-  async adopt(spec: VolumeSpec): Promise<StoredVolume> {
-    return await this.#held.engine.adopt(this.name, spec)
+  async adopt(spec: VolumeSpec, origin?: string): Promise<StoredVolume> {
+    return await this.#held.engine.adopt(this.name, spec, origin)
   }
 
   async grow(sizeBytes: bigint): Promise<Grown> {

@@ -6,6 +6,7 @@ import { unlessOvertaken } from '../client/api.ts'
 import { type Entry, found, type Ledger, mustBeItsPool, promise, settled } from '../model/ledger.ts'
 import { volumePath } from '../model/lookups.ts'
 import { makeAnewAnnotation, nodeLabel } from '../model/names.ts'
+import { parseOrigin } from '../model/origin.ts'
 import { aboutVolume, madeForOf, type VolumeFacts } from '../model/persistent-volume.ts'
 import type { NodeContext } from './context.ts'
 import type { HeldVolume } from './held-volumes.ts'
@@ -101,7 +102,7 @@ export class Making {
   ): Promise<Entry | undefined> {
     return await held.changeEntry((entry, ledger: Ledger) => {
       mustBeItsPool(ledger, this.#pool as PoolReport)
-      if (entry) return entry
+      if (entry && !(stored && entry.question)) return entry
       // Nobody promised anything: a PV of the predecessor, of a person, or one whose ledger was lost.
       if (stored) return found(stored.sizeBytes, volume, madeForOf(volume))
       return promise(ledger, volume.name, specOf(volume).sizeBytes, claimOf(volume))
@@ -115,10 +116,14 @@ export class Making {
     await this.#context.parts.api.send({ method: 'PATCH', path: volumePath(name), body }).catch(unlessOvertaken)
   }
 
-  /** What the predecessor made for a PV, which has no key; it is marked as ours where the operator wants that. */
+  /**
+   * What the predecessor made for a PV, which has no key; it is marked as ours where the operator wants that. And what another
+   * project made, where the PV says so.
+   */
   async takeOver(held: HeldVolume, volume: VolumeFacts): Promise<StoredVolume | undefined> {
     const { engine, log } = this.#context.parts
     const { name } = volume
+    if (volume.adoptedFrom !== undefined) return await this.#adopt(held, volume, volume.adoptedFrom)
     if (volume.isOfOurMaking) return undefined
     const there = (await engine.unmarked()).find((unmarked) => unmarked.name === name)
     if (!there) return undefined
@@ -129,6 +134,16 @@ export class Making {
       )
     const adopted = await held.adopt(specOf(volume))
     log.info(`Took over volume ${name} at ${adopted.path}.`, aboutVolume(volume))
+    return adopted
+  }
+
+  /** Throws what the engine throws where it cannot be ours now: nothing is made in its place. */
+  async #adopt(held: HeldVolume, volume: VolumeFacts, text: string): Promise<StoredVolume | undefined> {
+    // It was ours, and is gone.
+    if (held.entry?.madeBytes !== undefined || (await held.note())) return undefined
+    const { name } = parseOrigin(text, volume.name)
+    const adopted = await held.adopt(specOf(volume), name)
+    this.#context.parts.log.info(`Adopted ${text} as volume ${volume.name} at ${adopted.path}.`, aboutVolume(volume))
     return adopted
   }
 

@@ -18,6 +18,7 @@ import { volumesPath } from '../model/lookups.ts'
 import { ledgerName, nodeLabel } from '../model/names.ts'
 import { type ClaimRef, pickVolume, type VolumeFacts } from '../model/persistent-volume.ts'
 import { Admitting } from './admitting.ts'
+import { Answering, openQuestion } from './answering.ts'
 import { NodeContext } from './context.ts'
 import { Entries } from './entries.ts'
 import { Growing } from './growing.ts'
@@ -81,6 +82,7 @@ export class NodeAgent implements Front {
   readonly #making: Making
   readonly #removing: Removing
   readonly #growing: Growing
+  readonly #answering: Answering
   readonly #admitting: Admitting
   readonly #orphans: Orphans
 
@@ -117,6 +119,7 @@ export class NodeAgent implements Front {
     this.#making = new Making(this.#context, parts)
     this.#removing = new Removing(this.#context, this.#making)
     this.#growing = new Growing(this.#context)
+    this.#answering = new Answering(this.#context)
     this.#admitting = new Admitting(this.#context, { making: this.#making, growing: this.#growing }, orphanedMounts)
     this.#publisher = new Publisher({
       ...{ api, namespace, node, recorder, clock, now, log, meter },
@@ -142,7 +145,7 @@ export class NodeAgent implements Front {
     this.#ledger.onChange((_, now) => {
       if (!now) this.#keeper.see(undefined)
       this.#publisher.soon()
-      this.#growWhatWasGranted()
+      this.#doWhatIsAsked()
     })
   }
 
@@ -260,15 +263,18 @@ export class NodeAgent implements Front {
     }
   }
 
-  #growWhatWasGranted(): void {
-    for (const [name, entry] of this.#keeper.latest?.entries ?? [])
-      if (isToGrow(entry) && this.#volumes.objects.get(name)?.front === 'csi') this.#queue.add(name)
+  /** What others have written into the ledger for this daemon. */
+  #doWhatIsAsked(): void {
+    for (const [name, entry] of this.#keeper.latest?.entries ?? []) {
+      const isToBeGrown = isToGrow(entry) && this.#volumes.objects.get(name)?.front === 'csi'
+      if (isToBeGrown || openQuestion(entry)) this.#queue.add(name)
+    }
   }
 
   async #converge(held: HeldVolume): Promise<void> {
     const volume = this.#volumes.objects.get(held.name)
     if (!volume || volume.isDeleting) this.#making.forget(held.name)
-    if (!volume) return
+    if (!volume) return await this.#answering.answer(held)
     if (volume.isDeleting) return await this.#removing.letGo(held)
     try {
       await this.#making.ensure(held, volume)

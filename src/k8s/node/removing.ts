@@ -1,4 +1,4 @@
-import { messageOf, VolumeError } from '../../volume/errors.ts'
+import { codeOf, messageOf, VolumeError } from '../../volume/errors.ts'
 import { letVolumeGo, readVolume } from '../model/lookups.ts'
 import { finalizer } from '../model/names.ts'
 import { aboutVolume } from '../model/persistent-volume.ts'
@@ -29,7 +29,7 @@ export class Removing {
     if (volume.isInUse || volume.phase === 'Bound' || !volume.finalizers.includes(finalizer)) return
     if (volume.deletesData) {
       try {
-        if (!(await held.stored())) await this.#making.takeOver(held, volume)
+        if (!(await held.stored())) await this.#making.takeOver(held, volume).catch(unlessNotFound)
         const { action } = await held.remove()
         if (action === 'removed')
           log.info(`Removed volume ${name}, as its PersistentVolume is deleted.`, aboutVolume(volume))
@@ -64,4 +64,8 @@ export class Removing {
     await held.writeNote(undefined)
     await held.changeEntry(() => undefined)
   }
+}
+
+function unlessNotFound(error: unknown): void {
+  if (codeOf(error) !== 'not-found') throw error
 }
