@@ -292,6 +292,7 @@ testBoth(
       assert.equal(seen, ['ADDED'], end)
       assert.is(error.status, 0)
       if (end === 'silent') assert.match(error.message, /nothing was received for 100 ms/)
+      assert.is(error.reason, end === 'silent' ? 'Silent' : '')
     }
   },
 )

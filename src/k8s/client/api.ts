@@ -45,7 +45,7 @@ export interface Api {
 export class ApiError extends Error {
   /** The HTTP status; 0 when there was no answer, so that nobody knows whether the request was carried out. */
   readonly status: number
-  /** The API server's word, such as `AlreadyExists`; empty without an answer. */
+  /** The API server's word, such as `AlreadyExists`; empty without an answer, but for `silentReason`. */
   readonly reason: string
   /** How long the API server wants to be left alone with this; 0 when it did not say. */
   readonly retryAfterMs: number
@@ -62,6 +62,9 @@ export class ApiError extends Error {
     this.retryAfterMs = answer.retryAfterMs ?? 0
   }
 }
+
+/** Of a watch that was answered, and on which nothing came for longer than an API server takes for a bookmark. */
+export const silentReason = 'Silent'
 
 /** How long to wait after that error: longer than `backoffMs` where the API server wants that, but at most `mostMs`. */
 export function delayAfter(error: unknown, backoffMs: number, mostMs: number): number {
@@ -220,8 +223,8 @@ export class ApiClient implements Api {
     try {
       for await (const line of linesOf(response)) if (line !== '') yield JSON.parse(line) as WatchEvent<T>
     } catch (error) {
-      const isSilent = error instanceof errors.BodyTimeoutError
-      throw unanswered('GET', path, isSilent ? new Error(`nothing was received for ${watchIdleMs} ms`) : error)
+      if (!(error instanceof errors.BodyTimeoutError)) throw unanswered('GET', path, error)
+      throw unanswered('GET', path, new Error(`nothing was received for ${watchIdleMs} ms`), silentReason)
     } finally {
       response.destroy()
     }
@@ -329,10 +332,10 @@ async function* linesOf(stream: Readable): AsyncGenerator<string> {
   if (rest !== '') yield rest
 }
 
-function unanswered(method: string, path: string, error: unknown): ApiError {
+function unanswered(method: string, path: string, error: unknown, reason = ''): ApiError {
   return new ApiError(
     `Cannot reach the API server for ${method} ${path}: ${messageOf(error)}`,
-    { status: 0 },
+    { status: 0, reason },
     { cause: error },
   )
 }

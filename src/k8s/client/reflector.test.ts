@@ -2,7 +2,7 @@ import type { V1ConfigMap } from '@kubernetes/client-node'
 import * as assert from 'uvu/assert'
 import { type Fate, type Hook, MemoryApi, type MemoryClient, nextTurn } from '../../../test/memory-api.ts'
 import { suite } from '../../../test/suite.ts'
-import { type Api, ApiError, type WatchEvent } from './api.ts'
+import { type Api, ApiError, silentReason, type WatchEvent } from './api.ts'
 import { Reflector } from './reflector.ts'
 
 const test = suite('reflector')
@@ -214,6 +214,8 @@ test('it lists again when the API server refuses the watch, and not when it was 
     if (count === 2) throw new ApiError('later', { status: 429 })
     // What an API server says that was set back to an older backup.
     if (count === 3) yield { type: 'ERROR', object: { code: 504, message: 'Too large resource version: 9' } }
+    // The same, of one that was started on it: what it has done since is older than what was heard.
+    if (count === 4) throw new ApiError('nothing came', { status: 0, reason: silentReason })
     ended.resolve()
     await new Promise(() => {})
   })
@@ -221,7 +223,7 @@ test('it lists again when the API server refuses the watch, and not when it was 
   const reflector = new Reflector({ api, path, pick: () => undefined, log: { warn: () => {} } })
   reflector.run(abort.signal)
   await ended.promise
-  assert.equal(listed, [1, 1, 1, 2])
+  assert.equal(listed, [1, 1, 1, 2, 3])
 })
 
 test('stopping ends it while it watches, lists, or waits, without another request', async () => {

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesObject } from '@kubernetes/client-node'
 import type { Log } from '../../log.ts'
 import { messageOf } from '../../volume/errors.ts'
-import { type Api, ApiError, delayAfter, hasStatus, isLater, listPages } from './api.ts'
+import { type Api, ApiError, delayAfter, hasStatus, isLater, listPages, silentReason } from './api.ts'
 
 export interface ReflectorParts<T extends KubernetesObject, C> {
   api: Api
@@ -115,8 +115,9 @@ export class Reflector<T extends KubernetesObject, C> {
       } catch (error) {
         if (signal.aborted) break
         if (hasStatus(error, 403)) this.#attempted.resolve()
-        // An expired version, or one that the API server does not know, being restored from a backup: list again.
-        if (!hasStatus(error, 0, 429)) this.#version = undefined
+        // An expired version, or one that the API server does not know, being restored from a backup: list again. Of that, it tells by
+        // silence mostly, until it has come as far again.
+        if (!hasStatus(error, 0, 429) || (error as ApiError).reason === silentReason) this.#version = undefined
         failures += 1
         // A broken connection is nothing to tell; while the API server is away, once each doubling.
         if (failures > 1 && Number.isInteger(Math.log2(failures)))
