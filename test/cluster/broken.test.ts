@@ -296,7 +296,7 @@ test('a node without a volume group', async () => {
     },
     doctor: {
       check: 'node bare',
-      message: /cannot use its pool: Cannot read volume group elastic-local-none; make it/,
+      message: /cannot use its pool: Cannot read volume group elastic-local-none; create it/,
     },
     alert: { name: 'ElasticLocalDown', where: { instance: addresses.get('bare') ?? '' } },
   })

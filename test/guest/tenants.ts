@@ -178,7 +178,7 @@ test("on an image, it is activated by the host's LVM unless that has the filter 
   await mount()
   assert.ok(await activated('tenant-theirs'))
   await engine.unmount('one', target)
-  await rejects('busy', /in use: tenant-theirs made of it/, () => engine.remove('one'))
+  await rejects('busy', /in use: tenant-theirs built on it/, () => engine.remove('one'))
   const found = await diagnose()
   assert.is(found?.status, 'warn')
   const [filter = ''] = /global_filter = \[.*?\]/.exec(found?.advice ?? '') ?? []
