@@ -54,6 +54,24 @@ test('mountDevice() makes the folder, and mounts with our options before the giv
     assert.is((await stat(folder)).mode & 0o777, 0o750)
   }))
 
+test('mountDevice() takes back a btrfs of another device, which says that it is the same', () =>
+  withScratch(async (scratch) => {
+    const folder = join(scratch, 'one')
+    const mountInfo = join(scratch, 'mountinfo')
+    const steps: Step[] = [mounting(['-t', 'btrfs', '--', device, folder]), { file: 'umount', args: ['--', folder] }]
+    const work = scripted(steps, async (run) => {
+      const mounts = buildMounts({
+        mountInfo,
+        run: async (file, args, options) => {
+          await writeFile(mountInfo, `999 1 0:70 / ${folder} rw - btrfs /dev/loop8 rw\n`)
+          return await run(file, args, options)
+        },
+      })
+      await mounts.mountDevice(device, folder, 'btrfs', [])
+    })
+    await rejects('failed', /the kernel has mounted \/dev\/loop8 in its place.*btrfs device scan --forget/, () => work)
+  }))
+
 test('mountDevice() that fails says why, and takes the folder away again', () =>
   withScratch(async (scratch) => {
     const folder = join(scratch, 'one')

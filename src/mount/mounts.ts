@@ -23,6 +23,19 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
     if ((await read()).at(landed)) await run('umount', ['--', landed])
     throw new Error('a symbolic link appeared in the path; check who changes that folder, as only the kubelet should')
   }
+  /**
+   * The kernel takes a btrfs by what its devices say of themselves, of all that anybody has told it of, as udev does of what
+   * appears: a tenant can write on a block device that it is another's, and before Linux 6.7 had it mounted in its place.
+   */
+  const mustBeOf = async (device: string, folder: string) => {
+    const table = await read()
+    if (table.of({ kind: 'device', path: device }).some(({ target }) => target === folder)) return
+    const other = table.at(folder)?.source
+    await run('umount', ['--', folder])
+    throw new Error(
+      `the kernel has mounted ${other} in its place, which says that it is the same filesystem. Look who has written that, and have the kernel forget it: btrfs device scan --forget ${other}`,
+    )
+  }
   return {
     read,
 
@@ -32,6 +45,7 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
       try {
         await run('mount', ['-t', fsType, ...(all.length > 0 ? ['-o', all.join(',')] : []), '--', device, folder])
         await mustBeOn(folder)
+        if (fsType === 'btrfs') await mustBeOf(device, folder)
       } catch (error) {
         await removeFolder(folder)
         throw new VolumeError(
