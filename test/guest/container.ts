@@ -2,16 +2,15 @@
  * Runs in a guest: LVM of a daemon in its container, on a host with udev and LVM settings of its own. The container is
  * namespaces with the mounts that deploy.yaml gives the daemon.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { writeFile } from 'node:fs/promises'
 import * as assert from 'uvu/assert'
-import { parseAllDocuments } from 'yaml'
 import { checkUdev } from '../../src/doctor/udev.ts'
 import { findUdev } from '../../src/lvm/config.ts'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
 import { openLvmWorld, thinOptions } from '../machine-world.ts'
 import { suite } from '../suite.ts'
+import { findHostMounts, hostSettings, type Pod, readPod, startHost } from './host.ts'
 
 const mebibyte = 1n << 20n
 const volumeGroup = 'elastic-local-vg'
@@ -23,24 +22,9 @@ const test = suite('LVM in a container')
 // The guest's own; a daemon has another.
 delete process.env.LVM_SYSTEM_DIR
 
-interface Pod {
-  hostIPC?: boolean
-  volumes: { name: string; hostPath: { path: string } }[]
-  containers: [{ volumeMounts: { name: string; mountPath: string }[] }]
-}
-
-async function readPod(): Promise<Pod> {
-  const text = await readFile(join(import.meta.dirname, '../../deploy.yaml'), 'utf8')
-  const objects = parseAllDocuments(text, { merge: true }).map((document) => document.toJS())
-  return objects.find(({ kind }) => kind === 'DaemonSet').spec.template.spec
-}
-
 /** Runs a program in a container of that pod; it sees of the host's `/run`, `/dev` and `/etc/lvm` what the pod mounts. */
 async function inContainer(pod: Pod, ...command: string[]) {
-  const mounts = pod.containers[0].volumeMounts.flatMap(({ name, mountPath }) => {
-    const path = pod.volumes.find((volume) => volume.name === name)?.hostPath.path ?? ''
-    return /^\/(run|dev|etc)\b/.test(path) ? [{ name, path, mountPath }] : []
-  })
+  const mounts = findHostMounts(pod)
   const script = [
     'mkdir -p /tmp/host',
     ...mounts.map(({ name, path }) => `mkdir -p ${path} /tmp/host/${name} && mount --rbind ${path} /tmp/host/${name}`),
@@ -75,21 +59,6 @@ async function useVolumes(hostTools: boolean, thin: boolean): Promise<void> {
   await world.close()
 }
 
-const hostSettings =
-  'devices { use_devicesfile=1 }\nglobal { system_id_source="lvmlocal" }\nreport { list_item_separator=";" }\n'
-
-async function startHost(): Promise<void> {
-  await run('mount', ['-t', 'tmpfs', 'tmpfs', '/etc/lvm'])
-  await mkdir('/etc/lvm/devices')
-  await writeFile('/etc/lvm/lvm.conf', hostSettings)
-  await writeFile('/etc/lvm/lvmlocal.conf', 'local { system_id="this-host" }\n')
-  await run('/lib/systemd/systemd-udevd', ['--daemon'])
-  await run('udevadm', ['trigger', '--action=add', '--subsystem-match=block'])
-  await run('udevadm', ['settle'])
-  await run('pvcreate', ['--quiet', '/dev/vda'])
-  await run('vgcreate', ['--quiet', volumeGroup, '/dev/vda'])
-}
-
 const again = (pod: Pod, ...args: string[]) =>
   inContainer(pod, process.execPath, import.meta.filename, 'inside', ...args)
 
@@ -116,6 +85,6 @@ test("the host's LVM, started from such a container, waits for the host's udev",
 
 if (isInside) await useVolumes(process.argv.includes('host-tools'), process.argv.includes('thin'))
 else {
-  await startHost()
+  await startHost(volumeGroup)
   test.run()
 }
