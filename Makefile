@@ -56,8 +56,8 @@ format: node_modules ## Format the sources and fix what the linter can.
 	@$(NODE) node_modules/.bin/biome check --write .
 
 docs: node_modules ## Write docs/reference.md, docs/helm.md and the schema of the chart's values from the code.
-	@$(NODE) src/cmd/reference.ts
-	@$(NODE) src/cmd/chart.ts
+	@$(NODE) src/cmd/docs/reference.ts
+	@$(NODE) src/cmd/docs/chart.ts
 
 proto: node_modules ## Write the messages of CSI, src/csi/proto/*_pb.ts, from the .proto files there.
 	@PATH="$(CURDIR)/$(dir $(NODE)):$$PATH" node_modules/.bin/buf generate --template src/csi/proto/buf.gen.yaml src/csi/proto

@@ -1,13 +1,13 @@
 import type { Command } from './command.ts'
-import { completionCommand } from './completion.ts'
+import { completionCommand } from './completion/completion.ts'
 import { createVgCommand } from './create-vg.ts'
-import { daemonCommand } from './daemon.ts'
 import { doctorCommand } from './doctor.ts'
 import { healthzCommand, readyzCommand } from './healthz.ts'
 import { installCommand } from './install.ts'
 import { logLevelCommand } from './log-level.ts'
 import { poolsCommand } from './pools.ts'
-import { provisionerCommand } from './provisioner.ts'
+import { daemonCommand } from './roles/daemon.ts'
+import { provisionerCommand } from './roles/provisioner.ts'
 import { versionCommand } from './version.ts'
 import {
   volumesAdoptCommand,

@@ -8,7 +8,7 @@ import { logLevels } from '../log.ts'
 import { checkTemplate } from '../text/json-path.ts'
 import type { DriverKind } from '../volume/pool.ts'
 import { parseSize } from '../volume/size.ts'
-import { completeContexts, completeNamespaces } from './names.ts'
+import { completeContexts, completeNamespaces } from './completion/names.ts'
 import { UsageError } from './usage-error.ts'
 
 /** One flag of a command. Its value goes through `parse` wherever it comes from: command line, environment, default. */

@@ -1,9 +1,9 @@
 import { growVolume, listVolumes, mustFind, removeVolumes, showVolume } from '../inspect/actions.ts'
 import { formatDocument } from '../text/document.ts'
 import { defineCommand } from './command.ts'
+import { completeVolume, completeVolumes } from './completion/names.ts'
 import { adoptFlags, clusterFlags, daemonFlags, outputFlag, ownNodeName, toggle } from './flags.ts'
 import { listFlags, showListing } from './listing.ts'
-import { completeVolume, completeVolumes } from './names.ts'
 import { visitFlags, withKeeper } from './visit.ts'
 
 const group = 'Inspect volumes'

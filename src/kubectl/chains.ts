@@ -1,4 +1,4 @@
-import { notReachedMessage } from '../overview/chain.ts'
+import { notReachedMessage } from '../overview/chain/chain.ts'
 import type { Chain } from '../overview/records.ts'
 import { type ChecklistItem, type ChecklistLook, formatChecklist } from '../text/checklist.ts'
 

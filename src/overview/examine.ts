@@ -5,12 +5,12 @@ import { describePool, describeWish, readClass } from '../k8s/model/claim.ts'
 import { poolOf } from '../k8s/model/ledger.ts'
 import { formatBytes, formatCount } from '../text/quantity.ts'
 import { messageOf } from '../volume/errors.ts'
+import { driverProblems } from './chain/registration.ts'
 import type { ClusterFacts } from './facts.ts'
 import { inlineProblem } from './mounts.ts'
 import { adviseOnMove } from './moves.ts'
 import { hasPool } from './places.ts'
 import type { Overview, PoolRecord, Problem } from './records.ts'
-import { driverProblems } from './registration.ts'
 import { isOver } from './subject.ts'
 
 /** The doctor of a whole cluster: what is well, what is not, and what to do. */

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { type Context, Hono } from 'hono'
 import { toJson } from '../json.ts'
-import { buildChain } from '../overview/chain.ts'
+import { buildChain } from '../overview/chain/chain.ts'
 import type { Chain, VolumeRecord } from '../overview/records.ts'
 import { findSubjects } from '../overview/subject.ts'
 import { messageOf } from '../volume/errors.ts'

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
-import { settings } from '../../src/cmd/chart.ts'
+import { settings } from '../../src/cmd/docs/chart.ts'
 import { suite } from '../suite.ts'
 import type { KubeObject } from './api.ts'
 import { ensureHelm } from './build.ts'

@@ -2,10 +2,10 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isCollection, isMap, isScalar, parseDocument, type YAMLMap } from 'yaml'
-import { parameterNames } from '../k8s/model/claim.ts'
-import { daemonCommand } from './daemon.ts'
-import { commonFlags, type Flag, type Flags, type JsonSchema } from './flags.ts'
-import { provisionerCommand } from './provisioner.ts'
+import { parameterNames } from '../../k8s/model/claim.ts'
+import { commonFlags, type Flag, type Flags, type JsonSchema } from '../flags.ts'
+import { daemonCommand } from '../roles/daemon.ts'
+import { provisionerCommand } from '../roles/provisioner.ts'
 
 /** Flags that the chart sets by itself, and why. */
 const decided = {
@@ -190,7 +190,7 @@ storageClasses:
 
 /** docs/helm.md, in Markdown. */
 export function buildHelmPage(valuesYaml: string): string {
-  return `<!-- Made by "make docs" from charts/elastic-local/values.yaml and src/cmd/chart.ts: change it there. -->
+  return `<!-- Made by "make docs" from charts/elastic-local/values.yaml and src/cmd/docs/chart.ts: change it there. -->
 # Helm
 
     helm install elastic-local charts/elastic-local --namespace elastic-local --create-namespace --set image.repository=registry.example.com/elastic-local
@@ -257,7 +257,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [line(head), `|${'---|'.repeat(head.length)}`, ...rows.map(line)].join('\n')
 }
 
-const root = join(import.meta.dirname, '../..')
+const root = join(import.meta.dirname, '../../..')
 export const chartFiles = {
   values: join(root, 'charts/elastic-local/values.yaml'),
   schema: join(root, 'charts/elastic-local/values.schema.json'),

@@ -1,11 +1,11 @@
 /** What CSI needs besides the daemon: that Kubernetes knows the driver, and the node's kubelet. */
-import { csiDriverName } from '../csi/driver.ts'
-import { poolOf } from '../k8s/model/ledger.ts'
-import type { ClusterFacts } from './facts.ts'
+import { csiDriverName } from '../../csi/driver.ts'
+import { poolOf } from '../../k8s/model/ledger.ts'
+import type { ClusterFacts } from '../facts.ts'
+import { registrationProblems } from '../nodes.ts'
+import type { Link, Problem } from '../records.ts'
+import type { Subject } from '../subject.ts'
 import { link, ofProblem, unread } from './link.ts'
-import { registrationProblems } from './nodes.ts'
-import type { Link, Problem } from './records.ts'
-import type { Subject } from './subject.ts'
 
 const anew = `Delete it and apply deploy.yaml again: "kubectl delete csidriver ${csiDriverName}". What is mounted keeps working.`
 

@@ -1,16 +1,16 @@
 /** The links of what is under way with a volume that is there: that it grows, and that it goes. */
-import { poolOf } from '../k8s/model/ledger.ts'
-import { finalizer } from '../k8s/model/names.ts'
-import { formatBytes } from '../text/quantity.ts'
-import { daemonProblem } from './components.ts'
-import { because, findFreshWarning } from './events.ts'
-import type { ClusterFacts } from './facts.ts'
+import { poolOf } from '../../k8s/model/ledger.ts'
+import { finalizer } from '../../k8s/model/names.ts'
+import { formatBytes } from '../../text/quantity.ts'
+import { daemonProblem } from '../components.ts'
+import { because, findFreshWarning } from '../events.ts'
+import type { ClusterFacts } from '../facts.ts'
+import { ownWordsOf } from '../mounts.ts'
+import { absence } from '../nodes.ts'
+import type { Link } from '../records.ts'
+import type { Subject } from '../subject.ts'
 import { link, ofProblem } from './link.ts'
-import { ownWordsOf } from './mounts.ts'
 import { describePods } from './node-links.ts'
-import { absence } from './nodes.ts'
-import type { Link } from './records.ts'
-import type { Subject } from './subject.ts'
 
 /** Whether a claim that wants more gets it. */
 export function growthLink(_: ClusterFacts, { claim, volume, promise, pods }: Subject): Link | undefined {

@@ -1,7 +1,7 @@
 /** Names that completion offers, asked of the cluster or of the daemon. Each throws when nobody answers. */
 import type { KubernetesObject } from '@kubernetes/client-node'
-import { buildDaemonKeeper } from '../inspect/keeper.ts'
-import type { Completer } from './flags.ts'
+import { buildDaemonKeeper } from '../../inspect/keeper.ts'
+import type { Completer } from '../flags.ts'
 
 /** Nobody waits longer for a Tab. */
 const patienceMs = 2000
@@ -17,7 +17,7 @@ export const completeVolumes: Completer = async ({ flags, args }) => {
 export const completeVolume: Completer = async (line) => (line.args.length === 0 ? await completeVolumes(line) : [])
 
 export const completeContexts: Completer = async ({ flags }) => {
-  const { readKubeConfig } = await import('../k8s/client/api.ts')
+  const { readKubeConfig } = await import('../../k8s/client/api.ts')
   return readKubeConfig(textOf(flags.kubeconfig), { asKubectl: true })
     .getContexts()
     .map(({ name }) => name)
@@ -54,8 +54,8 @@ async function list(
   pathIn: (within: string) => string,
   isOurs = false,
 ): Promise<string[]> {
-  const { ApiClient, findKubeConfig, listPages } = await import('../k8s/client/api.ts')
-  const { nodeLabel } = await import('../k8s/model/names.ts')
+  const { ApiClient, findKubeConfig, listPages } = await import('../../k8s/client/api.ts')
+  const { nodeLabel } = await import('../../k8s/model/names.ts')
   const config = findKubeConfig(textOf(flags.kubeconfig), { context: textOf(flags.context), asKubectl: true })
   const own = config.getContextObject(config.getCurrentContext())?.namespace
   const path = pathIn(`namespaces/${textOf(flags.namespace) ?? own ?? 'default'}`)

@@ -1,12 +1,12 @@
 import type { Server } from 'node:http'
 import type { Hono } from 'hono'
-import { type Address, close, formatAddress, listenOn } from '../daemon/server.ts'
-import type { Log } from '../log.ts'
-import { buildMeter, type Meter } from '../meter.ts'
-import { buildStatusApp } from '../status/app.ts'
-import { type Check, type Health, isReady } from '../status/health.ts'
-import type { MetricsParts } from '../status/metrics.ts'
-import { buildInfo } from './build-info.ts'
+import { type Address, close, formatAddress, listenOn } from '../../daemon/server.ts'
+import type { Log } from '../../log.ts'
+import { buildMeter, type Meter } from '../../meter.ts'
+import { buildStatusApp } from '../../status/app.ts'
+import { type Check, type Health, isReady } from '../../status/health.ts'
+import type { MetricsParts } from '../../status/metrics.ts'
+import { buildInfo } from '../build-info.ts'
 
 /** What a component tells of itself while it runs. */
 export interface Status {
@@ -31,7 +31,7 @@ export function buildStatus(source: MetricsParts['source'], log: Log): Status {
     serve: async (address, page) => {
       if (!address) return
       // Only here: without an address, none of it needs memory.
-      const { buildMetrics } = await import('../status/metrics.ts')
+      const { buildMetrics } = await import('../../status/metrics.ts')
       const metrics = buildMetrics({
         build: buildInfo,
         backlogs: meter.backlogs,

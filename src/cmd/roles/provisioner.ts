@@ -1,17 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { Hono } from 'hono'
-import { close, listen } from '../daemon/server.ts'
-import { watchSocket } from '../daemon/socket.ts'
-import type { Api } from '../k8s/client/api.ts'
-import { buildHealthRoutes } from '../status/health.ts'
-import { buildLogLevelRoutes } from '../status/log-level.ts'
-import { buildInfo } from './build-info.ts'
-import { defineCommand } from './command.ts'
-import { clusterFlags, provisionerFlags, socketFlag, statusFlags } from './flags.ts'
+import { close, listen } from '../../daemon/server.ts'
+import { watchSocket } from '../../daemon/socket.ts'
+import type { Api } from '../../k8s/client/api.ts'
+import { buildHealthRoutes } from '../../status/health.ts'
+import { buildLogLevelRoutes } from '../../status/log-level.ts'
+import { buildInfo } from '../build-info.ts'
+import { defineCommand } from '../command.ts'
+import { clusterFlags, provisionerFlags, socketFlag, statusFlags } from '../flags.ts'
+import { UsageError } from '../usage-error.ts'
 import { keepHeapSmall } from './heap.ts'
 import { buildStatus } from './status.ts'
-import { UsageError } from './usage-error.ts'
 
 export const provisionerCommand = defineCommand({
   name: 'provisioner',
@@ -23,13 +23,13 @@ daemon creates the volume. Several may run: one leads, by a Lease, and another t
   flags: { socket: socketFlag, ...clusterFlags, ...provisionerFlags, ...statusFlags },
   run: async ({ flags, log }) => {
     keepHeapSmall()
-    const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/client/api.ts')
-    const { machineClock } = await import('../k8s/client/clock.ts')
-    const { findDead, findUnsynced } = await import('../k8s/client/health.ts')
-    const { countPending, countStranded } = await import('../k8s/provisioner/pending.ts')
-    const { lead } = await import('../k8s/client/lease.ts')
-    const { leaseName } = await import('../k8s/model/names.ts')
-    const { Provisioner } = await import('../k8s/provisioner/provisioner.ts')
+    const { ApiClient, findKubeConfig, observeApi } = await import('../../k8s/client/api.ts')
+    const { machineClock } = await import('../../k8s/client/clock.ts')
+    const { findDead, findUnsynced } = await import('../../k8s/client/health.ts')
+    const { countPending, countStranded } = await import('../../k8s/provisioner/pending.ts')
+    const { lead } = await import('../../k8s/client/lease.ts')
+    const { leaseName } = await import('../../k8s/model/names.ts')
+    const { Provisioner } = await import('../../k8s/provisioner/provisioner.ts')
     const { kubeconfig, namespace, defaultFront, nodeGoneGrace, deleteClaimsOfGoneNodes, socket, httpAddress, page } =
       flags
     if (page && !httpAddress) throw new UsageError('Cannot serve --page as it needs an address: set --http-address.')
@@ -96,10 +96,10 @@ daemon creates the volume. Several may run: one leads, by a Lease, and another t
 
 /** Only where it is wanted, so that otherwise none of it needs memory. */
 async function openPage(api: Api, namespace: string, now: () => Date): Promise<Hono> {
-  const { machineClock } = await import('../k8s/client/clock.ts')
-  const { buildPage } = await import('../page/app.ts')
-  const { ClusterView } = await import('../page/cluster-view.ts')
-  const { readCluster } = await import('../overview/read.ts')
+  const { machineClock } = await import('../../k8s/client/clock.ts')
+  const { buildPage } = await import('../../page/app.ts')
+  const { ClusterView } = await import('../../page/cluster-view.ts')
+  const { readCluster } = await import('../../overview/read.ts')
   const view = new ClusterView({ read: () => readCluster(api, { namespace }, now()), now: machineClock.now })
   return buildPage({ view, version: buildInfo.version })
 }

@@ -1,11 +1,12 @@
 /** Chains: from a claim to its pods, link by link, as far as the facts go. Pure. */
+
+import type { ClusterFacts, PodFacts } from '../facts.ts'
+import { type Chain, type Link, type LinkName, linkNames } from '../records.ts'
+import type { Subject } from '../subject.ts'
 import { deletionLink, growthLink } from './changes.ts'
 import { claimLink, classLink, objectLink, reservationLink, schedulingLink } from './claim-links.ts'
-import type { ClusterFacts, PodFacts } from './facts.ts'
 import { filesystemLink, mountLink, nodeLink, podLink, volumeLink } from './node-links.ts'
-import { type Chain, type Link, type LinkName, linkNames } from './records.ts'
 import { registrationLink } from './registration.ts'
-import type { Subject } from './subject.ts'
 
 /** A link, or nothing where the volume has no such thing. */
 type BuildLink = (facts: ClusterFacts, subject: Subject) => Link | undefined

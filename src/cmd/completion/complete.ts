@@ -1,5 +1,5 @@
-import { type Command, namesOf, type Program } from './command.ts'
-import { type Completer, commonFlags, type Flag, resolveFlags } from './flags.ts'
+import { type Command, namesOf, type Program } from '../command.ts'
+import { type Completer, commonFlags, type Flag, resolveFlags } from '../flags.ts'
 
 interface Candidate {
   text: string

@@ -1,9 +1,9 @@
 import * as assert from 'uvu/assert'
-import { suite } from '../../test/suite.ts'
-import { defineCommand, namesOf } from './command.ts'
+import { suite } from '../../../test/suite.ts'
+import { defineCommand, namesOf } from '../command.ts'
+import { flag, oneOf } from '../flags.ts'
+import { elasticLocal, kubectlPlugin } from '../programs.ts'
 import { complete } from './complete.ts'
-import { flag, oneOf } from './flags.ts'
-import { elasticLocal, kubectlPlugin } from './programs.ts'
 
 const test = suite('completion')
 

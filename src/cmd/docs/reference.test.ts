@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import * as assert from 'uvu/assert'
-import { suite } from '../../test/suite.ts'
-import { elasticLocal, kubectlPlugin } from './programs.ts'
+import { suite } from '../../../test/suite.ts'
+import { elasticLocal, kubectlPlugin } from '../programs.ts'
 import { buildReference, referencePath } from './reference.ts'
 
 const test = suite('reference')

@@ -1,14 +1,14 @@
 /** Writes docs/reference.md from the definitions in the code; `make docs`. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { parameterNames } from '../k8s/model/claim.ts'
-import { finalizer, makeAnewAnnotation, nodeLabel, provisionerNames } from '../k8s/model/names.ts'
-import { commonMountOptions, ownMountOptions } from '../volume/options.ts'
-import { driverKinds, fsTypes } from '../volume/pool.ts'
-import type { Command } from './command.ts'
-import { commonFlags, type Flag, machineFlags } from './flags.ts'
-import { usage } from './help.ts'
-import { elasticLocal, kubectlPlugin } from './programs.ts'
+import type { parameterNames } from '../../k8s/model/claim.ts'
+import { finalizer, makeAnewAnnotation, nodeLabel, provisionerNames } from '../../k8s/model/names.ts'
+import { commonMountOptions, ownMountOptions } from '../../volume/options.ts'
+import { driverKinds, fsTypes } from '../../volume/pool.ts'
+import type { Command } from '../command.ts'
+import { commonFlags, type Flag, machineFlags } from '../flags.ts'
+import { usage } from '../help.ts'
+import { elasticLocal, kubectlPlugin } from '../programs.ts'
 
 const kinds = driverKinds.map((kind) => `\`${kind}\``).join(', ')
 const filesystems = fsTypes.map((type) => `\`${type}\``).join(', ')
@@ -155,6 +155,6 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 }
 
 /** Where the page is. */
-export const referencePath = join(import.meta.dirname, '../../docs/reference.md')
+export const referencePath = join(import.meta.dirname, '../../../docs/reference.md')
 
 if (import.meta.main) await writeFile(referencePath, buildReference())

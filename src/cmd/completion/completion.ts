@@ -1,5 +1,5 @@
-import { defineCommand } from './command.ts'
-import { UsageError } from './usage-error.ts'
+import { defineCommand } from '../command.ts'
+import { UsageError } from '../usage-error.ts'
 
 /** Each asks the executable itself what could come next, so that it knows what that very version has. */
 const scripts: Record<string, string> = {

@@ -1,15 +1,15 @@
 /** The links that are made on the node: from the volume to the pod. */
-import { poolOf, takenBytes } from '../k8s/model/ledger.ts'
-import { makeAnewAnnotation } from '../k8s/model/names.ts'
-import { formatBytes, formatCount } from '../text/quantity.ts'
-import { commandOn, daemonProblem } from './components.ts'
-import { because, findFreshWarning, findWarning } from './events.ts'
-import type { ClusterFacts, EventFacts, PodFacts, VolumeState } from './facts.ts'
+import { poolOf, takenBytes } from '../../k8s/model/ledger.ts'
+import { makeAnewAnnotation } from '../../k8s/model/names.ts'
+import { formatBytes, formatCount } from '../../text/quantity.ts'
+import { commandOn, daemonProblem } from '../components.ts'
+import { because, findFreshWarning, findWarning } from '../events.ts'
+import type { ClusterFacts, EventFacts, PodFacts, VolumeState } from '../facts.ts'
+import { mountProblem } from '../mounts.ts'
+import { absence, ledgerProblems, poolProblems } from '../nodes.ts'
+import type { Link } from '../records.ts'
+import type { Subject } from '../subject.ts'
 import { link, ofProblem, unread } from './link.ts'
-import { mountProblem } from './mounts.ts'
-import { absence, ledgerProblems, poolProblems } from './nodes.ts'
-import type { Link } from './records.ts'
-import type { Subject } from './subject.ts'
 
 /** Whether the node is there, and a daemon of ours on it. */
 export function nodeLink(facts: ClusterFacts, { volume, promise, pods }: Subject): Link {

@@ -2,11 +2,11 @@ import { readFile } from 'node:fs/promises'
 import { Ajv } from 'ajv'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
-import { suite } from '../../test/suite.ts'
+import { suite } from '../../../test/suite.ts'
+import { commonFlags } from '../flags.ts'
+import { daemonCommand } from '../roles/daemon.ts'
+import { provisionerCommand } from '../roles/provisioner.ts'
 import { buildHelmPage, chartFiles, formatSchema, groupsExample, readValues, settings, valuesSchema } from './chart.ts'
-import { daemonCommand } from './daemon.ts'
-import { commonFlags } from './flags.ts'
-import { provisionerCommand } from './provisioner.ts'
 
 const test = suite('chart')
 const isValid = new Ajv({ strict: true }).compile(valuesSchema)

@@ -1,6 +1,6 @@
 /** How a link of a chain is put together, whichever it is. */
-import type { ClusterFacts, Kind } from './facts.ts'
-import type { Link, LinkName, Problem } from './records.ts'
+import type { ClusterFacts, Kind } from '../facts.ts'
+import type { Link, LinkName, Problem } from '../records.ts'
 
 export const link = (
   name: LinkName,

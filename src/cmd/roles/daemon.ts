@@ -1,34 +1,34 @@
 import { readFile, realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { csiSocket } from '../csi/driver.ts'
-import type { Csi, CsiParts } from '../csi/server.ts'
-import { buildApp } from '../daemon/app.ts'
-import { buildCallOutRunner } from '../daemon/call-out-runner.ts'
-import { Drain } from '../daemon/drain.ts'
-import { buildStandaloneFront } from '../daemon/front.ts'
-import { type Lock, lockFiles, volumesLockPath } from '../daemon/lock.ts'
-import { close, listen } from '../daemon/server.ts'
-import { watchSocket } from '../daemon/socket.ts'
-import { listVolumes } from '../daemon/volumes.ts'
-import { removeTemporaries } from '../files.ts'
-import { buildCallOuts } from '../flex/call-outs.ts'
-import { frontNames } from '../k8s/fronts/front.ts'
-import type { NodeAgent } from '../k8s/node/node-agent.ts'
-import { type LeveledLog, type Log, withFields } from '../log.ts'
-import type { Meter } from '../meter.ts'
-import { closeToOthers } from '../mount/folder.ts'
-import { buildNotes, buildPodNotes, ownFolder } from '../mount/records.ts'
-import { type Check, findStuckLvm, type Health } from '../status/health.ts'
-import { buildLogLevelRoutes } from '../status/log-level.ts'
-import { PoolView } from '../status/pool-figures.ts'
-import { adviseOnTools, findMissing, requiredTools, type Tool } from '../tools.ts'
-import type { Engine } from '../volume/engine.ts'
-import { hasErrno, messageOf } from '../volume/errors.ts'
-import { buildInfo } from './build-info.ts'
-import { defineCommand } from './command.ts'
-import { clusterFlags, daemonFlags, type FlagValues, machineFlags, ownNodeName, statusFlags } from './flags.ts'
+import { csiSocket } from '../../csi/driver.ts'
+import type { Csi, CsiParts } from '../../csi/server.ts'
+import { buildApp } from '../../daemon/app.ts'
+import { buildCallOutRunner } from '../../daemon/call-out-runner.ts'
+import { Drain } from '../../daemon/drain.ts'
+import { buildStandaloneFront } from '../../daemon/front.ts'
+import { type Lock, lockFiles, volumesLockPath } from '../../daemon/lock.ts'
+import { close, listen } from '../../daemon/server.ts'
+import { watchSocket } from '../../daemon/socket.ts'
+import { listVolumes } from '../../daemon/volumes.ts'
+import { removeTemporaries } from '../../files.ts'
+import { buildCallOuts } from '../../flex/call-outs.ts'
+import { frontNames } from '../../k8s/fronts/front.ts'
+import type { NodeAgent } from '../../k8s/node/node-agent.ts'
+import { type LeveledLog, type Log, withFields } from '../../log.ts'
+import type { Meter } from '../../meter.ts'
+import { closeToOthers } from '../../mount/folder.ts'
+import { buildNotes, buildPodNotes, ownFolder } from '../../mount/records.ts'
+import { type Check, findStuckLvm, type Health } from '../../status/health.ts'
+import { buildLogLevelRoutes } from '../../status/log-level.ts'
+import { PoolView } from '../../status/pool-figures.ts'
+import { adviseOnTools, findMissing, requiredTools, type Tool } from '../../tools.ts'
+import type { Engine } from '../../volume/engine.ts'
+import { hasErrno, messageOf } from '../../volume/errors.ts'
+import { buildInfo } from '../build-info.ts'
+import { defineCommand } from '../command.ts'
+import { clusterFlags, daemonFlags, type FlagValues, machineFlags, ownNodeName, statusFlags } from '../flags.ts'
+import { type MachineSettings, openMachine } from '../machine.ts'
 import { keepHeapSmall } from './heap.ts'
-import { type MachineSettings, openMachine } from './machine.ts'
 import { buildStatus, type Status } from './status.ts'
 
 export const daemonCommand = defineCommand({
@@ -202,13 +202,13 @@ async function openCluster(
   log: Log,
 ): Promise<Cluster> {
   // Only here: without a cluster, none of it needs memory.
-  const { ApiClient, findKubeConfig, observeApi } = await import('../k8s/client/api.ts')
-  const { nodeObject, Recorder } = await import('../k8s/client/events.ts')
-  const { findDead, findUnsynced } = await import('../k8s/client/health.ts')
-  const { NodeAgent } = await import('../k8s/node/node-agent.ts')
-  const { OrphanedMounts } = await import('../k8s/node/orphaned-mounts.ts')
-  const { machineClock: clock } = await import('../k8s/client/clock.ts')
-  const { longestNodeName } = await import('../k8s/model/names.ts')
+  const { ApiClient, findKubeConfig, observeApi } = await import('../../k8s/client/api.ts')
+  const { nodeObject, Recorder } = await import('../../k8s/client/events.ts')
+  const { findDead, findUnsynced } = await import('../../k8s/client/health.ts')
+  const { NodeAgent } = await import('../../k8s/node/node-agent.ts')
+  const { OrphanedMounts } = await import('../../k8s/node/orphaned-mounts.ts')
+  const { machineClock: clock } = await import('../../k8s/client/clock.ts')
+  const { longestNodeName } = await import('../../k8s/model/names.ts')
   const { namespace, takeover, removeOrphansAfter } = settings
   const node = ownNodeName(settings.nodeName)
   if (node.length > longestNodeName)
@@ -341,7 +341,7 @@ async function serve({ engine, started, settings, cluster, status, served, told,
 
 /** Only where it is served, it needs memory. */
 async function openCsi(parts: CsiParts): Promise<Csi> {
-  const { serveCsi } = await import('../csi/server.ts')
+  const { serveCsi } = await import('../../csi/server.ts')
   return await serveCsi(parts)
 }
 
