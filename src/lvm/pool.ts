@@ -266,7 +266,7 @@ export class LvmPool implements Pool {
       new VolumeError(code, `Cannot adopt logical volume ${volumeGroup}/${volume?.name ?? origin} as ${why}.`)
     if (!volume) throw refuse('not-found', 'the group of this node has none of that name')
     if (origin !== name && this.#group.volumes.has(origin) && this.#group.volumes.has(name))
-      throw refuse('exists', `${volumeGroup}/${name} is there, too, which it would become; look at both`)
+      throw refuse('exists', `${volumeGroup}/${name} exists already, and is what it would be renamed to; check both`)
     const wrong = this.#findWrong(volume)
     if (wrong) throw refuse('failed', wrong)
     const path = this.#group.deviceOf(volume.name)

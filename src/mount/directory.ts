@@ -142,7 +142,7 @@ export class DirectoryPool implements Pool {
     if (isThere && isRenamed)
       throw new VolumeError(
         'exists',
-        `Cannot adopt ${path} as ${ours} is there, too, which it would become; look at both.`,
+        `Cannot adopt ${path} as ${ours} exists already, and is what it would be renamed to; check both.`,
       )
     if (!isThere && !isRenamed)
       throw new VolumeError('not-found', `Cannot adopt ${path} as there is no such directory.`)

@@ -176,7 +176,7 @@ export class LoopPool implements Pool {
   }
 
   async foreign(origin: string): Promise<never> {
-    throw new VolumeError('failed', `Cannot adopt ${origin} as a pool of images holds nothing that others make.`)
+    throw new VolumeError('failed', `Cannot adopt ${origin} as no other project keeps volumes as these images.`)
   }
 
   async grow(name: string, sizeBytes: bigint): Promise<Grown> {

@@ -148,7 +148,7 @@ export class Engine {
     const intent = this.#intents.of(volume)
     if (!intent || intent.phase === 'growing' || intent.phase === 'removing') return intent
     if (await this.#parts.isMade?.(name)) {
-      this.#parts.log.warn(`Volume ${name} was made, whatever the journal says: that is of another time.`, {
+      this.#parts.log.warn(`Volume ${name} was created, whatever the journal says: the journal is out of date.`, {
         volume: name,
       })
       await this.#intents.clear(name)
@@ -157,7 +157,7 @@ export class Engine {
     if (intent.phase !== 'unreadable' && (await this.#holdsFiles(volume)))
       throw new VolumeError(
         'failed',
-        `Cannot use ${name} as the journal says that its making was not at its end, and it holds files: the journal may be from an old backup. Nothing was changed. If the files are wanted, remove .elastic-local/intents/${name}.json from the volumes folder and start the daemon anew; else give the volume up.`,
+        `Cannot use ${name} as the journal says that its creation never finished, but it holds files: the journal may be from an old backup. Nothing was changed. If the files are wanted, remove .elastic-local/intents/${name}.json from the volumes folder and restart the daemon; if not, remove the volume.`,
       )
     return intent
   }
@@ -228,7 +228,7 @@ export class Engine {
     if (signatures.length === 0)
       throw refuse(
         'failed',
-        `it must hold ${fsType}, and is blank: it was never mounted. Delete its claim, and make it anew`,
+        `it must hold ${fsType}, and is blank: it was never mounted. Delete its claim, and create it again`,
       )
     if (signatures.join() !== fsType)
       throw refuse('failed', `it must hold ${fsType}: it holds ${signatures.join(', ')}`)
