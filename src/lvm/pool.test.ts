@@ -801,7 +801,7 @@ test("foreign() tells what another project made, by its name or, once renamed, b
 test('foreign() refuses what cannot be a volume of this pool as it is', async () => {
   for (const [volumes, code, message, ofThin] of [
     [[], 'not-found', /has none of that name/],
-    [[theirs(uid), theirs(claimed)], 'exists', /is there, too, which it would become/],
+    [[theirs(uid), theirs(claimed)], 'exists', /exists already, and is what it would be renamed to/],
     [[theirs(uid, { lv_tags: 'elastic-local' })], 'failed', /has a tag of ours already/],
     [[theirs(uid, { lv_tags: 'elastic-local.room' })], 'failed', /has a tag of ours already/],
     [[theirs(uid, { segtype: 'striped' })], 'failed', /volumes of this daemon are linear, and it is striped\./],
