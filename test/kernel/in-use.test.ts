@@ -131,7 +131,7 @@ for (const [kind, openWorld] of [
         const holder = await inNamespace('test -b "$1"', target)
         await engine.unmount('one', target)
         assert.is.not((await engine.attach('two', request.create)).path, path)
-        await rejects('busy', /process \d+ \(\S+\) has it on .*a\/one; end that first/, () => engine.remove('one'))
+        await rejects('busy', /process \d+ \(\S+\) has it on .*a\/one; stop that first/, () => engine.remove('one'))
         await holder.end()
         for (const name of ['one', 'two']) assert.is((await engine.remove(name)).action, 'removed')
         assert.equal(await world.leftovers(), [])

@@ -59,6 +59,9 @@ export interface Boot {
 /** What tells tests how far to go, for guests, which get little else of an environment. */
 const toldNames = ['LONG', 'TORTURE', 'SEED']
 
+/** Programs that need btrfs in a short run, too; it takes a guest a second or two to load. */
+const withBtrfs = ['reboot.ts']
+
 /** Runs a program of `test/guest` in a guest with a new disk, rebooting between the boots. */
 export function guestJob(program: string, ...boots: readonly Boot[]): Job {
   const words = boots.map(({ args, cutAt }) => `${args.join(' ')}${cutAt ? ' (power cut)' : ''}`).join(', ')
@@ -79,7 +82,7 @@ export function guestJob(program: string, ...boots: readonly Boot[]): Job {
           // What is built once is found in the guest, too.
           env: { ...Object.fromEntries(told), XDG_CACHE_HOME: dirname(cacheFolder) },
           hostEnv: env,
-          modules: env.LONG ? ['btrfs'] : [],
+          modules: env.LONG || withBtrfs.includes(program) ? ['btrfs'] : [],
           onOutput,
         }
         for (const { args, cutAt } of boots) {
