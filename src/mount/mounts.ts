@@ -83,7 +83,7 @@ export function buildMounts({ run, mountInfo }: { run: Runner; mountInfo: string
         const busy = error instanceof CommandError && /target is busy/.test(error.stderr)
         const user = busy ? await findUser(target).catch(() => undefined) : undefined
         const seen = user
-          ? `; ${user}: end that`
+          ? `; ${user}: stop that`
           : '; no process visible from here uses it: check on the machine itself, with lsof(8) or fuser(1)'
         const advice = busy ? seen : ''
         throw new VolumeError(busy ? 'busy' : 'failed', `Cannot unmount ${target}: ${messageOf(error)}${advice}`, {

@@ -328,7 +328,7 @@ test('a node whose disk is unmounted offers nothing, says so by itself, and offe
     // Nobody asks that daemon anything: within half a minute it looks.
     await cluster.waitFor(ledgerPath('node-3'), (state) => room(state) === '0', 120_000)
     const isTold = ({ involvedObject, reason, message }: KubeObject) =>
-      involvedObject.name === 'node-3' && reason === 'PoolProblem' && /not mounted there any more/.test(message)
+      involvedObject.name === 'node-3' && reason === 'PoolProblem' && /no longer mounted there/.test(message)
     await cluster.waitFor(eventsPath, (list) => list?.items.some(isTold), 120_000)
   } finally {
     await run('mount', [device, volumesDir])

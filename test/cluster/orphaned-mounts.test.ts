@@ -93,7 +93,7 @@ test('one that is in use stays, with an event and a problem of the volume, until
     await elastic.restartDaemon(node)
     assert.match(
       await told('MountNotRemoved', targetOf(ghostUid)),
-      /target is busy.*process \d+ \(sleep\) has \S+ open: end that/s,
+      /target is busy.*process \d+ \(sleep\) has \S+ open: stop that/s,
     )
     assert.ok(await isMounted(targetOf(ghostUid)))
     const [view] = (await elastic.ask(node.socket, '/v1/volumes')).volumes as { problems: string[] }[]

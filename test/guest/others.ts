@@ -92,12 +92,12 @@ test('a volume that a process has open, or mounted where no table shows it, stay
     await next.stop()
   }
   const holder = await open(path)
-  await isKept(/as process \d+ \(.*\) has \/dev\/\S+ open; end that first/)
+  await isKept(/as process \d+ \(.*\) has \/dev\/\S+ open; stop that first/)
   await holder.close()
   const script = 'mount "$1" /mnt && echo ready && read line'
   const other = spawn('unshare', ['--mount', 'sh', '-c', script, 'sh', path], { stdio: ['pipe', 'pipe', 'inherit'] })
   await once(other.stdout, 'data')
-  await isKept(/as process \d+ \(sh\) has it mounted on \/mnt; end that first/)
+  await isKept(/as process \d+ \(sh\) has it mounted on \/mnt; stop that first/)
   other.stdin.end('\n')
   await once(other, 'exit')
   assert.is((await engine.remove('one')).action, 'removed')

@@ -141,7 +141,7 @@ test(
       assert.match(
         await node.unmount('a'),
         new RegExp(
-          `Cannot unmount .*target is busy\\.; process ${process.pid} \\(.*\\) has ${fileOf(node, 'a')} open: end that`,
+          `Cannot unmount .*target is busy\\.; process ${process.pid} \\(.*\\) has ${fileOf(node, 'a')} open: stop that`,
           's',
         ),
       )
