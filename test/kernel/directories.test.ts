@@ -193,7 +193,9 @@ test('only a directory right in the folder can be adopted, and no link to one', 
     await rejects('not-found', /no such directory/, () => pool.foreign(origin, name))
     await mkdir(join(folder, origin), { mode: 0o777 })
     await mkdir(join(folder, name))
-    await rejects('exists', /exists already, and is what it would be renamed to/, () => pool.adopt(name, request, origin))
+    await rejects('exists', /exists already, and is what it would be renamed to/, () =>
+      pool.adopt(name, request, origin),
+    )
     await rmdir(join(folder, name))
     assert.is((await pool.adopt(name, request, origin)).path, join(folder, name))
     assert.equal([await isThere(join(folder, origin)), await isThere(path)], [false, true])
