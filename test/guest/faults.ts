@@ -2,6 +2,7 @@
 import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as assert from 'uvu/assert'
 import { run } from '../../src/run.ts'
 import { Engine } from '../../src/volume/engine.ts'
@@ -9,6 +10,7 @@ import { hasErrno } from '../../src/volume/errors.ts'
 import { rejects, type World } from '../contract.ts'
 import { openLvmWorld } from '../machine-world.ts'
 import { TestNode } from '../node.ts'
+import { patience } from '../patience.ts'
 import { suite } from '../suite.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 
@@ -304,7 +306,17 @@ check(
       for (const disk of [good, bad]) await disk.resume()
       await daemon.says(/Found 1 volumes/)
       assert.is(await machine.mount('a', options, 'known'), 'Success')
-      assert.is(await readFile(join(machine.target('a', 'known'), 'data'), 'utf8'), 'known')
+      const data = join(machine.target('a', 'known'), 'data')
+      assert.is(await readFile(data, 'utf8'), 'known')
+
+      // What is left suspended is resumed while nobody asks for anything.
+      const device = `${volumeGroup.replaceAll('-', '--')}-known`
+      await run('dmsetup', ['suspend', '--noudevsync', '--nolockfs', device])
+      const writing = writeFile(data, 'resumed', { flush: true }).then(() => 'written')
+      const late = sleep(60_000 * patience, 'it is still suspended', { ref: false })
+      const outcome = await Promise.race([writing, late])
+      await run('dmsetup', ['resume', '--noudevsync', device])
+      assert.is(outcome, 'written')
       assert.is(await machine.unmount('a', 'known'), 'Success')
     } finally {
       for (const disk of [good, bad]) await disk.resume()

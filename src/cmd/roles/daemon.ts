@@ -144,6 +144,15 @@ async function openEngine(
 /** Whoever asks need not wait longer for a pool that gives no answer: it is said what hangs. */
 const patienceMs = 10_000
 
+/** In a cluster, it is looked at as often for its ledger. */
+const lookMs = 30_000
+
+/** Looks at the pool also while nobody asks: what LVM left suspended is resumed by that. What fails is said to whoever asks. */
+function keepLooking(engine: Engine, signal: AbortSignal): void {
+  const timer = setInterval(() => engine.report().catch(() => {}), lookMs)
+  signal.addEventListener('abort', () => clearInterval(timer))
+}
+
 /** Says of the node why its pool cannot be used. */
 type Say = (error: unknown) => Promise<void>
 
@@ -328,6 +337,7 @@ async function serve({ engine, started, settings, cluster, status, served, told,
   // What was begun before a crash is finished first.
   const followed = recover().then(() => Promise.all([agent?.run(stop.signal), register()]))
   const failed = followed.then(() => told)
+  if (!agent) keepLooking(engine, stop.signal)
   try {
     log.info(`${await Promise.race([told, failed])}: finishing what runs.`)
   } finally {
