@@ -124,12 +124,13 @@ const growsMounted = (slice: string, spec: string): Exception => ({
 
 export const exceptions: readonly Exception[] = [
   ...[
-    'should resize volume when PVC is edited and the pod is re-created on the same node after controller resize is finished',
     'should resize volume when PVC is edited while pod is using it',
     'should support expansion of pvcs created for ephemeral pvcs',
   ].flatMap((spec) => ['storage', 'csi'].map((slice) => growsMounted(slice, spec))),
-  // By CSI a volume grows while nobody has it mounted.
-  growsMounted('storage', 'Verify if offline PVC expansion works'),
+  growsMounted(
+    'csi',
+    'should resize volume when PVC is edited and the pod is re-created on the same node after controller resize is finished',
+  ),
   {
     slice: 'storage',
     spec: 'should provision storage with mount options',
@@ -139,10 +140,5 @@ export const exceptions: readonly Exception[] = [
     slice: 'storage',
     spec: 'provides storage capacity information',
     why: 'It looks for the topology keys of the driver on CSINode objects, which a flex driver has not.',
-  },
-  {
-    slice: 'storage',
-    spec: 'should block a second pod from using an in-use ReadWriteOncePod volume on the same node',
-    why: 'The kubelet has another name for each pod of a volume that is not attached, so it does not see the other; the scheduler does.',
   },
 ]
