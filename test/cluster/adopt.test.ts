@@ -12,7 +12,7 @@ import { claim, gibibyte, pod, storageClass } from './claim-objects.ts'
 import type { Cluster } from './cluster.ts'
 import { type Elastic, type ElasticNode, namespace, openElastic } from './elastic.ts'
 import { placeOf } from './front.ts'
-import { openMover, type PersonWhoMoves } from './moving.ts'
+import { findLossesTold, openMover, type PersonWhoMoves } from './moving.ts'
 import { poll } from './program.ts'
 
 const test = suite('volumes of local-path-provisioner')
@@ -147,10 +147,7 @@ test('pods have it, it grows, and it goes with its claim, when nothing of the ot
 })
 
 test('nobody was told of a loss but that the claims were Lost, which is said beforehand', async () => {
-  const { items } = await cluster.api.request('GET', '/api/v1/events')
-  const warnings: KubeObject[] = items.filter(({ type }: KubeObject) => type === 'Warning')
-  const told = warnings.filter(({ reason }) => /Lost|Orphaned|NotMade|Removed|ProvisioningFailed/.test(reason))
-  assert.equal([...new Set(told.map(({ reason }) => reason))], ['ClaimLost'])
+  assert.equal(await findLossesTold(cluster), ['ClaimLost'])
 })
 
 test.run()

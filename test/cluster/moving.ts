@@ -79,3 +79,11 @@ export async function openMover(cluster: Cluster, folder: string): Promise<Perso
     },
   }
 }
+
+/** The reasons of all warnings about a volume that is lost, orphaned, not made or removed, each once. */
+export async function findLossesTold(cluster: Cluster): Promise<string[]> {
+  const { items } = await cluster.api.request('GET', '/api/v1/events')
+  const warnings: KubeObject[] = items.filter(({ type }: KubeObject) => type === 'Warning')
+  const told = warnings.filter(({ reason }) => /Lost|Orphaned|NotMade|Removed|ProvisioningFailed/.test(reason))
+  return [...new Set(told.map(({ reason }) => reason))]
+}
